@@ -1,0 +1,68 @@
+"""Hard view selection for self-supervised pretraining.
+
+The public names below load their modules when they are first used, so that ``import hvs_data`` costs little more than
+importing torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hvs_data import objectives, recipes
+    from hvs_data.boxes import iou
+    from hvs_data.errors import BadImagesError, DecodeError, HvsError, MissingDependencyError, RecipeError, SelectionError, SourceError
+    from hvs_data.loaders.hard_view_loader import HardViewLoader
+    from hvs_data.loaders.view_loader import ViewLoader
+    from hvs_data.objectives.base import Objective
+    from hvs_data.pipelines.decode import decode
+    from hvs_data.pipelines.render import render
+    from hvs_data.sampling import sample_views
+    from hvs_data.trace_free import scoring
+    from hvs_data.selector import HardViewSelector
+    from hvs_data.sources import open_source
+    from hvs_data.types import Batch, ImageBatch, RenderSpec, Selection, ViewParams
+
+_HOME_OF = {
+    "BadImagesError": "errors",
+    "Batch": "types",
+    "DecodeError": "errors",
+    "HardViewLoader": "loaders.hard_view_loader",
+    "HardViewSelector": "selector",
+    "HvsError": "errors",
+    "ImageBatch": "types",
+    "MissingDependencyError": "errors",
+    "Objective": "objectives.base",
+    "RecipeError": "errors",
+    "RenderSpec": "types",
+    "Selection": "types",
+    "SelectionError": "errors",
+    "SourceError": "errors",
+    "ViewLoader": "loaders.view_loader",
+    "ViewParams": "types",
+    "decode": "pipelines.decode",
+    "iou": "boxes",
+    "open_source": "sources",
+    "render": "pipelines.render",
+    "sample_views": "sampling",
+    "scoring": "trace_free",
+}
+_SUBMODULES = ("objectives", "recipes")
+
+__all__ = [*_HOME_OF, *_SUBMODULES]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,171 @@
+"""The published methods' augmentations as recipes.
+
+Two-view methods take ``candidates``, the number of views drawn for an image: 2 is the method as published, 4 or more leaves a
+selector something to choose from. Where a method treats its two views differently, candidates split evenly over the roles
+"global1" and "global2". Where released code differs from its paper, ``variant="as_run"`` follows the code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hvs_data.errors import RecipeError
+from hvs_data.recipes.spec import ColorJitter, Recipe, Role
+
+VARIANTS = ("paper", "as_run")
+
+
+def _check_variant(variant: str) -> None:
+    if variant not in VARIANTS:
+        raise RecipeError(f"variant must be one of {VARIANTS}, got {variant!r}; 'as_run' follows the released code where it differs from the paper")
+
+
+def _half(candidates: int) -> int:
+    if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 2 or candidates % 2:
+        raise RecipeError(f"candidates must be an even number of at least 2, got {candidates!r}; they split evenly over the roles global1 and global2")
+    return candidates // 2
+
+
+def _alike(name: str, role: Role, candidates: int, size: int, recipe: dict[str, Any], **fixed: Any) -> Recipe:
+    """A recipe whose two views follow one distribution."""
+    if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 2:
+        raise RecipeError(f"candidates must be a whole number of at least 2, got {candidates!r}; {name} trains on two views of an image")
+    return Recipe(name, (replace(role, candidates=candidates, size=size),), **{**fixed, **recipe})
+
+
+def _two_globals(candidates: int, size: int, scale: tuple[float, float], blur: tuple[float, float] = (1.0, 0.1)) -> tuple[Role, Role]:
+    """The asymmetric pair of BYOL and its heirs: one view (nearly) always blurred, the other sometimes solarized."""
+    first = Role(
+        "global1",
+        candidates=_half(candidates),
+        emitted=1,
+        size=size,
+        scale=scale,
+        jitter=ColorJitter(0.8, 0.4, 0.4, 0.2, 0.1),
+        blur=blur[0],
+    )
+    return first, replace(first, name="global2", blur=blur[1], solarize=0.2)
+
+
+def _local(like: Role, local_candidates: int | None, locals_: int, size: int, scale: tuple[float, float]) -> Role:
+    drawn = locals_ if local_candidates is None else local_candidates
+    return replace(like, name="local", candidates=drawn, emitted=locals_, size=size, scale=scale, blur=0.5, solarize=0.0)
+
+
+def simsiam(candidates: int = 2, size: int = 224, **recipe: Any) -> Recipe:
+    """SimSiam (Chen & He 2021, arXiv 2011.10566; github.com/facebookresearch/simsiam).
+
+    Args:
+        candidates: views drawn for an image, at least 2.
+        size: side of a view in pixels.
+        recipe: other fields of :class:`~hvs_data.recipes.spec.Recipe` to replace, such as ``mean``.
+    """
+    return _alike("simsiam", Role(), candidates, size, recipe)
+
+
+def moco_v2(candidates: int = 2, size: int = 224, **recipe: Any) -> Recipe:
+    """MoCo v2 (Chen et al. 2020, arXiv 2003.04297); the same views as SimSiam. Arguments as :func:`simsiam`."""
+    return _alike("moco_v2", Role(), candidates, size, recipe)
+
+
+def simclr(candidates: int = 2, size: int = 224, **recipe: Any) -> Recipe:
+    """SimCLR (Chen et al. 2020, arXiv 2002.05709; github.com/google-research/simclr). Arguments as :func:`simsiam`."""
+    role = Role(scale=(0.08, 1.0), jitter=ColorJitter(0.8, 0.8, 0.8, 0.8, 0.2))
+    return _alike("simclr", role, candidates, size, recipe, interpolation="bicubic")
+
+
+def moco_v3(candidates: int = 2, size: int = 224, scale: tuple[float, float] = (0.08, 1.0), **recipe: Any) -> Recipe:
+    """MoCo v3 (Chen, Xie, He 2021, arXiv 2104.02057; github.com/facebookresearch/moco-v3).
+
+    Args:
+        candidates: views drawn for an image, even; half are of role "global1", half of "global2".
+        size: side of a view in pixels.
+        scale: the crop's share of the area; an argument of the released code (its ResNet-50 runs use (0.2, 1)).
+        recipe: other fields of :class:`~hvs_data.recipes.spec.Recipe` to replace.
+    """
+    return Recipe("moco_v3", _two_globals(candidates, size, scale), **recipe)
+
+
+def byol(candidates: int = 2, size: int = 224, **recipe: Any) -> Recipe:
+    """BYOL (Grill et al. 2020, arXiv 2006.07733). Arguments as :func:`moco_v3`, without ``scale``."""
+    return Recipe("byol", _two_globals(candidates, size, (0.08, 1.0)), **{"interpolation": "bicubic", **recipe})
+
+
+def barlow_twins(candidates: int = 2, size: int = 224, **recipe: Any) -> Recipe:
+    """Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230); the same views as BYOL."""
+    return replace(byol(candidates, size, **recipe), name="barlow_twins")
+
+
+def vicreg(candidates: int = 2, size: int = 224, **recipe: Any) -> Recipe:
+    """VICReg (Bardes, Ponce, LeCun 2022, arXiv 2105.04906); the same views as BYOL."""
+    return replace(byol(candidates, size, **recipe), name="vicreg")
+
+
+def dino(
+    candidates: int = 2,
+    local_candidates: int | None = None,
+    size: int = 224,
+    local_size: int = 96,
+    variant: str = "paper",
+    **recipe: Any,
+) -> Recipe:
+    """DINO (Caron et al. 2021, arXiv 2104.14294; github.com/facebookresearch/dino): two global views and small local ones.
+
+    Args:
+        candidates: global views drawn for an image, even; half are of role "global1", half of "global2".
+        local_candidates: local views drawn for an image; by default as many as reach the trainer.
+        size, local_size: sides of global and local views in pixels.
+        variant: "paper" has 8 local views, "as_run" the 10 of the released runs.
+        recipe: other fields of :class:`~hvs_data.recipes.spec.Recipe` to replace.
+    """
+    return _multi_crop("dino", (0.4, 1.0), candidates, local_candidates, size, local_size, variant, recipe)
+
+
+def ibot(
+    candidates: int = 2,
+    local_candidates: int | None = None,
+    size: int = 224,
+    local_size: int = 96,
+    variant: str = "paper",
+    **recipe: Any,
+) -> Recipe:
+    """iBOT (Zhou et al. 2022, arXiv 2111.07832; github.com/bytedance/ibot): DINO's views, globals down to .14 of the area."""
+    return _multi_crop("ibot", (0.14, 1.0), candidates, local_candidates, size, local_size, variant, recipe)
+
+
+def _multi_crop(
+    name: str,
+    scale: tuple[float, float],
+    candidates: int,
+    local_candidates: int | None,
+    size: int,
+    local_size: int,
+    variant: str,
+    recipe: dict[str, Any],
+) -> Recipe:
+    _check_variant(variant)
+    first, second = _two_globals(candidates, size, scale)
+    local = _local(first, local_candidates, 10 if variant == "as_run" else 8, local_size, (0.05, 0.4))
+    return Recipe(f"{name}/{variant}", (first, second, local), **{"interpolation": "bicubic", **recipe})
+
+
+def dinov2(
+    candidates: int = 2,
+    local_candidates: int | None = None,
+    size: int = 224,
+    local_size: int = 96,
+    variant: str = "paper",
+    **recipe: Any,
+) -> Recipe:
+    """DINOv2 (Oquab et al. 2023, arXiv 2304.07193; github.com/facebookresearch/dinov2).
+
+    Args:
+        variant: "paper" blurs the first global view always and the second in 1 of 10; "as_run" follows the released code, whose
+            blur is applied with the complement of the probability that it names: never, and in 9 of 10.
+        candidates, local_candidates, size, local_size, recipe: as :func:`dino`; released configurations use local_size 96 or 98.
+    """
+    _check_variant(variant)
+    first, second = _two_globals(candidates, size, (0.32, 1.0), blur=(0.0, 0.9) if variant == "as_run" else (1.0, 0.1))
+    local = _local(first, local_candidates, 8, local_size, (0.05, 0.32))
+    return Recipe(f"dinov2/{variant}", (first, second, local), **{"interpolation": "bicubic", "blur_kernel": 9, **recipe})

@@ -1,0 +1,181 @@
+"""A recipe describes a distribution of views: frozen data that checks itself when it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hvs_data.errors import RecipeError
+from hvs_data.types import RenderSpec
+
+INTERPOLATIONS = ("bilinear", "bicubic")
+MAX_SLOTS = 2**16
+
+
+def _check_number(name: str, value: Any, meaning: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise RecipeError(f"{name} must be a finite number, got {value!r}; it is {meaning}")
+
+
+def _check_probability(name: str, value: Any) -> None:
+    _check_number(name, value, "the probability with which the operation is applied to a view")
+    if not 0 <= value <= 1:
+        raise RecipeError(f"{name} must satisfy 0 <= {name} <= 1, got {value!r}; it is the probability with which the operation is applied to a view")
+
+
+def _check_whole(name: str, value: Any, least: int, most: int, meaning: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise RecipeError(f"{name} must be a whole number from {least} to {most}, got {value!r}; it is {meaning}")
+
+
+def _check_interval(name: str, value: Any, least: float, most: float, meaning: str) -> tuple[float, float]:
+    bounds = f"0 < lo <= hi <= {most:g}" if math.isfinite(most) else "0 < lo <= hi"
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise RecipeError(f"{name} must be a pair (lo, hi), got {value!r}; it is {meaning}")
+    for end in value:
+        _check_number(name, end, meaning)
+    lo, hi = float(value[0]), float(value[1])
+    if not least < lo <= hi <= most:
+        raise RecipeError(f"{name} must satisfy {bounds}, got ({value[0]!r}, {value[1]!r}); it is {meaning}")
+    return lo, hi
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """Random brightness, contrast, saturation and hue, in an order drawn for each view (as torchvision's ColorJitter).
+
+    Attributes:
+        p: probability that a view is jittered at all.
+        brightness, contrast, saturation: half-widths b of the factor's range [max(0, 1 - b), 1 + b].
+        hue: half-width of the shift's range [-hue, hue], in turns; at most 0.5.
+    """
+
+    p: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_probability("jitter p", self.p)
+        for name in ("brightness", "contrast", "saturation"):
+            value = getattr(self, name)
+            _check_number(name, value, "the half-width of the factor's range around 1")
+            if value < 0:
+                raise RecipeError(f"{name} must be at least 0, got {value!r}; factors are drawn from [max(0, 1 - {name}), 1 + {name}]")
+        _check_number("hue", self.hue, "the largest shift, in turns")
+        if not 0 <= self.hue <= 0.5:
+            raise RecipeError(f"hue must satisfy 0 <= hue <= 0.5, got {self.hue!r}; it is the largest shift, in turns (0.5 is half the colour circle)")
+
+
+@dataclass(frozen=True)
+class Role:
+    """One distribution of views, and how many of them an image gets.
+
+    Attributes:
+        name: what the trainer uses the view as: "view" where all are alike, else "global1", "global2", "local".
+        candidates: views drawn for each image.
+        emitted: views of this role that reach the trainer after selection.
+        size: side of the rendered view in pixels.
+        scale: range of the crop's share of the image's area.
+        ratio: range of the crop's width / height, drawn log-uniformly.
+        flip: probability of a horizontal flip.
+        jitter: colour jitter.
+        gray: probability of losing colour.
+        blur: probability of a Gaussian blur.
+        sigma: range of the blur's standard deviation, in pixels of a view of this size.
+        solarize: probability of inverting the values at or above the recipe's threshold.
+    """
+
+    name: str = "view"
+    candidates: int = 2
+    emitted: int = 2
+    size: int = 224
+    scale: tuple[float, float] = (0.2, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: ColorJitter = field(default_factory=ColorJitter)
+    gray: float = 0.2
+    blur: float = 0.5
+    sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise RecipeError(f"a role's name must be a non-empty string, got {self.name!r}; use one of the trainer's terms such as 'view' or 'global1'")
+        _check_whole("candidates", self.candidates, 1, MAX_SLOTS, f"the number of views of role {self.name!r} drawn for an image")
+        _check_whole("emitted", self.emitted, 0, self.candidates, f"the number of the {self.candidates} candidates of role {self.name!r} that reach the trainer")
+        _check_whole("size", self.size, 1, 2**15, "the side of a rendered view in pixels")
+        object.__setattr__(self, "scale", _check_interval("scale", self.scale, 0, 1, "a fraction of the image's area"))
+        object.__setattr__(self, "ratio", _check_interval("ratio", self.ratio, 0, math.inf, "a range of width / height"))
+        object.__setattr__(self, "sigma", _check_interval("sigma", self.sigma, 0, math.inf, "the blur's standard deviation in pixels"))
+        if not isinstance(self.jitter, ColorJitter):
+            raise RecipeError(f"jitter must be a ColorJitter, got {self.jitter!r}; write ColorJitter(p=0) for none")
+        for name in ("flip", "gray", "blur", "solarize"):
+            _check_probability(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named distribution of an image's candidate views.
+
+    Slots are numbered role by role: a recipe with roles (global1 x 2, global2 x 2, local x 8) has slots 0-1, 2-3 and 4-11.
+
+    Attributes:
+        name: the method and variant, for messages and logs.
+        roles: the distributions, in the order in which the trainer expects their views.
+        interpolation: "bilinear" or "bicubic", antialiased.
+        blur_kernel: taps of the blur at a slot's own size, odd.
+        mean, std: normalisation per RGB channel, on the 0-1 scale.
+    """
+
+    name: str
+    roles: tuple[Role, ...]
+    interpolation: str = "bilinear"
+    blur_kernel: int = 23
+    mean: tuple[float, float, float] = RenderSpec.mean
+    std: tuple[float, float, float] = RenderSpec.std
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "roles", tuple(self.roles))
+        if not self.roles or not all(isinstance(role, Role) for role in self.roles):
+            raise RecipeError(f"roles must hold at least one Role and nothing else, got {self.roles!r}")
+        names = [role.name for role in self.roles]
+        if len(set(names)) != len(names):
+            raise RecipeError(f"roles must have different names, got {names}; raise `candidates` to draw more views of one role")
+        if len(self.roles) > 256:
+            raise RecipeError(f"a recipe holds at most 256 roles, got {len(self.roles)}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise RecipeError(f"interpolation must be one of {INTERPOLATIONS}, got {self.interpolation!r}; both are antialiased")
+        _check_whole("blur_kernel", self.blur_kernel, 1, 255, "the number of taps of the blur at a slot's own size")
+        if self.blur_kernel % 2 == 0:
+            raise RecipeError(f"blur_kernel must be odd, got {self.blur_kernel}; it is the number of taps around the centre pixel")
+        for name, positive in (("mean", False), ("std", True)):
+            value = getattr(self, name)
+            if not isinstance(value, (tuple, list)) or len(value) != 3:
+                raise RecipeError(f"{name} must hold three numbers (red, green, blue), got {value!r}; they are on the 0-1 scale")
+            for channel in value:
+                _check_number(name, channel, "a channel's normalisation on the 0-1 scale")
+                if positive and channel <= 0:
+                    raise RecipeError(f"std must be above 0 in every channel, got {value!r}; values are divided by it")
+            object.__setattr__(self, name, tuple(float(channel) for channel in value))
+
+    @property
+    def num_views(self) -> int:
+        """Slots of an image: candidates of all roles."""
+        return sum(role.candidates for role in self.roles)
+
+    @property
+    def slot_roles(self) -> tuple[Role, ...]:
+        """The role of every slot."""
+        return tuple(role for role in self.roles for _ in range(role.candidates))
+
+    @property
+    def spec(self) -> RenderSpec:
+        """The part of the recipe that a renderer needs beside the rows."""
+        return RenderSpec(interpolation=self.interpolation, mean=self.mean, std=self.std, blur_kernel=self.blur_kernel)
+
+    def with_roles(self, **changes: Any) -> Recipe:
+        """The same recipe with fields of every role replaced, such as ``recipe.with_roles(scale=(0.3, 1), flip=0)``."""
+        return replace(self, roles=tuple(replace(role, **changes) for role in self.roles))

@@ -1,0 +1,185 @@
+"""Recipe and keys in, rows out: draws every parameter of every view, vectorised, without touching pixels.
+
+A row depends on (seed, epoch, sample index, role, number within the role) and on the image's size, and on nothing else: not on
+the batch, the worker, the other slots or what was drawn before. The first two candidates of an image are the same rows whether
+2, 4 or 8 are drawn.
+"""
+
+# Axes: B image, V view slot, T try of the crop.
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hvs_data.errors import RecipeError
+from hvs_data.philox import philox_4x32, split_64, to_integer, to_unit
+from hvs_data.recipes.spec import Recipe
+from hvs_data.types import ViewParams
+
+CROP_TRIES = 10
+
+# What a block of four random words is for. The numbers are part of the rows' definition and never change.
+_SWITCHES, _FACTORS, _EFFECTS, _CROP = 0, 1, 2, 16
+
+_PERMUTATIONS = np.array(
+    [[a, b, c, d] for a in range(4) for b in range(4) for c in range(4) for d in range(4) if len({a, b, c, d}) == 4], dtype=np.uint8
+)
+
+
+def sample_views(recipe: Recipe, *, seed: int, epoch: int, index: Any, height: Any, width: Any) -> ViewParams:
+    """Draw the rows of a batch of images.
+
+    Args:
+        recipe: the distribution; V is the number of its slots.
+        seed: from 0 to 2**64 - 1.
+        epoch: from 0 to 2**32 - 1.
+        index: integers [B], each image's index in its source, at least 0.
+        height, width: integers [B], the images' sizes in pixels, at least 1.
+
+    Returns:
+        Rows [B, V].
+
+    Raises:
+        RecipeError: a number out of its range, or shapes that differ.
+    """
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"recipe must be a Recipe, got {recipe!r}; make one with hvs_data.recipes, such as recipes.simsiam(candidates=4)")
+    for name, value, bits in (("seed", seed, 64), ("epoch", epoch, 32)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**bits:
+            raise RecipeError(f"{name} must be a whole number from 0 to 2**{bits} - 1, got {value!r}")
+    index_B, height_B, width_B = (_int64(name, value) for name, value in (("index", index), ("height", height), ("width", width)))
+    if not index_B.shape == height_B.shape == width_B.shape:
+        raise RecipeError(f"index, height and width must have one shape [B], got {index_B.shape}, {height_B.shape} and {width_B.shape}")
+    for name, values, least, most in (("index", index_B, 0, 2**63 - 1), ("height", height_B, 1, 2**31 - 1), ("width", width_B, 1, 2**31 - 1)):
+        if values.size and not (values.min() >= least and values.max() <= most):
+            raise RecipeError(f"{name} must lie between {least} and {most}, got values from {values.min()} to {values.max()}")
+
+    source = _Words(recipe, int(seed), int(epoch), index_B)
+    roles = recipe.slot_roles
+    box = _boxes(source, roles, height_B, width_B)
+
+    def column(read: Any) -> NDArray[np.float64]:
+        return np.array([read(role) for role in roles], dtype=np.float64)
+
+    switch = to_unit(source(_SWITCHES))
+    jittered = switch[..., 0] < column(lambda role: role.jitter.p)
+    order = _PERMUTATIONS[to_integer(source(_SWITCHES)[..., 1], 24)]
+    order[~jittered] = np.arange(4, dtype=np.uint8)
+    factor = to_unit(source(_FACTORS))
+
+    def jitter(channel: int, lo: NDArray[np.float64], hi: NDArray[np.float64], identity: float) -> NDArray[np.float32]:
+        return np.where(jittered, lo + (hi - lo) * factor[..., channel], identity).astype(np.float32)
+
+    brightness, contrast, saturation = (
+        jitter(channel, np.maximum(0.0, 1 - width_V), 1 + width_V, 1.0)
+        for channel, width_V in enumerate(column(lambda role, name=name: getattr(role.jitter, name)) for name in ("brightness", "contrast", "saturation"))
+    )
+    hue_V = column(lambda role: role.jitter.hue)
+    effect = to_unit(source(_EFFECTS))
+    sigma_lo, sigma_hi = column(lambda role: role.sigma[0]), column(lambda role: role.sigma[1])
+    blurred = effect[..., 0] < column(lambda role: role.blur)
+    tensors = {
+        "box": box,
+        "flip": switch[..., 3] < column(lambda role: role.flip),
+        "brightness": brightness,
+        "contrast": contrast,
+        "saturation": saturation,
+        "hue": jitter(3, -hue_V, hue_V, 0.0),
+        "order": order,
+        "gray": switch[..., 2] < column(lambda role: role.gray),
+        "blur_sigma": np.where(blurred, sigma_lo + (sigma_hi - sigma_lo) * effect[..., 1], 0.0).astype(np.float32),
+        "solarize": effect[..., 2] < column(lambda role: role.solarize),
+    }
+    return ViewParams(
+        **{name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()},
+        role=tuple(role.name for role in roles),
+        size=tuple(role.size for role in roles),
+        spec=recipe.spec,
+    )
+
+
+def _int64(name: str, value: Any) -> NDArray[np.int64]:
+    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
+        raise RecipeError(f"{name} must be integers of shape [B], got {array.dtype} of shape {array.shape}")
+    return array.astype(np.int64)
+
+
+class _Words:
+    """The random words of a batch: ``words(purpose)`` is uint32 [B, V, 4]."""
+
+    def __init__(self, recipe: Recipe, seed: int, epoch: int, index_B: NDArray[np.int64]):
+        self._key = split_64(seed)
+        self._epoch = epoch
+        self._index_B1 = index_B[:, None].astype(np.uint64)
+        self._slot_V = np.array(
+            [(position << 16) | number for position, role in enumerate(recipe.roles) for number in range(role.candidates)], dtype=np.uint64
+        )
+        self._drawn: dict[int, NDArray[np.uint32]] = {}
+
+    def __call__(self, purpose: int) -> NDArray[np.uint32]:
+        if purpose not in self._drawn:
+            self._drawn[purpose] = self._draw(self._index_B1, self._slot_V[None, :], purpose)
+        return self._drawn[purpose]
+
+    def tries(self, rejected_BV: NDArray[np.bool_]) -> NDArray[np.uint32]:
+        """Crop tries 1 to 9 of the K views whose first try was rejected: uint32 [K, T, 4]."""
+        image, slot = np.nonzero(rejected_BV)
+        return self._draw(self._index_B1[image], self._slot_V[slot][:, None], _CROP + np.arange(1, CROP_TRIES))
+
+    def _draw(self, index: NDArray[np.uint64], slot: NDArray[np.uint64], purpose: Any) -> NDArray[np.uint32]:
+        # counter = (index low, index high, epoch, purpose:8 | role:8 | number within the role:16)
+        low, high = index & np.uint64(0xFFFFFFFF), index >> np.uint64(32)
+        return philox_4x32((low, high, self._epoch, (np.asarray(purpose).astype(np.uint64) << np.uint64(24)) | slot), self._key)
+
+
+def _boxes(source: _Words, roles: tuple[Any, ...], height_B: NDArray[np.int64], width_B: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Random resized crop as torchvision's: ten tries, the first that fits, else the largest centred box of a legal shape.
+
+    Returns:
+        int32 [B, V, 4].
+    """
+    scale_V2 = np.array([role.scale for role in roles])
+    ratio_V2 = np.array([role.ratio for role in roles])
+    height_BV, width_BV = (np.broadcast_to(side[:, None], (side.size, len(roles))) for side in (height_B, width_B))
+    box, fits = _crop(source(_CROP), scale_V2, ratio_V2, height_BV, width_BV)
+    rejected = ~fits
+    if rejected.any():
+        slot_K = np.nonzero(rejected)[1]
+        height_K, width_K = height_BV[rejected], width_BV[rejected]
+        box_KT, fits_KT = _crop(source.tries(rejected), scale_V2[slot_K, None], ratio_V2[slot_K, None], height_K[:, None], width_K[:, None])
+        first_K = fits_KT.argmax(axis=1)
+        fallback_K = _central_box(ratio_V2[slot_K], height_K, width_K)
+        box[rejected] = np.where(fits_KT.any(axis=1)[:, None], box_KT[np.arange(first_K.size), first_K], fallback_K)
+    return box.astype(np.int32)
+
+
+def _crop(
+    words: NDArray[np.uint32], scale: NDArray[np.float64], ratio: NDArray[np.float64], height: NDArray[np.int64], width: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """One try: boxes [..., 4] and whether they fit, from words [..., 4] and ranges [..., 2]."""
+    unit = to_unit(words)
+    area = height * width * (scale[..., 0] + (scale[..., 1] - scale[..., 0]) * unit[..., 0])
+    log_ratio = np.log(ratio)
+    aspect = np.exp(log_ratio[..., 0] + (log_ratio[..., 1] - log_ratio[..., 0]) * unit[..., 1])
+    box_width = np.rint(np.sqrt(area * aspect)).astype(np.int64)
+    box_height = np.rint(np.sqrt(area / aspect)).astype(np.int64)
+    fits = (box_width > 0) & (box_width <= width) & (box_height > 0) & (box_height <= height)
+    top = to_integer(words[..., 2], np.where(fits, height - box_height + 1, 1))
+    left = to_integer(words[..., 3], np.where(fits, width - box_width + 1, 1))
+    return np.stack([top, left, box_height, box_width], axis=-1), fits
+
+
+def _central_box(ratio: NDArray[np.float64], height: NDArray[np.int64], width: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The fallback: the whole image, or what of it has the nearest legal shape, centred. At least one pixel each way."""
+    shape = width / height
+    too_tall, too_wide = shape < ratio[..., 0], shape > ratio[..., 1]
+    box_height = np.where(too_tall, np.rint(width / ratio[..., 0]), height).astype(np.int64)
+    box_width = np.where(too_wide, np.rint(height * ratio[..., 1]), width).astype(np.int64)
+    box_height, box_width = np.clip(box_height, 1, height), np.clip(box_width, 1, width)
+    return np.stack([(height - box_height) // 2, (width - box_width) // 2, box_height, box_width], axis=-1)

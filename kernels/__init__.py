@@ -1,0 +1,1 @@
+"""Array in, array out: one folder an operation. No randomness, no files, no models."""

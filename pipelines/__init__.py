@@ -1,0 +1,1 @@
+"""Bytes in, pixels out: decoding, and the engines that render views."""
