@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from hvs_data.types import ViewParams
+if TYPE_CHECKING:
+    from hvs_data.types import ViewParams
 
 
 def iou(params: ViewParams) -> Tensor:
@@ -15,7 +18,7 @@ def iou(params: ViewParams) -> Tensor:
         params: rows [B, V].
 
     Returns:
-        float32 [B, V, V], symmetric, 1 on the diagonal. Flips and rotations of the pixels do not count.
+        float32 [B, V, V], symmetric, 1 on the diagonal. Flips of the pixels do not count.
     """
     return pairwise_iou(params.box)
 

@@ -1,14 +1,16 @@
 """Recipe and keys in, rows out: draws every parameter of every view, vectorised, without touching pixels.
 
-A row depends on (seed, epoch, sample index, role, number within the role) and on the image's size, and on nothing else: not on
-the batch, the worker, the other slots or what was drawn before. The first two candidates of an image are the same rows whether
-2, 4 or 8 are drawn.
+A row depends on (seed, epoch, sample index, the role and its place in the recipe, number within the role) and on the image's
+size, and on nothing else: not on the batch, the worker, the other slots or what was drawn before. The first two candidates of an
+image are the same rows whether 2, 4 or 8 are drawn.
 """
 
 # Axes: B image, V view slot, T try of the crop.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from hvs_data.errors import RecipeError
 from hvs_data.philox import philox_4x32, split_64, to_integer, to_unit
-from hvs_data.recipes.spec import Recipe
+from hvs_data.recipes.spec import Recipe, Role
 from hvs_data.types import ViewParams
 
 CROP_TRIES = 10
@@ -26,9 +28,7 @@ CROP_TRIES = 10
 # What a block of four random words is for. The numbers are part of the rows' definition and never change.
 _SWITCHES, _FACTORS, _EFFECTS, _CROP = 0, 1, 2, 16
 
-_PERMUTATIONS = np.array(
-    [[a, b, c, d] for a in range(4) for b in range(4) for c in range(4) for d in range(4) if len({a, b, c, d}) == 4], dtype=np.uint8
-)
+_PERMUTATIONS = np.array(list(permutations(range(4))), dtype=np.uint8)
 
 
 def sample_views(recipe: Recipe, *, seed: int, epoch: int, index: Any, height: Any, width: Any) -> ViewParams:
@@ -49,52 +49,18 @@ def sample_views(recipe: Recipe, *, seed: int, epoch: int, index: Any, height: A
     """
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"recipe must be a Recipe, got {recipe!r}; make one with hvs_data.recipes, such as recipes.simsiam(candidates=4)")
-    for name, value, bits in (("seed", seed, 64), ("epoch", epoch, 32)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**bits:
-            raise RecipeError(f"{name} must be a whole number from 0 to 2**{bits} - 1, got {value!r}")
-    index_B, height_B, width_B = (_int64(name, value) for name, value in (("index", index), ("height", height), ("width", width)))
+    _check_key("seed", seed, bits=64, remedy="choose one number for a run and keep it to draw the same rows again")
+    _check_key("epoch", epoch, bits=32, remedy="count epochs from 0")
+    index_B = _whole_numbers("index", index, 0, 2**63 - 1, "each image's place in its source")
+    height_B = _whole_numbers("height", height, 1, 2**31 - 1, "each image's height in pixels")
+    width_B = _whole_numbers("width", width, 1, 2**31 - 1, "each image's width in pixels")
     if not index_B.shape == height_B.shape == width_B.shape:
-        raise RecipeError(f"index, height and width must have one shape [B], got {index_B.shape}, {height_B.shape} and {width_B.shape}")
-    for name, values, least, most in (("index", index_B, 0, 2**63 - 1), ("height", height_B, 1, 2**31 - 1), ("width", width_B, 1, 2**31 - 1)):
-        if values.size and not (values.min() >= least and values.max() <= most):
-            raise RecipeError(f"{name} must lie between {least} and {most}, got values from {values.min()} to {values.max()}")
+        shapes = f"{index_B.shape}, {height_B.shape} and {width_B.shape}"
+        raise RecipeError(f"index, height and width must have one shape [B], got {shapes}; pass one number of each for every image")
 
-    source = _Words(recipe, int(seed), int(epoch), index_B)
+    words = _Words(recipe, int(seed), int(epoch), index_B)
     roles = recipe.slot_roles
-    box = _boxes(source, roles, height_B, width_B)
-
-    def column(read: Any) -> NDArray[np.float64]:
-        return np.array([read(role) for role in roles], dtype=np.float64)
-
-    switch = to_unit(source(_SWITCHES))
-    jittered = switch[..., 0] < column(lambda role: role.jitter.p)
-    order = _PERMUTATIONS[to_integer(source(_SWITCHES)[..., 1], 24)]
-    order[~jittered] = np.arange(4, dtype=np.uint8)
-    factor = to_unit(source(_FACTORS))
-
-    def jitter(channel: int, lo: NDArray[np.float64], hi: NDArray[np.float64], identity: float) -> NDArray[np.float32]:
-        return np.where(jittered, lo + (hi - lo) * factor[..., channel], identity).astype(np.float32)
-
-    brightness, contrast, saturation = (
-        jitter(channel, np.maximum(0.0, 1 - width_V), 1 + width_V, 1.0)
-        for channel, width_V in enumerate(column(lambda role, name=name: getattr(role.jitter, name)) for name in ("brightness", "contrast", "saturation"))
-    )
-    hue_V = column(lambda role: role.jitter.hue)
-    effect = to_unit(source(_EFFECTS))
-    sigma_lo, sigma_hi = column(lambda role: role.sigma[0]), column(lambda role: role.sigma[1])
-    blurred = effect[..., 0] < column(lambda role: role.blur)
-    tensors = {
-        "box": box,
-        "flip": switch[..., 3] < column(lambda role: role.flip),
-        "brightness": brightness,
-        "contrast": contrast,
-        "saturation": saturation,
-        "hue": jitter(3, -hue_V, hue_V, 0.0),
-        "order": order,
-        "gray": switch[..., 2] < column(lambda role: role.gray),
-        "blur_sigma": np.where(blurred, sigma_lo + (sigma_hi - sigma_lo) * effect[..., 1], 0.0).astype(np.float32),
-        "solarize": effect[..., 2] < column(lambda role: role.solarize),
-    }
+    tensors = {"box": _boxes(words, roles, height_B, width_B), **_jitter(words, roles), **_effects(words, roles)}
     return ViewParams(
         **{name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()},
         role=tuple(role.name for role in roles),
@@ -103,10 +69,17 @@ def sample_views(recipe: Recipe, *, seed: int, epoch: int, index: Any, height: A
     )
 
 
-def _int64(name: str, value: Any) -> NDArray[np.int64]:
+def _check_key(name: str, value: Any, bits: int, remedy: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**bits:
+        raise RecipeError(f"{name} must be a whole number from 0 to 2**{bits} - 1, got {value!r}; {remedy}")
+
+
+def _whole_numbers(name: str, value: Any, least: int, most: int, meaning: str) -> NDArray[np.int64]:
     array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
-        raise RecipeError(f"{name} must be integers of shape [B], got {array.dtype} of shape {array.shape}")
+        raise RecipeError(f"{name} must be integers of shape [B], got {array.dtype} of shape {array.shape}; it is {meaning}")
+    if array.size and not (array.min() >= least and array.max() <= most):
+        raise RecipeError(f"{name} must lie between {least} and {most}, got values from {array.min()} to {array.max()}; it is {meaning}")
     return array.astype(np.int64)
 
 
@@ -138,7 +111,40 @@ class _Words:
         return philox_4x32((low, high, self._epoch, (np.asarray(purpose).astype(np.uint64) << np.uint64(24)) | slot), self._key)
 
 
-def _boxes(source: _Words, roles: tuple[Any, ...], height_B: NDArray[np.int64], width_B: NDArray[np.int64]) -> NDArray[np.int32]:
+def _per_slot(roles: tuple[Role, ...], read: Callable[[Role], float]) -> NDArray[np.float64]:
+    return np.array([read(role) for role in roles], dtype=np.float64)
+
+
+def _jitter(words: _Words, roles: tuple[Role, ...]) -> dict[str, NDArray[Any]]:
+    """Colour jitter as torchvision's: factors float32 [B, V] and the order uint8 [B, V, 4]."""
+    switch, factor = words(_SWITCHES), to_unit(words(_FACTORS))
+    jittered_BV = to_unit(switch[..., 0]) < _per_slot(roles, lambda role: role.jitter.p)
+
+    def draw(channel: int, name: str, least: float, identity: float) -> NDArray[np.float32]:
+        half_width_V = _per_slot(roles, lambda role: getattr(role.jitter, name))
+        lo_V, hi_V = np.maximum(least, identity - half_width_V), identity + half_width_V
+        return np.where(jittered_BV, lo_V + (hi_V - lo_V) * factor[..., channel], identity).astype(np.float32)
+
+    order = _PERMUTATIONS[to_integer(switch[..., 1], len(_PERMUTATIONS))]
+    order[~jittered_BV] = np.arange(4, dtype=np.uint8)
+    factors = {name: draw(channel, name, 0.0, 1.0) for channel, name in enumerate(("brightness", "contrast", "saturation"))}
+    return {**factors, "hue": draw(3, "hue", -0.5, 0.0), "order": order}
+
+
+def _effects(words: _Words, roles: tuple[Role, ...]) -> dict[str, NDArray[Any]]:
+    """What is not geometry or jitter: grey, flip and solarize bool [B, V], blur sigma float32 [B, V]."""
+    switch, effect = to_unit(words(_SWITCHES)), to_unit(words(_EFFECTS))
+    lo_V, hi_V = np.array([role.sigma for role in roles]).T
+    blurred_BV = effect[..., 0] < _per_slot(roles, lambda role: role.blur)
+    return {
+        "gray": switch[..., 2] < _per_slot(roles, lambda role: role.gray),
+        "flip": switch[..., 3] < _per_slot(roles, lambda role: role.flip),
+        "blur_sigma": np.where(blurred_BV, lo_V + (hi_V - lo_V) * effect[..., 1], 0.0).astype(np.float32),
+        "solarize": effect[..., 2] < _per_slot(roles, lambda role: role.solarize),
+    }
+
+
+def _boxes(words: _Words, roles: tuple[Role, ...], height_B: NDArray[np.int64], width_B: NDArray[np.int64]) -> NDArray[np.int32]:
     """Random resized crop as torchvision's: ten tries, the first that fits, else the largest centred box of a legal shape.
 
     Returns:
@@ -147,15 +153,15 @@ def _boxes(source: _Words, roles: tuple[Any, ...], height_B: NDArray[np.int64], 
     scale_V2 = np.array([role.scale for role in roles])
     ratio_V2 = np.array([role.ratio for role in roles])
     height_BV, width_BV = (np.broadcast_to(side[:, None], (side.size, len(roles))) for side in (height_B, width_B))
-    box, fits = _crop(source(_CROP), scale_V2, ratio_V2, height_BV, width_BV)
+    box, fits = _crop(words(_CROP), scale_V2, ratio_V2, height_BV, width_BV)
     rejected = ~fits
     if rejected.any():
         slot_K = np.nonzero(rejected)[1]
         height_K, width_K = height_BV[rejected], width_BV[rejected]
-        box_KT, fits_KT = _crop(source.tries(rejected), scale_V2[slot_K, None], ratio_V2[slot_K, None], height_K[:, None], width_K[:, None])
+        box_KT, fits_KT = _crop(words.tries(rejected), scale_V2[slot_K, None], ratio_V2[slot_K, None], height_K[:, None], width_K[:, None])
         first_K = fits_KT.argmax(axis=1)
         fallback_K = _central_box(ratio_V2[slot_K], height_K, width_K)
-        box[rejected] = np.where(fits_KT.any(axis=1)[:, None], box_KT[np.arange(first_K.size), first_K], fallback_K)
+        box[rejected] = np.where(fits_KT.any(axis=1, keepdims=True), box_KT[np.arange(first_K.size), first_K], fallback_K)
     return box.astype(np.int32)
 
 

@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hvs_data.boxes import pairwise_iou
 from hvs_data.errors import HvsError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -84,13 +85,14 @@ class ViewParams:
 
     def images(self, rows: slice | Sequence[int] | Tensor) -> ViewParams:
         """The rows of some images: indexes the B axis."""
-        return replace(self, **{name: value[rows] for name, value in self.tensors().items()})
+        # a tuple would index the B and V axes at once
+        which = list(rows) if isinstance(rows, tuple) else rows
+        return self._each(lambda value: value[which])
 
     def views(self, slots: Sequence[int]) -> ViewParams:
         """The same slots of every image: indexes the V axis."""
         slots = list(slots)
-        kept = {name: value[:, slots] for name, value in self.tensors().items()}
-        return replace(self, role=tuple(self.role[v] for v in slots), size=tuple(self.size[v] for v in slots), **kept)
+        return self._each(lambda value: value[:, slots], slots)
 
     def take(self, slots_BK: Tensor) -> ViewParams:
         """Other slots for each image, such as ``batch.selection.pair``.
@@ -98,25 +100,52 @@ class ViewParams:
         Args:
             slots_BK: integer [B, K]. All slots taken into one column must share a size; where their roles differ within a
                 column, the column keeps the role of its first image.
+
+        Raises:
+            HvsError: slots of another shape, slots that do not exist, or slots of different sizes in one column.
         """
         slots_BK = torch.as_tensor(slots_BK, dtype=torch.int64, device="cpu")
         if slots_BK.ndim != 2 or slots_BK.shape[0] != self.batch_size:
             raise HvsError(f"take needs slots of shape [{self.batch_size}, K], got {tuple(slots_BK.shape)}; pass one row of slots an image")
+        if slots_BK.numel() and not 0 <= slots_BK.min() <= slots_BK.max() < self.num_views:
+            raise HvsError(
+                f"take needs slots from 0 to {self.num_views - 1}, got values from {slots_BK.min()} to {slots_BK.max()}; "
+                "pass slots of these rows, such as selection.pair"
+            )
         size_V = torch.tensor(self.size)
-        columns = [0] * slots_BK.shape[1]
         for k in range(slots_BK.shape[1]):
             sizes = size_V[slots_BK[:, k]].unique().tolist()
             if len(sizes) > 1:
-                raise HvsError(f"take needs slots of one size in a column, got sizes {sizes} in column {k}; take roles of different sizes apart")
-            columns[k] = int(slots_BK[0, k]) if self.batch_size else 0
+                raise HvsError(
+                    f"take needs slots of one size in a column, got sizes {sizes} in column {k}; take roles of other sizes apart"
+                )
+        columns = slots_BK[0].tolist() if self.batch_size else [0] * slots_BK.shape[1]
         image_B1 = torch.arange(self.batch_size)[:, None]
-        kept = {name: value[image_B1, slots_BK] for name, value in self.tensors().items()}
-        return replace(self, role=tuple(self.role[v] for v in columns), size=tuple(self.size[v] for v in columns), **kept)
+        return self._each(lambda value: value[image_B1, slots_BK], columns)
+
+    def _each(self, change: Callable[[Tensor], Tensor], slots: Sequence[int] | None = None) -> ViewParams:
+        """Rows with every tensor changed, and named and sized after these slots (None: as they are)."""
+        changed: dict[str, Any] = {name: change(value) for name, value in self.tensors().items()}
+        if slots is not None:
+            changed |= {"role": tuple(self.role[v] for v in slots), "size": tuple(self.size[v] for v in slots)}
+        return replace(self, **changed)
 
     @staticmethod
     def concatenate(parts: Sequence[ViewParams]) -> ViewParams:
-        """Join rows of the same recipe along the image axis."""
-        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in parts[0].tensors()}
+        """Join rows of the same recipe along the image axis.
+
+        Raises:
+            HvsError: no parts, or parts whose slots or spec differ.
+        """
+        if not parts:
+            raise HvsError("concatenate needs the rows of at least one part, got none; keep the rows of an empty batch, they have B = 0")
+        for position, part in enumerate(parts):
+            expected, arrived = ((rows.role, rows.size, rows.spec) for rows in (parts[0], part))
+            if arrived != expected:
+                raise HvsError(
+                    f"concatenate needs parts of one recipe, with roles, sizes and spec {expected}, got {arrived} in part {position}"
+                )
+        joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in parts[0].tensors()}
         return replace(parts[0], **joined)
 
 
@@ -124,29 +153,43 @@ class ImageBatch(Sequence[Tensor]):
     """Decoded images of any sizes: a sequence of uint8 [H, W, 3] RGB tensors on one device.
 
     Args:
-        images: uint8 arrays or tensors of shape [H, W, 3], H and W at least 1. They are kept, not copied, if contiguous.
+        images: uint8 arrays or tensors of shape [H, W, 3], H and W at least 1, on one device. They are kept, not copied, if
+            contiguous (and writable, if arrays).
 
     Attributes:
         height, width: int64 [B], on the CPU.
+
+    Raises:
+        HvsError: an image of another type or shape, or images on different devices.
     """
 
     def __init__(self, images: Sequence[Tensor | np.ndarray]):
         self._images = [self._checked(position, image) for position, image in enumerate(images)]
+        devices = {image.device for image in self._images}
+        if len(devices) > 1:
+            raise HvsError(f"expected images on one device, got {sorted(map(str, devices))}; move them to one of these first")
         self.height = torch.tensor([image.shape[0] for image in self._images], dtype=torch.int64)
         self.width = torch.tensor([image.shape[1] for image in self._images], dtype=torch.int64)
 
     @staticmethod
     def _checked(position: int, image: Tensor | np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(image) if isinstance(image, np.ndarray) else image
-        if not isinstance(tensor, Tensor) or tensor.dtype != torch.uint8 or tensor.ndim != 3 or tensor.shape[2] != 3 or 0 in tensor.shape:
-            arrived = f"{tensor.dtype} {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else type(image).__name__
+        known = isinstance(image, (Tensor, np.ndarray))
+        if not known or image.dtype not in (torch.uint8, np.uint8) or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            arrived = f"{image.dtype} {tuple(image.shape)}" if known else type(image).__name__
             raise HvsError(f"image {position}: expected uint8 of shape [H, W, 3] with H, W >= 1, got {arrived}; convert it to RGB first")
-        return tensor.contiguous()
+        # from_numpy refuses negative strides and warns of read-only arrays, such as those of Pillow images
+        return image.contiguous() if isinstance(image, Tensor) else torch.from_numpy(np.require(image, requirements=("C", "W")))
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, position):  # type: ignore[no-untyped-def]
+    @overload
+    def __getitem__(self, position: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> ImageBatch: ...
+
+    def __getitem__(self, position: int | slice) -> Tensor | ImageBatch:
         if isinstance(position, slice):
             return ImageBatch(self._images[position])
         return self._images[position]
@@ -188,16 +231,19 @@ class Selection:
         """float32 [B]: box overlap of the chosen pair; None if the candidates' rows are not known."""
         if self.params is None:
             return None
-        from hvs_data.boxes import pairwise_iou
-
         pair_B2 = self.pair.cpu()
         image_B = torch.arange(pair_B2.shape[0])
         return pairwise_iou(self.params.box)[image_B, pair_B2[:, 0], pair_B2[:, 1]]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Selection:
         """The same selection with its tensors on another device (rows stay on the CPU)."""
-        moved = {f.name: value.to(device, non_blocking=non_blocking) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
-        return replace(self, **moved)
+        return replace(
+            self,
+            pair=self.pair.to(device, non_blocking=non_blocking),
+            losses=self.losses.to(device, non_blocking=non_blocking),
+            legal=self.legal.to(device, non_blocking=non_blocking),
+            non_finite=self.non_finite.to(device, non_blocking=non_blocking),
+        )
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ VARIANTS = ("paper", "as_run")
 
 def _check_variant(variant: str) -> None:
     if variant not in VARIANTS:
-        raise RecipeError(f"variant must be one of {VARIANTS}, got {variant!r}; 'as_run' follows the released code where it differs from the paper")
+        raise RecipeError(f"variant must be one of {VARIANTS}, got {variant!r}; 'as_run' follows the released code where that differs")
 
 
 def _half(candidates: int) -> int:
     if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 2 or candidates % 2:
-        raise RecipeError(f"candidates must be an even number of at least 2, got {candidates!r}; they split evenly over the roles global1 and global2")
+        raise RecipeError(f"candidates must be an even number of at least 2, got {candidates!r}; half are of role global1, half of global2")
     return candidates // 2
 
 

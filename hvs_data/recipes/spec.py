@@ -11,17 +11,19 @@ from hvs_data.types import RenderSpec
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 MAX_SLOTS = 2**16
+MAX_NUMBER = 1e6  # keeps all that is computed from a recipe inside float32 and int64
 
 
 def _check_number(name: str, value: Any, meaning: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise RecipeError(f"{name} must be a finite number, got {value!r}; it is {meaning}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= MAX_NUMBER:
+        raise RecipeError(f"{name} must be a number of at most {MAX_NUMBER:g}, got {value!r}; it is {meaning}")
 
 
 def _check_probability(name: str, value: Any) -> None:
-    _check_number(name, value, "the probability with which the operation is applied to a view")
+    meaning = "the probability with which the operation is applied to a view"
+    _check_number(name, value, meaning)
     if not 0 <= value <= 1:
-        raise RecipeError(f"{name} must satisfy 0 <= {name} <= 1, got {value!r}; it is the probability with which the operation is applied to a view")
+        raise RecipeError(f"{name} must satisfy 0 <= {name} <= 1, got {value!r}; it is {meaning}")
 
 
 def _check_whole(name: str, value: Any, least: int, most: int, meaning: str) -> None:
@@ -29,14 +31,14 @@ def _check_whole(name: str, value: Any, least: int, most: int, meaning: str) -> 
         raise RecipeError(f"{name} must be a whole number from {least} to {most}, got {value!r}; it is {meaning}")
 
 
-def _check_interval(name: str, value: Any, least: float, most: float, meaning: str) -> tuple[float, float]:
+def _check_interval(name: str, value: Any, most: float, meaning: str) -> tuple[float, float]:
     bounds = f"0 < lo <= hi <= {most:g}" if math.isfinite(most) else "0 < lo <= hi"
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise RecipeError(f"{name} must be a pair (lo, hi), got {value!r}; it is {meaning}")
     for end in value:
         _check_number(name, end, meaning)
     lo, hi = float(value[0]), float(value[1])
-    if not least < lo <= hi <= most:
+    if not 0 < lo <= hi <= most:
         raise RecipeError(f"{name} must satisfy {bounds}, got ({value[0]!r}, {value[1]!r}); it is {meaning}")
     return lo, hi
 
@@ -66,7 +68,9 @@ class ColorJitter:
                 raise RecipeError(f"{name} must be at least 0, got {value!r}; factors are drawn from [max(0, 1 - {name}), 1 + {name}]")
         _check_number("hue", self.hue, "the largest shift, in turns")
         if not 0 <= self.hue <= 0.5:
-            raise RecipeError(f"hue must satisfy 0 <= hue <= 0.5, got {self.hue!r}; it is the largest shift, in turns (0.5 is half the colour circle)")
+            raise RecipeError(
+                f"hue must satisfy 0 <= hue <= 0.5, got {self.hue!r}; it is the largest shift, in turns (0.5 is the opposite colour)"
+            )
 
 
 @dataclass(frozen=True)
@@ -103,13 +107,15 @@ class Role:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise RecipeError(f"a role's name must be a non-empty string, got {self.name!r}; use one of the trainer's terms such as 'view' or 'global1'")
+            raise RecipeError(
+                f"a role's name must be a non-empty string, got {self.name!r}; use the trainer's term, such as 'view' or 'local'"
+            )
         _check_whole("candidates", self.candidates, 1, MAX_SLOTS, f"the number of views of role {self.name!r} drawn for an image")
-        _check_whole("emitted", self.emitted, 0, self.candidates, f"the number of the {self.candidates} candidates of role {self.name!r} that reach the trainer")
+        _check_whole("emitted", self.emitted, 0, self.candidates, f"how many of the candidates of role {self.name!r} reach the trainer")
         _check_whole("size", self.size, 1, 2**15, "the side of a rendered view in pixels")
-        object.__setattr__(self, "scale", _check_interval("scale", self.scale, 0, 1, "a fraction of the image's area"))
-        object.__setattr__(self, "ratio", _check_interval("ratio", self.ratio, 0, math.inf, "a range of width / height"))
-        object.__setattr__(self, "sigma", _check_interval("sigma", self.sigma, 0, math.inf, "the blur's standard deviation in pixels"))
+        object.__setattr__(self, "scale", _check_interval("scale", self.scale, 1, "a fraction of the image's area"))
+        object.__setattr__(self, "ratio", _check_interval("ratio", self.ratio, math.inf, "a range of width / height"))
+        object.__setattr__(self, "sigma", _check_interval("sigma", self.sigma, math.inf, "the blur's standard deviation in pixels"))
         if not isinstance(self.jitter, ColorJitter):
             raise RecipeError(f"jitter must be a ColorJitter, got {self.jitter!r}; write ColorJitter(p=0) for none")
         for name in ("flip", "gray", "blur", "solarize"):
@@ -138,14 +144,14 @@ class Recipe:
     std: tuple[float, float, float] = RenderSpec.std
 
     def __post_init__(self) -> None:
+        if not isinstance(self.roles, (tuple, list)) or not self.roles or not all(isinstance(role, Role) for role in self.roles):
+            raise RecipeError(f"roles must hold at least one Role and nothing else, got {self.roles!r}; write (role,) for a single one")
         object.__setattr__(self, "roles", tuple(self.roles))
-        if not self.roles or not all(isinstance(role, Role) for role in self.roles):
-            raise RecipeError(f"roles must hold at least one Role and nothing else, got {self.roles!r}")
         names = [role.name for role in self.roles]
         if len(set(names)) != len(names):
             raise RecipeError(f"roles must have different names, got {names}; raise `candidates` to draw more views of one role")
         if len(self.roles) > 256:
-            raise RecipeError(f"a recipe holds at most 256 roles, got {len(self.roles)}")
+            raise RecipeError(f"a recipe holds at most 256 roles, got {len(self.roles)}; raise `candidates` to draw more views of one role")
         if self.interpolation not in INTERPOLATIONS:
             raise RecipeError(f"interpolation must be one of {INTERPOLATIONS}, got {self.interpolation!r}; both are antialiased")
         _check_whole("blur_kernel", self.blur_kernel, 1, 255, "the number of taps of the blur at a slot's own size")

@@ -1,0 +1,57 @@
+# Every target runs in .venv, which is made on first use and brought up to date when pyproject.toml changes.
+# On a machine without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu spares torch's CUDA libraries.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?=
+NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench docs clean distclean
+
+help:
+	@echo 'make demo        pretrain a small model on hardest pairs for about three minutes and write demo-report.html'
+	@echo '                 (DATA=folder takes your own photos instead of the example set, here and for bench)'
+	@echo 'make test        run the test suite'
+	@echo 'make lint        ruff and mypy'
+	@echo 'make bench       images/s beside the loaders of torchvision and albumentations'
+	@echo 'make docs        write the reference of the public names to build/docs'
+	@echo 'make clean       remove caches and build products; make distclean removes .venv too'
+
+$(BIN)/python:
+	@$(PYTHON) $(NEW_ENOUGH) 2>/dev/null || { echo "hvs_data needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing)." \
+	  "Name another one: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	@# venv leaves an interpreter without pip behind where it fails, which would pass for a finished environment
+	$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# One stamp an extra. Without build isolation nothing is fetched where all is installed already.
+$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+	@$(BIN)/python $(NEW_ENOUGH) || { echo "$(VENV) holds $$($(BIN)/python --version 2>&1), hvs_data needs 3.11 or newer; run: make distclean" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet 'setuptools>=77'
+	$(BIN)/python -m pip install --no-build-isolation --editable '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/hvs-data demo $(if $(DATA),--data '$(DATA)')
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python bench/loader_cpu.py $(if $(DATA),--data '$(DATA)')
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/pdoc --output-directory build/docs hvs_data
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find hvs_data kernels pipelines tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,82 @@
+"""What a source of images is: a length, and a `read` that many threads may call at once."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ImageData: TypeAlias = "bytes | bytearray | memoryview | np.ndarray | Tensor | Image"
+NO_LABEL = -1
+
+
+class Sample(NamedTuple):
+    """One image of a source, not decoded yet.
+
+    Attributes:
+        data: what :func:`hvs_data.pipelines.decode.decode_image` takes: encoded bytes, a Pillow image, or a uint8 array or tensor.
+        label: the class number; -1 where the source has none. Labels of other kinds are not carried.
+        name: for logs and messages, such as the path below the source's folder.
+    """
+
+    data: ImageData
+    label: int = NO_LABEL
+    name: str = ""
+
+
+class Source(ABC):
+    """A fixed number of images that can be read in any order. Subclass it to read from anywhere else.
+
+    Attributes:
+        classes: name of each label, in the order of the labels; empty where they are not known.
+    """
+
+    classes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of images."""
+
+    @abstractmethod
+    def read(self, index: int) -> Sample:
+        """The image at an index in [0, len). Called from many threads at once.
+
+        Raises:
+            OSError, HvsError: this image cannot be read. A loader treats both as a bad image and goes on.
+            IndexError: an index out of range.
+        """
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A short text that differs between sources with other images, to check that a resumed run reads the same ones."""
+
+    def __repr__(self) -> str:
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        return f"{type(self).__name__}({len(self)} images{classes})"
+
+
+def checked_index(index: int, length: int) -> int:
+    """The index as a plain int.
+
+    Raises:
+        IndexError: outside [0, length).
+    """
+    if not 0 <= index < length:
+        raise IndexError(f"expected an index in [0, {length}), got {index}")
+    return int(index)
+
+
+def digest(*parts: bytes) -> str:
+    """A short hexadecimal fingerprint of some bytes."""
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(len(part).to_bytes(8, "little"))
+        state.update(part)
+    return state.hexdigest()[:16]

@@ -1,0 +1,204 @@
+"""Image files: a folder of classes, a flat folder, a list of paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hvs_data.errors import SourceError
+from hvs_data.sources.base import NO_LABEL, Sample, Source, checked_index, digest
+from hvs_data.sources.packed import PackedStrings
+
+LAYOUTS = ("auto", "classes", "flat")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif")
+# No image below the default pixel limit needs more, at 16 bits and uncompressed; it keeps a mislabelled archive out of memory.
+MAX_FILE_BYTES = 2**30
+
+
+class FileSource(Source):
+    """Image files, given out as encoded bytes.
+
+    Args:
+        root: the folder below which the files lie.
+        names: path of each file, relative to ``root`` (an absolute path stays as it is).
+        labels: the class number of each file, or one for all.
+        classes: name of each class number.
+
+    Attributes:
+        labels: int64 [N]; -1 where there is none.
+        names: the paths given, kept compact.
+    """
+
+    def __init__(self, root: str, names: Iterable[str], labels: ArrayLike = NO_LABEL, classes: Iterable[str] = ()):
+        self.root = root
+        self.names = PackedStrings(names)
+        self.labels = np.broadcast_to(np.asarray(labels, dtype=np.int64), len(self.names))
+        self.classes = tuple(classes)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> Sample:
+        name = self.names[checked_index(index, len(self))]
+        return Sample(read_file(os.path.join(self.root, name)), int(self.labels[index]), name)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return digest(self.names.tobytes(), self.labels.tobytes())
+
+
+def read_file(path: str) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        OSError: the file cannot be read.
+        SourceError: it is larger than ``MAX_FILE_BYTES``, or the path holds a NUL.
+    """
+    try:
+        file = open(path, "rb", buffering=0)
+    except ValueError as error:
+        raise SourceError(f"cannot open {path!r}: {error}; correct the path") from error
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            raise SourceError(f"expected an image file of at most {MAX_FILE_BYTES} bytes, got {size} in {path}; remove it")
+        return file.readall()
+
+
+def open_paths(paths: Sequence[Any]) -> FileSource:
+    """Source of the files at these paths, in the order given, without labels.
+
+    Raises:
+        SourceError: an element that is not a path.
+    """
+    for position, path in enumerate(paths):
+        if not isinstance(path, (str, os.PathLike)):
+            raise SourceError(f"expected paths only in a list of paths, got {type(path).__name__} at position {position}")
+    # relative paths are meant from here, wherever the process goes later
+    return FileSource(os.getcwd(), map(os.fsdecode, paths))
+
+
+def open_folder(folder: str, layout: str = "auto") -> FileSource:
+    """Source of the images below a folder.
+
+    Hidden files and folders (a leading dot) are skipped, other files count as images by their extension (``EXTENSIONS``, any
+    case). Folders behind symbolic links are read too, except where a link leads back to a folder above it.
+
+    Args:
+        folder: path; a leading ``~`` stands for the home folder.
+        layout: "classes": one sub-folder a class, numbered in the order of their names, images anywhere below it, images beside
+            the sub-folders are left out. "flat": every image below the folder, without labels. "auto": whichever fits.
+
+    Returns:
+        the images, ordered by label and then by their path relative to ``folder`` with "/" between its parts.
+
+    Raises:
+        SourceError: not a folder, no images, a class without images, a folder that cannot be listed, or, with "auto", images both
+            beside and in sub-folders.
+    """
+    root = os.path.abspath(os.path.expanduser(folder))
+    if not os.path.isdir(root):
+        raise SourceError(_why_no_folder(folder, root))
+    images, subfolders = _list(root, "")
+    identity = _identity(root)
+    images_of = {subfolder: _images_below(root, subfolder, identity) for subfolder in sorted(subfolders)}
+    if layout == "auto":
+        layout = _fitting_layout(root, images, images_of)
+    if layout == "classes":
+        return _of_classes(root, images_of)
+    return FileSource(root, _some(sorted(chain(images, *images_of.values())), f"below {root}"))
+
+
+def _fitting_layout(root: str, images: list[str], images_of: dict[str, list[str]]) -> str:
+    inside = next((names[0] for names in images_of.values() if names), None)
+    if images and inside:
+        raise SourceError(
+            f"expected images either in {root} or in its sub-folders, got both, such as {images[0]} and {inside}; pass "
+            'layout="classes" to take one sub-folder a class and leave the others out, or layout="flat" to take all without labels'
+        )
+    return "classes" if inside else "flat"
+
+
+def _some(names: list[str], where: str) -> list[str]:
+    if not names:
+        raise SourceError(f"expected image files {where} ({' '.join(EXTENSIONS)}, not hidden), got none; check the path and the extensions")
+    return names
+
+
+def _of_classes(root: str, images_of: dict[str, list[str]]) -> FileSource:
+    names = _some(list(chain(*images_of.values())), f"in sub-folders of {root}")
+    empty = [subfolder for subfolder, inside in images_of.items() if not inside]
+    if empty:
+        raise SourceError(
+            f"expected images in every sub-folder of {root}, since each one is a class, got none in {', '.join(empty[:5])}"
+            f'{", ..." if empty[5:] else ""}; remove them, or pass layout="flat" to take all images without labels'
+        )
+    labels = np.repeat(np.arange(len(images_of)), [len(inside) for inside in images_of.values()])
+    return FileSource(root, names, labels, images_of)
+
+
+def _images_below(root: str, folder: str, root_identity: tuple[int, int]) -> list[str]:
+    """Sorted paths, relative to the root, of all images below one of its folders."""
+    found: list[str] = []
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, (root_identity,))]
+    while waiting:
+        folder, above = waiting.pop()
+        identity = _identity(os.path.join(root, folder))
+        if identity in above:
+            continue
+        images, subfolders = _list(root, folder)
+        found += images
+        waiting += [(subfolder, (*above, identity)) for subfolder in subfolders]
+    found.sort()
+    return found
+
+
+def _list(root: str, folder: str) -> tuple[list[str], list[str]]:
+    """Images and sub-folders that lie directly in a folder, as paths relative to the root."""
+    images: list[str] = []
+    subfolders: list[str] = []
+    prefix = f"{folder}/" if folder else ""
+    try:
+        with os.scandir(os.path.join(root, folder)) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if _is_folder(entry):
+                    subfolders.append(prefix + entry.name)
+                # a broken link is listed, so that it is reported when its turn comes; a pipe is not, for it would be waited on
+                elif entry.name.lower().endswith(EXTENSIONS) and (entry.is_symlink() or entry.is_file()):
+                    images.append(prefix + entry.name)
+    except OSError as error:
+        raise SourceError(f"cannot list the folder {os.path.join(root, folder)}: {error}; make it readable or remove it") from error
+    return images, subfolders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to itself
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    try:
+        status = os.stat(folder)
+    except OSError as error:
+        raise SourceError(f"cannot read the folder {folder}: {error}; make it readable or remove it") from error
+    return status.st_dev, status.st_ino
+
+
+def _why_no_folder(folder: str, root: str) -> str:
+    if folder.endswith((".tar", ".tar.gz", ".tgz")) or "{" in folder:
+        return f"expected a folder of image files, got {folder!r}; tar shards cannot be read by this version: unpack them into a folder"
+    if "://" in folder:
+        return f"expected a folder on this machine, got {folder!r}; remote storage cannot be read by this version: copy or mount it"
+    if os.path.exists(root):
+        return f"expected a folder of images, got the file {root}; pass the folder that holds it, or a list of paths"
+    return f"expected a folder of images, got {folder!r}, which does not exist (looked for {root}); check the path"

@@ -1,0 +1,175 @@
+"""The trace-free forward: run a model for its scores and leave everything in it as it was."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.lazy import LazyModuleMixin
+
+from hvs_data.errors import SelectionError
+
+BN_STATISTICS = ("batch", "running")
+
+# Forwards that write nothing to the module's buffers once track_running_stats is off or the module is in evaluation mode.
+_KEEP_BUFFERS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+
+
+@contextmanager
+def scoring(*modules: nn.Module, bn: str = "batch", dropout: bool = False) -> Iterator[None]:
+    """Forwards of these modules inside the context leave no trace and carry no gradient.
+
+    Inside:
+
+    - ``torch.no_grad`` (not ``inference_mode``, whose tensors break a later backward).
+    - Batch normalisation in training mode uses the batch's statistics and does not move its running ones; what was frozen with
+      ``eval()`` stays frozen. Every module with buffers named ``running_...`` counts as a normalisation.
+    - Every other module below those given is in evaluation mode, which turns off dropout and drop path in whatever form they come.
+      The modules given keep their own mode, because a model's forward may return something else in evaluation mode; unless
+      they are layers of ``torch.nn`` themselves, which do not. So the one dropout that stays on is a functional one in the
+      very ``forward`` of a module given.
+    - Attention runs as in training, never by PyTorch's fused inference path, and autocast does not cache the casted weights.
+
+    Afterwards, also after an exception: attributes (training flags and all others) and buffers of all modules, and the random
+    states of torch (CPU, and CUDA once it is in use), numpy and Python are what they were, bit for bit. Contexts nest. Nothing
+    waits for the device. Hooks run as in any forward. Not undone: changes made in place to parameters, to tensors that are not
+    buffers and to containers, and whatever is kept outside the modules.
+
+    Args:
+        modules: the modules that will be called; of a compiled or DistributedDataParallel wrapper, the module inside counts as given too.
+        bn: "batch" for batch statistics, "running" for running statistics, as in evaluation mode.
+        dropout: keep dropout and drop path as they are in training.
+
+    Raises:
+        SelectionError: something else than a module, an unknown ``bn``, or a lazy module that has no parameters yet.
+    """
+    if bn not in BN_STATISTICS:
+        raise SelectionError(
+            f"bn must be one of {BN_STATISTICS}, got {bn!r}; it says which statistics batch normalisation uses while scoring"
+        )
+    walk = _every_module(modules)
+    with _random_states_kept(), _uncached_autocast(), _plain_attention(), torch.no_grad():
+        before = _Snapshot(walk)
+        try:
+            _set_modes(walk, {id(module) for module in _given(modules)}, bn, dropout)
+            yield
+        finally:
+            before.restore()
+
+
+def _every_module(modules: tuple[nn.Module, ...]) -> list[nn.Module]:
+    walk: dict[int, nn.Module] = {}
+    for root in modules:
+        if not isinstance(root, nn.Module):
+            raise SelectionError(
+                f"scoring takes torch.nn.Module instances, got {type(root).__name__}; pass the modules that the forward calls"
+            )
+        walk.update((id(module), module) for module in root.modules())
+    for module in walk.values():
+        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+            raise SelectionError(
+                f"{type(module).__name__} has no parameters yet, and scoring must not make them; run one forward of the model first"
+            )
+    return list(walk.values())
+
+
+def _given(modules: tuple[nn.Module, ...]) -> Iterator[nn.Module]:
+    """The modules that were passed, and what their wrappers hold."""
+    for module in modules:
+        inner: Any = module
+        while isinstance(inner, nn.Module):
+            yield inner
+            wrapped = isinstance(inner, (nn.parallel.DistributedDataParallel, nn.DataParallel))
+            inner = inner.module if wrapped else inner._modules.get("_orig_mod")
+
+
+def _set_modes(walk: list[nn.Module], given: set[int], bn: str, dropout: bool) -> None:
+    for module in walk:
+        if not module.training:
+            continue
+        if not _is_normalisation(module):
+            module.training = dropout or (id(module) in given and not type(module).__module__.startswith("torch.nn."))
+        elif bn == "running":
+            module.training = False
+        elif getattr(module, "track_running_stats", False):
+            module.track_running_stats = False  # type: ignore[assignment]
+
+
+def _is_normalisation(module: nn.Module) -> bool:
+    return any(name.startswith("running_") for name in module._buffers)
+
+
+class _Snapshot:
+    """Attributes and buffers of modules, to put them back."""
+
+    def __init__(self, walk: list[nn.Module]):
+        self._names = [(module, dict(vars(module)), dict(module._buffers)) for module in walk]
+        at_risk: dict[int, Tensor] = {}
+        for module in walk:
+            if type(module).forward not in _KEEP_BUFFERS:
+                at_risk.update((id(buffer), buffer) for buffer in module._buffers.values() if buffer is not None)
+        # Copies of all, not of those that will change: writes through ``.data`` leave a tensor's version as it was, and comparing
+        # would wait for the device.
+        self._contents = [(buffer, buffer.detach().clone()) for buffer in at_risk.values() if not _is_expanded(buffer)]
+
+    def restore(self) -> None:
+        for module, attributes, buffers in self._names:
+            _put_back(vars(module), attributes)
+            _put_back(module._buffers, buffers)
+        for buffer, content in self._contents:
+            # through .data: the buffer may be saved for a backward that is still to come, which would refuse a newer version
+            buffer.data.copy_(content)
+
+
+def _put_back(now: dict[str, Any], before: dict[str, Any]) -> None:
+    if list(now) != list(before):  # the order of names is the order of a state_dict
+        now.clear()
+    now.update(before)
+
+
+def _is_expanded(buffer: Tensor) -> bool:
+    """Several elements share memory; nothing can be written to such a tensor, neither by a forward nor here."""
+    if buffer.layout is not torch.strided:
+        return False
+    return any(step == 0 and length > 1 for step, length in zip(buffer.stride(), buffer.shape, strict=True))
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+
+@contextmanager
+def _uncached_autocast() -> Iterator[None]:
+    # A weight cast under no_grad and kept would cut the weight off from the training forward of the same autocast region.
+    cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(cached)
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    # In evaluation mode without gradient, attention layers would run fused from their weights: with other rounding than in
+    # training, and past whatever has been put in place of their sublayers, such as adapters.
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)

@@ -1,0 +1,118 @@
+"""From rows and tensors to the compiled function, and the scratch memory that it works in."""
+
+# Axes: B image, V view, S side.
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.kernels.render.numba.resample import count_taps
+from hvs_data.kernels.render.numba.store import BFLOAT16, FLOAT16, FLOAT32, UINT8
+from hvs_data.kernels.render.numba.view import render_image
+from hvs_data.types import ViewParams
+
+_KINDS = {torch.float32: FLOAT32, torch.float16: FLOAT16, torch.bfloat16: BFLOAT16, torch.uint8: UINT8}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Rows and canvas in the form that the compiled function takes; made once a batch (or group of images).
+
+    Attributes:
+        rows: row arrays, first axes [B, V].
+        look: what all views share.
+        target: the canvas.
+        size: S.
+        bicubic: the filter.
+    """
+
+    rows: tuple[Any, ...]
+    look: tuple[Any, ...]
+    target: tuple[Any, ...]
+    offset_BV: NDArray[np.int64]
+    size: int
+    bicubic: bool
+
+    @staticmethod
+    def make(params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: int = 0) -> Job:
+        """Prepare to render rows [B, V] into images ``first_image`` to ``first_image + B - 1`` of a canvas of V views.
+
+        Args:
+            normalize: apply the recipe's mean and standard deviation; else values are 0-1 (0-255 for uint8).
+        """
+        size, spec = canvas.size, params.spec
+        zoom_V = size / np.array(params.size, dtype=np.float64)
+        radius_V = np.clip(np.floor(spec.blur_kernel // 2 * zoom_V + 0.5), 1, None).clip(max=size - 1).astype(np.int64)
+        factor_BV4 = torch.stack([params.brightness, params.contrast, params.saturation, params.hue], dim=-1)
+        rows = (
+            *_arrays(params.box, params.flip, factor_BV4, params.order, params.gray),
+            params.blur_sigma.numpy().astype(np.float64) * zoom_V,
+            radius_V,
+            *_arrays(params.solarize),
+        )
+        unit = 255.0 if canvas.flat.dtype == torch.uint8 else 1.0
+        std = np.array(spec.std) if normalize else np.full(3, 1 / unit)
+        mean = np.array(spec.mean) if normalize else np.zeros(3)
+        kind = _KINDS[canvas.flat.dtype]
+        look = (np.float32(spec.solarize_threshold), (1 / std).astype(np.float32), (-mean / std).astype(np.float32), kind)
+        flat = canvas.flat.view(torch.uint16) if kind in (FLOAT16, BFLOAT16) else canvas.flat
+        view_stride, image_stride, channel_stride, row_stride, pixel_stride = canvas.pixels.stride()
+        image_B1 = np.arange(first_image, first_image + params.batch_size, dtype=np.int64)[:, None]
+        offset_BV = image_B1 * image_stride + np.arange(params.num_views, dtype=np.int64) * view_stride
+        target = (channel_stride, row_stride, pixel_stride)
+        return Job(rows, look, (flat.numpy(), target), offset_BV, size, spec.interpolation == "bicubic")
+
+
+def _arrays(*tensors: Tensor) -> list[NDArray[Any]]:
+    return [np.ascontiguousarray(tensor.numpy()) for tensor in tensors]
+
+
+class Scratch(threading.local):
+    """Working memory of one thread, kept between images and grown when an image or size needs more."""
+
+    def __init__(self) -> None:
+        self._size = self._row = self._weights = -1
+
+    def arrays(self, size: int, width: int, taps: int) -> tuple[NDArray[Any], ...]:
+        """Zero-filled arrays for views of this size from boxes of at most this width and these taps."""
+        if size > self._size:
+            self._planes = np.zeros(3 * size * size, np.float32)
+            self._lines = (np.zeros(size, np.float32), np.zeros(3 * size, np.float32), np.zeros(size, np.float32))
+            self._first = np.zeros(size, np.uint64), np.zeros(size, np.uint64)
+            self._size = size
+        if 3 * (width + 4) > self._row:
+            self._row = 3 * (width + 4)
+            self._source_row = np.zeros(self._row, np.float32)
+        if size * taps > self._weights:
+            self._weights = size * taps
+            self._weight = np.zeros(self._weights, np.float32), np.zeros(self._weights, np.float32)
+        weight, padded, finished = self._lines
+        (first_y, first_x), (weight_y, weight_x) = self._first, self._weight
+        return self._planes, self._planes.view(np.uint32), self._source_row, first_y, weight_y, first_x, weight_x, weight, padded, finished
+
+
+_scratch = Scratch()
+
+
+def render_one(image: Tensor, position: int, job: Job) -> None:
+    """Render all views of one image, on the calling thread, without the GIL.
+
+    Args:
+        image: uint8 [H, W, 3] on the CPU, contiguous.
+        position: its place in the job's rows.
+    """
+    height, width, _ = image.shape
+    scratch = _scratch.arrays(job.size, width, count_taps(max(height, width), job.size, job.bicubic))
+    threshold, scale, bias, kind = job.look
+    flat, strides = job.target
+    render_image(
+        image.numpy(), position, *job.rows, job.size, job.bicubic, threshold, scale, bias, kind, flat, job.offset_BV[position], *strides, *scratch
+    )  # fmt: skip

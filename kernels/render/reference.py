@@ -1,0 +1,259 @@
+"""The renderer in plain PyTorch: the definition that every other renderer is judged by.
+
+Clarity comes before speed: one view at a time, one small function an operation, dense weight matrices. All pixel values are on the
+0-1 scale. A view's pixels come about in this order:
+
+1. cut the box out of the image; nothing outside it is ever read
+2. resize to S x S, antialiased, and clamp to [0, 1], since bicubic weights overshoot and 8-bit pipelines saturate there
+3. flip horizontally
+4. brightness, contrast, saturation and hue in the row's order, each clamped to [0, 1]
+5. grey
+6. Gaussian blur
+7. solarize
+8. normalise
+
+Sources: resize as Pillow's ``Image.resize`` and torch's ``interpolate(antialias=True)``, cubic filter of Keys, "Cubic convolution
+interpolation for digital image processing" (1981); colour operations as torchvision's ``ColorJitter``, with the grey of Pillow's
+``convert("L")`` (ITU-R BT.601; torchvision's tensor code rounds .299 to .2989); hue in the hexcone of Smith, "Color gamut transform
+pairs" (1978); solarize as Pillow's ``ImageOps.solarize``, normalisation as torchvision's ``normalize``.
+"""
+
+# Axes: B image, V view, C channel, H W pixels of a box, S side of a view, K taps.
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from hvs_data.errors import HvsError
+from hvs_data.types import ImageBatch, ViewParams
+
+GRAY_WEIGHTS = (0.299, 0.587, 0.114)
+KEYS_A = -0.5
+DTYPES = (torch.float32, torch.float64)
+
+
+def render_reference(
+    images: Sequence[Tensor],
+    params: ViewParams,
+    size: int,
+    *,
+    normalize: bool = True,
+    compute_dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """Render every view of every image.
+
+    Args:
+        images: B uint8 tensors [H, W, 3] on one device, such as an ImageBatch.
+        params: rows [B, V].
+        size: S, the side in pixels. A slot's own size only sets the scale of its blur.
+        normalize: apply the recipe's mean and standard deviation; else values are 0-1, up to the rounding of the blur.
+        compute_dtype: float32 or float64, of all pixel arithmetic. Filter weights are always computed in float64 and then rounded.
+            On CUDA, where ``torch.backends.cuda.matmul`` allows TF32, float32 resizes are only that exact.
+
+    Returns:
+        [B, V, 3, S, S] in ``compute_dtype``, on the images' device.
+
+    Raises:
+        HvsError: images that are not uint8 RGB, rows of another number of images, boxes that leave their image, a size below 1,
+            another dtype, or an unknown interpolation.
+    """
+    batch = ImageBatch(images)
+    _check(batch, params, size, compute_dtype)
+    pixels_BV3SS = torch.empty(len(batch), params.num_views, 3, size, size, dtype=compute_dtype, device=batch.device)
+    # autocast would round the factors of a float32 matrix product
+    with torch.autocast(batch.device.type, enabled=False):
+        for b, image_HW3 in enumerate(batch):
+            for v in range(params.num_views):
+                pixels_3SS = _render_view(image_HW3, params, b, v, size, compute_dtype)
+                pixels_BV3SS[b, v] = normalize_pixels(pixels_3SS, params.spec.mean, params.spec.std) if normalize else pixels_3SS
+    return pixels_BV3SS
+
+
+def _check(batch: ImageBatch, params: ViewParams, size: int, compute_dtype: torch.dtype) -> None:
+    if len(batch) != params.batch_size:
+        raise HvsError(f"expected rows of {len(batch)} images, one for each image, got rows of {params.batch_size}; see ViewParams.images")
+    if size < 1:
+        raise HvsError(f"size must be at least 1, got {size}; it is the side of a rendered view in pixels")
+    if compute_dtype not in DTYPES:
+        raise HvsError(
+            f"compute_dtype must be one of {', '.join(map(str, DTYPES))}, got {compute_dtype}; convert the rendered views instead"
+        )
+    if params.spec.interpolation not in _FILTERS:
+        raise HvsError(f"interpolation must be one of {tuple(_FILTERS)}, got {params.spec.interpolation!r}; both are antialiased")
+    top_BV, left_BV, height_BV, width_BV = params.box.to(torch.int64).unbind(-1)
+    below = (top_BV < 0) | (height_BV < 1) | (top_BV + height_BV > batch.height[:, None])
+    beside = (left_BV < 0) | (width_BV < 1) | (left_BV + width_BV > batch.width[:, None])
+    if (below | beside).any():
+        b, v = (below | beside).nonzero()[0].tolist()
+        raise HvsError(
+            f"boxes (top, left, height, width) must hold pixels of their image only, got {tuple(params.box[b, v].tolist())} for view {v} "
+            f"of image {b}, which is {batch.height[b]} x {batch.width[b]}; sample the rows with the sizes of these images"
+        )
+
+
+def _render_view(image_HW3: Tensor, params: ViewParams, b: int, v: int, size: int, compute_dtype: torch.dtype) -> Tensor:
+    """View v of image b, [3, S, S], not normalised."""
+    top, left, height, width = params.box[b, v].tolist()
+    box_3HW = image_HW3[top : top + height, left : left + width].permute(2, 0, 1)
+    x_3SS = resize(box_3HW.to(compute_dtype) / 255, size, params.spec.interpolation)
+    if params.flip[b, v]:
+        x_3SS = x_3SS.flip(-1)
+    for operation in params.order[b, v].tolist():
+        adjust, name = _JITTER[operation]
+        x_3SS = adjust(x_3SS, float(getattr(params, name)[b, v]))
+    if params.gray[b, v]:
+        x_3SS = gray(x_3SS).expand(3, -1, -1)
+    if params.blur_sigma[b, v] > 0:
+        sigma = float(params.blur_sigma[b, v]) * size / params.size[v]
+        x_3SS = gaussian_blur(x_3SS, sigma, blur_radius(params.spec.blur_kernel, params.size[v], size))
+    if params.solarize[b, v]:
+        x_3SS = solarize(x_3SS, params.spec.solarize_threshold)
+    return x_3SS
+
+
+def triangle(distance: Tensor) -> Tensor:
+    """The filter of bilinear interpolation, of support 1."""
+    return (1 - distance.abs()).clamp_min(0)
+
+
+def keys_cubic(distance: Tensor) -> Tensor:
+    """The filter of bicubic interpolation, of support 2 (Keys 1981 with a = -0.5)."""
+    d = distance.abs()
+    near = (KEYS_A + 2) * d**3 - (KEYS_A + 3) * d**2 + 1
+    far = KEYS_A * (d**3 - 5 * d**2 + 8 * d - 4)
+    return torch.where(d < 1, near, torch.where(d < 2, far, 0))
+
+
+_FILTERS: dict[str, Callable[[Tensor], Tensor]] = {"bilinear": triangle, "bicubic": keys_cubic}
+
+
+def resize_weights(source: int, size: int, interpolation: str) -> Tensor:
+    """Weight of every source pixel in every output pixel along one side.
+
+    With ``scale = source / size`` and ``stretch = max(scale, 1)``, the weight of pixel k in output x is ``filter((k + 0.5 - centre) /
+    stretch)``, ``centre = (x + 0.5) * scale``, divided by the sum over all k of the box. Pillow and torch name the taps from
+    ``int(centre - support + 0.5)`` up to, not including, ``int(centre + support + 0.5)``, ``support`` being the filter's times
+    ``stretch``: these are the pixels at which the filter is not 0.
+
+    Returns:
+        float64 [S, source], on the CPU; each row sums to 1.
+    """
+    scale = source / size
+    centre_S1 = (torch.arange(size, dtype=torch.float64)[:, None] + 0.5) * scale
+    pixel_K = torch.arange(source, dtype=torch.float64) + 0.5
+    weight_SK = _FILTERS[interpolation]((pixel_K - centre_S1) / max(scale, 1.0))
+    return weight_SK / weight_SK.sum(dim=1, keepdim=True)
+
+
+def resize(x_CHW: Tensor, size: int, interpolation: str) -> Tensor:
+    """Antialiased resize of a whole tensor to [C, S, S], clamped to [0, 1]."""
+    _, height, width = x_CHW.shape
+    weight_SH = resize_weights(height, size, interpolation).to(x_CHW)
+    weight_SW = resize_weights(width, size, interpolation).to(x_CHW)
+    return (weight_SH @ x_CHW @ weight_SW.T).clamp(0, 1)
+
+
+def gray(x_3SS: Tensor) -> Tensor:
+    """Grey value of each pixel, [1, S, S]."""
+    red, green, blue = (weight * channel_SS for weight, channel_SS in zip(GRAY_WEIGHTS, x_3SS.unbind(0), strict=True))
+    return (red + green + blue)[None]
+
+
+def blend(x_3SS: Tensor, other: Tensor, factor: float) -> Tensor:
+    """``factor`` parts of x and ``1 - factor`` parts of another, clamped to [0, 1]; a factor above 1 moves away from the other."""
+    return (factor * x_3SS + (1 - factor) * other).clamp(0, 1)
+
+
+def adjust_brightness(x_3SS: Tensor, factor: float) -> Tensor:
+    """Multiply, and clamp to [0, 1]."""
+    return (x_3SS * factor).clamp(0, 1)
+
+
+def adjust_contrast(x_3SS: Tensor, factor: float) -> Tensor:
+    """Blend with the mean grey of the view as it is now."""
+    return blend(x_3SS, gray(x_3SS).mean(), factor)
+
+
+def adjust_saturation(x_3SS: Tensor, factor: float) -> Tensor:
+    """Blend each pixel with its own grey."""
+    return blend(x_3SS, gray(x_3SS), factor)
+
+
+def adjust_hue(x_3SS: Tensor, turns: float) -> Tensor:
+    """Shift the hue in HSV, wrapping around; 1 turn is the whole circle. Grey pixels stay."""
+    red, green, blue = x_3SS.unbind(0)
+    value = x_3SS.amax(0)
+    chroma = value - x_3SS.amin(0)
+    divisor = torch.where(chroma > 0, chroma, 1)
+    # in sixths of a turn: red lies at 0, green at 2, blue at 4
+    hue = torch.where(
+        value == red,
+        (green - blue) / divisor,
+        torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+    )
+    hue = hue + 6 * turns
+
+    def channel(position: float) -> Tensor:
+        """A channel is full within a sixth of its own position, empty within a sixth of the opposite one, and linear in between."""
+        falling = (hue - position - 1).remainder(6)
+        return value - chroma * torch.minimum(falling, 4 - falling).clamp(0, 1)
+
+    return torch.stack([channel(0), channel(2), channel(4)])
+
+
+# The row's operations by number, and the names of their factors.
+_JITTER: tuple[tuple[Callable[[Tensor, float], Tensor], str], ...] = (
+    (adjust_brightness, "brightness"),
+    (adjust_contrast, "contrast"),
+    (adjust_saturation, "saturation"),
+    (adjust_hue, "hue"),
+)
+
+
+def blur_radius(kernel: int, slot_size: int, size: int) -> int:
+    """Blur radius in rendered pixels: the recipe's, scaled like sigma, at least 1, and short enough to reflect at the border.
+
+    Args:
+        kernel: taps at the slot's own size, odd.
+        slot_size: the slot's own size.
+        size: S.
+
+    Returns:
+        From 0 (only if S is 1: nothing to blur with) to S - 1.
+    """
+    return min(size - 1, max(1, math.floor(kernel // 2 * size / slot_size + 0.5)))
+
+
+def gaussian_blur(x_CSS: Tensor, sigma: float, radius: int) -> Tensor:
+    """True separable Gaussian: weights ``exp(-k^2 / (2 sigma^2))``, k from -radius to radius, normalised.
+
+    Borders are reflected without repeating the edge pixel, so radius must be below S.
+    """
+    offset_K = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weight_K = torch.exp(-((offset_K / sigma) ** 2) / 2)
+    weight_K = (weight_K / weight_K.sum()).to(x_CSS)
+    for axis in (-2, -1):
+        last = x_CSS.shape[axis] - 1
+        position = torch.arange(-radius, last + 1 + radius, device=x_CSS.device)
+        padded = x_CSS.index_select(axis, last - (last - position.abs()).abs())
+        x_CSS = (padded.unfold(axis, 2 * radius + 1, 1) * weight_K).sum(-1)
+    return x_CSS
+
+
+def solarize(x_3SS: Tensor, threshold: float) -> Tensor:
+    """Invert the values at or above the threshold.
+
+    Published code does so to 8-bit values from 128 on; the recipes' threshold 128/255 is the same on values of that grid. Between
+    127/255 and 128/255, where 8-bit code would have rounded first, values stay as they are.
+    """
+    return torch.where(x_3SS >= threshold, 1 - x_3SS, x_3SS)
+
+
+def normalize_pixels(x_3SS: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """``(x - mean) / std`` for each channel."""
+    mean_311, std_311 = (x_3SS.new_tensor(list(values))[:, None, None] for values in (mean, std))
+    return (x_3SS - mean_311) / std_311

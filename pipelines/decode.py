@@ -1,0 +1,278 @@
+"""Encoded images to uint8 RGB pixels: a fast JPEG decoder that leaves the interpreter free for other threads, Pillow for the rest."""
+
+# Axes: H W pixels, C channel.
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import simplejpeg
+import torch
+from PIL import Image
+from torch import Tensor
+
+from hvs_data.errors import DecodeError, HvsError
+from hvs_data.types import ImageBatch
+
+DEFAULT_MAX_PIXELS = 2**27
+# Formats of still pictures whose plugins only read bytes; Pillow knows others that start programs (EPS) or accept nearly anything.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+
+_JPEG_START = b"\xff\xd8\xff"
+_EXIF_ORIENTATION = 274
+# How to turn stored pixels upright: swap height and width, then reverse rows, then reverse columns. Source: Exif 2.32, tag 274.
+_TURNS = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+
+def decode(
+    items: Sequence[Any],
+    device: torch.device | str = "cpu",
+    *,
+    exif_orientation: bool = False,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    num_threads: int | None = None,
+) -> ImageBatch:
+    """Decode images on the CPU, several at a time, and put them on a device.
+
+    Args:
+        items: what :func:`decode_image` takes, one an image.
+        device: where the images go.
+        exif_orientation, max_pixels: as in :func:`decode_image`.
+        num_threads: images decoded at a time; None = one a core that this process may use.
+
+    Returns:
+        the images in the order of ``items``.
+
+    Raises:
+        DecodeError: an image that cannot be decoded; its ``position`` is the place in ``items``, the first one if there are several.
+        HvsError: a device that cannot be used, no thread, or a single image in place of a list.
+    """
+    target = _usable(device)
+    if isinstance(items, (str, bytes, bytearray, memoryview)):
+        raise HvsError(f"expected a list of images, got {type(items).__name__}; put a single image into a list")
+    if num_threads is not None and num_threads < 1:
+        raise HvsError(f"num_threads must be at least 1, got {num_threads}; leave it out for one thread a core")
+
+    def decode_item(position: int) -> np.ndarray:
+        try:
+            return decode_image(items[position], exif_orientation=exif_orientation, max_pixels=max_pixels)
+        except DecodeError as error:
+            raise DecodeError(f"image {position}: {error}", position=position) from error
+
+    positions = range(len(items))
+    threads = min(len(items), num_threads or len(os.sched_getaffinity(0)))
+    if threads > 1:
+        with ThreadPoolExecutor(threads, thread_name_prefix="hvs-decode") as pool:
+            batch = ImageBatch(list(pool.map(decode_item, positions)))
+    else:
+        batch = ImageBatch(list(map(decode_item, positions)))
+    return batch if target.type == "cpu" else ImageBatch([image.to(target) for image in batch])
+
+
+def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
+    """Decode one image to RGB pixels, equal to Pillow's ``Image.open(...).convert("RGB")``.
+
+    The first frame is taken of an animation, alpha and transparency are dropped. Unlike Pillow, which clips, 16-bit greyscale is
+    scaled to 8 bits (its high byte is kept, as Pillow does with 16-bit colour).
+
+    Args:
+        data: one of
+
+            - encoded bytes (bytes, bytearray, memoryview, a uint8 array or tensor of one axis), in a format of ``FORMATS``;
+            - a Pillow image;
+            - pixels: a uint8 array of shape [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], or a uint8 tensor of shape [H, W], [1, H, W],
+              [3, H, W] or [4, H, W], as torchvision has them.
+
+        exif_orientation: turn the image upright as its metadata says, as ``PIL.ImageOps.exif_transpose`` does. Metadata that cannot
+            be read count as none. (TIFF files are always turned, which is how Pillow reads them.)
+        max_pixels: the largest H * W that is decoded; looked up in the header, before memory is taken. Pillow's own limit,
+            ``PIL.Image.MAX_IMAGE_PIXELS``, holds besides for TIFF, WebP and GIF.
+
+    Returns:
+        uint8 [H, W, 3], C-contiguous. It shares memory with ``data`` if that has this form already.
+
+    Raises:
+        DecodeError: anything that does not give an image, whatever the decoders make of it.
+    """
+    try:
+        if isinstance(data, (Tensor, np.ndarray)) and data.ndim != 1:
+            return _rgb_of_pixels(data, max_pixels)
+        if isinstance(data, Image.Image):
+            return _rgb_of_pillow(data, exif_orientation, max_pixels)
+        encoded = _encoded(data)
+        pixels = _decode_jpeg(encoded, max_pixels) if encoded[:3] == _JPEG_START else None
+        if pixels is None:
+            return _rgb_of_pillow(_open(encoded), exif_orientation, max_pixels)
+        return _upright(pixels, _jpeg_orientation(encoded)) if exif_orientation else pixels
+    except DecodeError:
+        raise
+    except Exception as error:
+        # Pillow's plugins let through what their parsers stumble over: struct.error, SyntaxError, KeyError, MemoryError, ...
+        reason = f"{type(error).__name__}: {error}"
+        raise DecodeError(f"expected an intact image, got {_described(data)} ({reason}); replace or remove it") from error
+
+
+def _described(data: Any) -> str:
+    if isinstance(data, (np.ndarray, Tensor)):
+        return f"{data.dtype} of shape {tuple(data.shape)}"
+    if isinstance(data, (bytes, bytearray)):
+        return f"{len(data)} bytes that start with {bytes(data[:16])!r}"
+    return f"a {type(data).__name__}"
+
+
+def _check_size(height: int, width: int, max_pixels: int) -> None:
+    if height < 1 or width < 1:
+        raise DecodeError(f"expected an image of at least one pixel, got {height} x {width}; remove it")
+    if height * width > max_pixels:
+        raise DecodeError(
+            f"expected an image of at most {max_pixels} pixels, got {height} x {width} = {height * width}; pass a larger max_pixels if "
+            "images of this size are meant to be decoded"
+        )
+
+
+# --- encoded bytes -----------------------------------------------------------------------------------------------------
+
+
+def _encoded(data: Any) -> bytes | memoryview:
+    """The bytes of anything that holds encoded ones, without a copy where they lie in one piece."""
+    if isinstance(data, (Tensor, np.ndarray)):
+        data = np.ascontiguousarray(_uint8_array(data)).data
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        hint = "; read the file first" if isinstance(data, (str, os.PathLike)) else ""
+        raise DecodeError(f"expected encoded bytes, a Pillow image, or a uint8 array or tensor, got {_described(data)}{hint}")
+    if not len(data):
+        raise DecodeError("expected an encoded image, got 0 bytes; replace or remove the image")
+    if isinstance(data, bytes):
+        return data
+    view = memoryview(data)
+    return view.cast("B") if view.c_contiguous else view.tobytes()
+
+
+def _decode_jpeg(encoded: bytes | memoryview, max_pixels: int) -> np.ndarray | None:
+    """RGB pixels of an ordinary, intact JPEG file; None for any other, which Pillow may still read."""
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(encoded)
+    except Exception:
+        return None
+    if colorspace not in ("RGB", "YCbCr", "Gray"):
+        return None
+    _check_size(height, width, max_pixels)
+    try:
+        # the exact transform and the smooth upsampling, as in Pillow; strict by default: a warning is an error
+        return simplejpeg.decode_jpeg(encoded, "RGB", fastdct=False, fastupsample=False)
+    except Exception:
+        return None
+
+
+def _open(encoded: bytes | memoryview) -> Image.Image:
+    """The image with its header read and its pixels not.
+
+    Pillow's own ``Image.open`` would try every format, and warn or refuse by a limit that is not ours.
+    """
+    Image.init()
+    prefix = bytes(encoded[:16])
+    for name in FORMATS:
+        factory, accepts = Image.OPEN.get(name, (None, None))
+        accepted = accepts is not None and accepts(prefix)
+        if isinstance(accepted, str):
+            raise DecodeError(f"expected a format that the installed Pillow reads, got {name}: {accepted}; install a full Pillow")
+        if accepted and factory is not None:
+            return factory(io.BytesIO(encoded), "")
+    raise DecodeError(
+        f"expected an image of a known format ({', '.join(FORMATS)}), got {len(encoded)} bytes that start with {prefix!r}; convert it to "
+        "one of these or remove it"
+    )
+
+
+def _rgb_of_pillow(image: Image.Image, exif_orientation: bool, max_pixels: int) -> np.ndarray:
+    _check_size(image.height, image.width, max_pixels)
+    image.load()
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        # 16-bit greyscale; Pillow has it as 32-bit numbers in some formats and versions
+        pixels = _rgb_of_pixels((np.asarray(image) >> 8).astype(np.uint8), max_pixels)
+    else:
+        pixels = np.array(_converted(image))
+    return _upright(pixels, _orientation(image)) if exif_orientation else pixels
+
+
+def _converted(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if "transparency" in image.info:
+        # dropped in any case, but Pillow warns of it
+        image = image.copy()
+        del image.info["transparency"]
+    return image.convert("RGB")
+
+
+# --- orientation -------------------------------------------------------------------------------------------------------
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:
+        return 1  # broken metadata are no reason to lose the picture
+
+
+def _jpeg_orientation(encoded: bytes | memoryview) -> int:
+    try:
+        return _orientation(_open(encoded))
+    except Exception:
+        return 1
+
+
+def _upright(pixels_HWC: np.ndarray, orientation: Any) -> np.ndarray:
+    if not isinstance(orientation, int) or orientation not in _TURNS:
+        return pixels_HWC
+    swap, reverse_rows, reverse_columns = _TURNS[orientation]
+    turned = pixels_HWC.swapaxes(0, 1) if swap else pixels_HWC
+    return np.ascontiguousarray(turned[:: -1 if reverse_rows else 1, :: -1 if reverse_columns else 1])
+
+
+# --- decoded pixels ----------------------------------------------------------------------------------------------------
+
+
+def _uint8_array(data: np.ndarray | Tensor) -> np.ndarray:
+    if data.dtype not in (torch.uint8, np.uint8):
+        raise DecodeError(
+            f"expected uint8, got {_described(data)}; pass images as they were decoded, without ToTensor, Normalize and the like"
+        )
+    return data.detach().cpu().numpy() if isinstance(data, Tensor) else data
+
+
+def _rgb_of_pixels(data: np.ndarray | Tensor, max_pixels: int) -> np.ndarray:
+    pixels = _uint8_array(data)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    elif isinstance(data, Tensor) and pixels.ndim == 3:
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
+        expected = "tensor of shape [H, W] or [C, H, W]" if isinstance(data, Tensor) else "array of shape [H, W] or [H, W, C]"
+        raise DecodeError(
+            f"expected a uint8 {expected} with C = 1, 3 or 4, got {_described(data)}; move the channel axis or pick three channels"
+        )
+    _check_size(pixels.shape[0], pixels.shape[1], max_pixels)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.ascontiguousarray(pixels[:, :, :3])
+
+
+def _usable(device: torch.device | str) -> torch.device:
+    try:
+        target = torch.device(device)
+        torch.empty(0, device=target)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise HvsError(f'expected a device of this machine, got {str(device)!r}: {error}; decode with device="cpu"') from error
+    return target

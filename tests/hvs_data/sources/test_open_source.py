@@ -1,0 +1,55 @@
+"""Opening what is open already, and sources of one's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hvs_data as hvs
+from hvs_data.errors import SourceError
+from hvs_data.sources.base import Sample, Source, checked_index, digest
+
+
+class Ramp(Source):
+    """Images of one grey level each."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def read(self, index: int) -> Sample:
+        return Sample(np.full((2, 3, 3), checked_index(index, len(self)), np.uint8))
+
+    @property
+    def fingerprint(self) -> str:
+        return "ramp"
+
+
+def test_a_source_is_passed_on() -> None:
+    source = Ramp()
+    assert hvs.open_source(source) is source
+    assert source.classes == () and repr(source) == "Ramp(4 images)"
+
+
+def test_a_sample_has_no_label_and_no_name_of_its_own() -> None:
+    assert Ramp().read(2)[1:] == (-1, "")
+
+
+def test_a_source_that_misses_a_part_cannot_be_made() -> None:
+    class Nameless(Source):
+        def __len__(self) -> int:
+            return 1
+
+    with pytest.raises(TypeError, match="fingerprint.*read"):
+        Nameless()  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize("data", [Ramp(), ["a.jpg"], np.zeros((2, 4, 4, 3), np.uint8)], ids=lambda data: type(data).__name__)
+def test_a_layout_is_for_folders(data: Any) -> None:
+    with pytest.raises(SourceError, match="expected a folder with layout='flat', got .*; leave layout out"):
+        hvs.open_source(data, layout="flat")
+
+
+def test_digests_tell_parts_apart() -> None:
+    assert len({digest(b"ab", b"c"), digest(b"a", b"bc"), digest(b"abc"), digest(b"abc", b"")}) == 4
