@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +15,18 @@ from hvs_data.errors import HvsError
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
 
 
+def check_dtype(dtype: torch.dtype) -> None:
+    """Raises HvsError for a dtype that views are not rendered in."""
+    if dtype not in DTYPES:
+        raise HvsError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}; convert the rendered views instead")
+
+
 @dataclass(frozen=True)
 class Canvas:
-    """Pixels of V views of B images, view after view, so that each slot's batch and all slots together are contiguous.
+    """Pixels of V views of B images.
 
     Attributes:
-        flat: one-dimensional storage.
+        flat: one-dimensional storage, all of it in use.
         pixels: [V, B, 3, S, S] view of it.
     """
 
@@ -27,21 +34,43 @@ class Canvas:
     pixels: Tensor
 
     @staticmethod
-    def empty(views: int, images: int, size: int, dtype: torch.dtype, *, channels_last: bool = False, pin_memory: bool = False) -> Canvas:
+    def empty(
+        views: int,
+        images: int,
+        size: int,
+        dtype: torch.dtype,
+        *,
+        channels_last: bool = False,
+        image_major: bool = False,
+        pin_memory: bool = False,
+    ) -> Canvas:
         """Uninitialised pixels on the CPU.
 
         Args:
             views, images, size: V, B, S.
             dtype: float32, float16, bfloat16 or uint8.
-            channels_last: store each view's channels innermost (``torch.channels_last`` for every slot).
+            channels_last, image_major: as in :meth:`on`.
             pin_memory: page-locked, for asynchronous copies to a CUDA device.
         """
-        if dtype not in DTYPES:
-            raise HvsError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}; convert the rendered views instead")
+        check_dtype(dtype)
         flat = torch.empty(views * images * 3 * size * size, dtype=dtype, pin_memory=pin_memory)
-        if channels_last:
-            return Canvas(flat, flat.view(views, images, size, size, 3).permute(0, 1, 4, 2, 3))
-        return Canvas(flat, flat.view(views, images, 3, size, size))
+        return Canvas.on(flat, views, images, size, channels_last=channels_last, image_major=image_major)
+
+    @staticmethod
+    def on(flat: Tensor, views: int, images: int, size: int, *, channels_last: bool = False, image_major: bool = False) -> Canvas:
+        """A canvas on memory that is there: the first V * B * 3 * S * S elements of ``flat``.
+
+        Args:
+            channels_last: store each view's channels innermost (``torch.channels_last`` for every slot).
+            image_major: keep an image's views together, instead of view after view, in which order each slot's batch and all
+                slots together are contiguous.
+        """
+        flat = flat[: math.prod((views, images, 3, size, size))]
+        outer = (images, views) if image_major else (views, images)
+        inner = (size, size, 3) if channels_last else (3, size, size)
+        pixels = flat.view(*outer, *inner)
+        pixels = pixels.permute(0, 1, 4, 2, 3) if channels_last else pixels
+        return Canvas(flat, pixels.transpose(0, 1) if image_major else pixels)
 
     @property
     def size(self) -> int:

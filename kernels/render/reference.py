@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from hvs_data.errors import HvsError
+from hvs_data.kernels.render.request import check_request
 from hvs_data.types import ImageBatch, ViewParams
 
 GRAY_WEIGHTS = (0.299, 0.587, 0.114)
@@ -62,7 +63,11 @@ def render_reference(
             another dtype, or an unknown interpolation.
     """
     batch = ImageBatch(images)
-    _check(batch, params, size, compute_dtype)
+    check_request(batch, params, size)
+    if compute_dtype not in DTYPES:
+        raise HvsError(
+            f"compute_dtype must be one of {', '.join(map(str, DTYPES))}, got {compute_dtype}; convert the rendered views instead"
+        )
     pixels_BV3SS = torch.empty(len(batch), params.num_views, 3, size, size, dtype=compute_dtype, device=batch.device)
     # autocast would round the factors of a float32 matrix product
     with torch.autocast(batch.device.type, enabled=False):
@@ -71,28 +76,6 @@ def render_reference(
                 pixels_3SS = _render_view(image_HW3, params, b, v, size, compute_dtype)
                 pixels_BV3SS[b, v] = normalize_pixels(pixels_3SS, params.spec.mean, params.spec.std) if normalize else pixels_3SS
     return pixels_BV3SS
-
-
-def _check(batch: ImageBatch, params: ViewParams, size: int, compute_dtype: torch.dtype) -> None:
-    if len(batch) != params.batch_size:
-        raise HvsError(f"expected rows of {len(batch)} images, one for each image, got rows of {params.batch_size}; see ViewParams.images")
-    if size < 1:
-        raise HvsError(f"size must be at least 1, got {size}; it is the side of a rendered view in pixels")
-    if compute_dtype not in DTYPES:
-        raise HvsError(
-            f"compute_dtype must be one of {', '.join(map(str, DTYPES))}, got {compute_dtype}; convert the rendered views instead"
-        )
-    if params.spec.interpolation not in _FILTERS:
-        raise HvsError(f"interpolation must be one of {tuple(_FILTERS)}, got {params.spec.interpolation!r}; both are antialiased")
-    top_BV, left_BV, height_BV, width_BV = params.box.to(torch.int64).unbind(-1)
-    below = (top_BV < 0) | (height_BV < 1) | (top_BV + height_BV > batch.height[:, None])
-    beside = (left_BV < 0) | (width_BV < 1) | (left_BV + width_BV > batch.width[:, None])
-    if (below | beside).any():
-        b, v = (below | beside).nonzero()[0].tolist()
-        raise HvsError(
-            f"boxes (top, left, height, width) must hold pixels of their image only, got {tuple(params.box[b, v].tolist())} for view {v} "
-            f"of image {b}, which is {batch.height[b]} x {batch.width[b]}; sample the rows with the sizes of these images"
-        )
 
 
 def _render_view(image_HW3: Tensor, params: ViewParams, b: int, v: int, size: int, compute_dtype: torch.dtype) -> Tensor:
