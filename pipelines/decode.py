@@ -60,7 +60,7 @@ def decode(
         DecodeError: an image that cannot be decoded; its ``position`` is the place in ``items``, the first one if there are several.
         HvsError: a device that cannot be used, no thread, or a single image in place of a list.
     """
-    target = _usable(device)
+    target = usable_device(device)
     if isinstance(items, (str, bytes, bytearray, memoryview)):
         raise HvsError(f"expected a list of images, got {type(items).__name__}; put a single image into a list")
     if num_threads is not None and num_threads < 1:
@@ -269,7 +269,12 @@ def _rgb_of_pixels(data: np.ndarray | Tensor, max_pixels: int) -> np.ndarray:
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.ascontiguousarray(pixels[:, :, :3])
 
 
-def _usable(device: torch.device | str) -> torch.device:
+def usable_device(device: torch.device | str) -> torch.device:
+    """The device, once it is known to work.
+
+    Raises:
+        HvsError: a device that this machine does not have.
+    """
     try:
         target = torch.device(device)
         torch.empty(0, device=target)

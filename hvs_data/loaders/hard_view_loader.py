@@ -1,0 +1,102 @@
+"""The hardest pair of every image's candidates, batch by batch: the same interface as the loader of the candidates."""
+
+# Axes: B image, V view slot, C channel, S side.
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+from hvs_data.errors import HvsError
+from hvs_data.loaders.production import Product
+from hvs_data.loaders.sampler import EpochSampler
+from hvs_data.loaders.view_loader import ViewLoader
+from hvs_data.selector import HardViewSelector
+from hvs_data.sources.base import Source
+from hvs_data.types import Batch
+
+
+class HardViewLoader:
+    """Batches of hardest pairs: an iterable of :class:`hvs_data.Batch`, each of which unpacks as ``views, labels``.
+
+    Candidates are made ahead; the selection runs when the next batch is asked for, and so under the weights of that step. With the
+    selector's ``score_size``, candidates are rendered at that size, and the chosen pair is rendered again at its full one.
+
+    A batch's ``views`` are the chosen ones, ``params`` the rows of all candidates, and ``selection`` tells which were chosen and why;
+    ``params.take(selection.pair)`` are the rows of ``views``.
+
+    Args:
+        loader: of the candidates, on the device of the selector's model.
+        selector: what chooses.
+
+    Raises:
+        HvsError: something else than a ViewLoader and a HardViewSelector, or a recipe with one candidate only.
+    """
+
+    def __init__(self, loader: ViewLoader, selector: HardViewSelector):
+        if not isinstance(loader, ViewLoader):
+            raise HvsError(
+                f"expected a ViewLoader, which renders the candidates, got {type(loader).__name__}; call the selector on views of others"
+            )
+        if not isinstance(selector, HardViewSelector):
+            raise HvsError(
+                f"expected a HardViewSelector, got {type(selector).__name__}; make one of an objective: HardViewSelector(objective)"
+            )
+        if loader.recipe.num_views < 2:
+            raise HvsError(
+                f"expected a recipe of at least 2 candidates, got {loader.recipe.num_views}; pass candidates=4 or more to the recipe"
+            )
+        self.loader = loader
+        self.selector = selector
+
+    @property
+    def dataset(self) -> Source:
+        return self.loader.dataset
+
+    @property
+    def sampler(self) -> EpochSampler:
+        return self.loader.sampler
+
+    @property
+    def batch_size(self) -> int:
+        return self.loader.batch_size
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def set_epoch(self, epoch: int) -> None:
+        """As :meth:`ViewLoader.set_epoch`."""
+        self.loader.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As :meth:`ViewLoader.state_dict`."""
+        return self.loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As :meth:`ViewLoader.load_state_dict`."""
+        self.loader.load_state_dict(state)
+
+    def __iter__(self) -> Iterator[Batch]:
+        full_V = tuple(role.size for role in self.loader.recipe.slot_roles)
+        score_size = self.selector.score_size
+        scored_V = full_V if score_size is None else tuple(min(size, score_size) for size in full_V)
+        late = scored_V != full_V
+        return self._run(self.loader.products(sizes_V=scored_V, keep_images=late), late)
+
+    def _run(self, products: Iterator[Product], late: bool) -> Iterator[Batch]:
+        with closing(products):  # type: ignore[type-var]
+            for product in products:
+                yield self._selected(product, late)
+
+    def _selected(self, product: Product, late: bool) -> Batch:
+        candidates = product.batch
+        if not late:
+            views = self.selector(candidates.views, candidates.params)
+            return replace(candidates, views=views, selection=self.selector.last)
+        selection = self.selector.select(candidates.views, candidates.params)
+        return replace(candidates, views=product.render(candidates.params.take(selection.pair)), selection=selection)
+
+    def __repr__(self) -> str:
+        return f"HardViewLoader({self.loader!r}, score_size {self.selector.score_size})"

@@ -1,0 +1,217 @@
+"""From positions of an epoch to rendered batches: read, decode, sample rows and render on worker threads, a few batches ahead."""
+
+# Axes: B image of a batch, G image of a group, V view slot, C channel, S side.
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hvs_data.errors import BadImagesError, HvsError
+from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.loaders.buffers import BufferPool
+from hvs_data.loaders.crew import Crew
+from hvs_data.loaders.quarantine import Quarantine
+from hvs_data.order import EpochOrder
+from hvs_data.pipelines.decode import decode_image
+from hvs_data.pipelines.engine import Engine
+from hvs_data.recipes.spec import Recipe
+from hvs_data.sampling import sample_views
+from hvs_data.sources.base import Source
+from hvs_data.types import Batch, ImageBatch, ViewParams
+
+# Images that one task reads and renders: rows are cheaper to draw for many images at once, and small tasks share the work evenly.
+MAX_GROUP = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the images of a source become views: what stays the same for the life of a loader. Fields as ViewLoader's arguments."""
+
+    source: Source
+    recipe: Recipe
+    engine: Engine
+    device: torch.device
+    seed: int
+    num_threads: int
+    prefetch: int
+    dtype: torch.dtype
+    channels_last: bool
+    normalize: bool
+    exif_orientation: bool
+    max_pixels: int
+    quarantine: Quarantine
+
+
+@dataclass(frozen=True)
+class Product:
+    """A batch of all candidates, and what it takes to render more of its images' views.
+
+    Attributes:
+        batch: the candidates.
+        images: B decoded images; None unless they were to be kept.
+    """
+
+    batch: Batch
+    images: list[Tensor] | None
+    _production: Production
+
+    def render(self, params: ViewParams) -> list[Tensor]:
+        """Render rows [B, V] of the kept images at the rows' own sizes: one [B, 3, S, S] tensor a slot."""
+        assert self.images is not None, "iterate with keep_images=True"
+        return self._production.render(self.images, params)
+
+
+@dataclass(frozen=True)
+class _Group:
+    params: ViewParams
+    index: list[int]
+    labels: list[int]
+    images: list[Tensor] | None
+
+
+class Canvases:
+    """Memory for V views of B images, one canvas for every size among the slots."""
+
+    def __init__(self, sizes_V: Sequence[int], images: int, plan: Plan, buffers: BufferPool):
+        slots_of = {size: [slot for slot, its in enumerate(sizes_V) if its == size] for size in dict.fromkeys(sizes_V)}
+        self._views = len(sizes_V)
+        self._parts = [
+            (slots, _empty_canvas(len(slots), images, size, plan, buffers)) for size, slots in slots_of.items()
+        ]  # fmt: skip
+
+    def render(self, images: Sequence[Tensor], params: ViewParams, plan: Plan, first_image: int) -> None:
+        """Render rows [G, V] into images ``first_image`` to ``first_image + G - 1``."""
+        for slots, canvas in self._parts:
+            rows = params if len(slots) == self._views else params.views(slots)
+            plan.engine.render_group(images, rows, canvas, normalize=plan.normalize, first_image=first_image)
+
+    def views(self) -> list[Tensor]:
+        """One [B, 3, S, S] tensor a slot."""
+        by_slot = {slot: view for slots, canvas in self._parts for slot, view in zip(slots, canvas.views(), strict=True)}
+        return [by_slot[slot] for slot in range(self._views)]
+
+
+def _empty_canvas(views: int, images: int, size: int, plan: Plan, buffers: BufferPool) -> Canvas:
+    if plan.device.type == "cuda":
+        # torch's own pool of page-locked memory knows when a copy to the device has ended
+        return Canvas.empty(views, images, size, plan.dtype, channels_last=plan.channels_last, pin_memory=True)
+    flat = buffers.take(views * images * 3 * size * size, plan.dtype)
+    return Canvas.on(flat, views, images, size, channels_last=plan.channels_last)
+
+
+class Production:
+    """One iteration's threads, memory and batches in the making. Close it when the iteration ends.
+
+    Args:
+        plan: how views are made.
+        order: the epoch's samples.
+        sizes_V: side in pixels at which each slot is rendered; None takes the recipe's own.
+        keep_images: hand the decoded images out with each batch.
+    """
+
+    def __init__(self, plan: Plan, order: EpochOrder, *, sizes_V: Sequence[int] | None = None, keep_images: bool = False):
+        self._plan = plan
+        self._order = order
+        self._sizes_V = tuple(sizes_V or (role.size for role in plan.recipe.slot_roles))
+        self._keep_images = keep_images
+        self._buffers = BufferPool(spare=plan.prefetch + 2)
+        self._crew = Crew(plan.num_threads, name="hvs-loader")
+
+    def close(self) -> None:
+        """End the threads."""
+        self._crew.close()
+
+    def batches(self, steps: Iterable[NDArray[np.int64]]) -> Iterator[Product]:
+        """The batch of each step, in order, while the next ones are in the making.
+
+        Args:
+            steps: positions [B] of each step's samples.
+        """
+        pending: deque[tuple[Canvases, list[Future[_Group]]]] = deque()
+        for positions in steps:
+            pending.append(self._begin(positions))
+            if len(pending) > self._plan.prefetch:
+                yield self._finished(*pending.popleft())
+        while pending:
+            yield self._finished(*pending.popleft())
+
+    def render(self, images: Sequence[Tensor], params: ViewParams) -> list[Tensor]:
+        """Render rows [B, V] of decoded images at their own sizes, before all that is prefetched: one [B, 3, S, S] tensor a slot."""
+        canvases = Canvases(params.size, len(images), self._plan, self._buffers)
+
+        def render_group(start: int, stop: int) -> None:
+            canvases.render(images[start:stop], params.images(slice(start, stop)), self._plan, start)
+
+        for future in [self._crew.submit(render_group, *bounds, urgent=True) for bounds in self._groups(len(images))]:
+            future.result()
+        return self._on_device(canvases)
+
+    def _groups(self, images: int) -> list[tuple[int, int]]:
+        """Bounds of parts of nearly equal size."""
+        count = max(-(-images // MAX_GROUP), min(images, 2 * self._plan.num_threads))
+        bounds = [images * part // count for part in range(count + 1)]
+        return list(zip(bounds[:-1], bounds[1:], strict=True))
+
+    def _begin(self, positions_B: NDArray[np.int64]) -> tuple[Canvases, list[Future[_Group]]]:
+        canvases = Canvases(self._sizes_V, len(positions_B), self._plan, self._buffers)
+        groups = self._groups(len(positions_B))
+        return canvases, [self._crew.submit(self._make_group, positions_B[start:stop], canvases, start) for start, stop in groups]
+
+    def _finished(self, canvases: Canvases, futures: list[Future[_Group]]) -> Product:
+        groups = [future.result() for future in futures]
+        device = self._plan.device
+        batch = Batch(
+            views=self._on_device(canvases),
+            labels=torch.tensor([label for group in groups for label in group.labels], dtype=torch.int64, device=device),
+            index=torch.tensor([index for group in groups for index in group.index], dtype=torch.int64, device=device),
+            params=ViewParams.concatenate([group.params for group in groups]),
+            epoch=self._order.epoch,
+        )
+        images = [image for group in groups for image in group.images or ()] if self._keep_images else None
+        return Product(batch, images, self)
+
+    def _on_device(self, canvases: Canvases) -> list[Tensor]:
+        if self._plan.device.type == "cpu":
+            return canvases.views()
+        return [view.to(self._plan.device, non_blocking=True) for view in canvases.views()]
+
+    # --- on the worker threads -----------------------------------------------------------------------------------------
+
+    def _make_group(self, positions_G: NDArray[np.int64], canvases: Canvases, first_image: int) -> _Group:
+        samples = [self._read(int(position)) for position in positions_G]
+        index, labels = [sample[0] for sample in samples], [sample[1] for sample in samples]
+        images = ImageBatch([sample[2] for sample in samples])
+        plan = self._plan
+        params = sample_views(
+            plan.recipe, seed=plan.seed, epoch=self._order.epoch, index=index, height=images.height, width=images.width
+        )  # fmt: skip
+        canvases.render(images, params, plan, first_image)
+        return _Group(params, index, labels, list(images) if self._keep_images else None)
+
+    def _read(self, position: int) -> tuple[int, int, NDArray[np.uint8]]:
+        """Index, label and pixels of the sample at a position of the epoch, or of the next one that can be read."""
+        plan = self._plan
+        for further in range(self._order.length):
+            index = int(self._order(position + further))
+            name = ""
+            try:
+                data, label, name = plan.source.read(index)
+                pixels = decode_image(data, exif_orientation=plan.exif_orientation, max_pixels=plan.max_pixels)
+            except (OSError, HvsError) as error:
+                plan.quarantine.add(index, name or _name_in(error) or f"[{index}]", f"{type(error).__name__}: {error}")
+            else:
+                return index, label, pixels
+        raise BadImagesError(f"none of the source's {self._order.length} images can be read; see the reasons in the loader's quarantine")
+
+
+def _name_in(error: Any) -> str:
+    return str(error.filename) if isinstance(error, OSError) and error.filename else ""

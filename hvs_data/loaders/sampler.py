@@ -1,0 +1,33 @@
+"""What trainers look for under a loader's ``sampler``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hvs_data.loaders.view_loader import ViewLoader
+
+
+class EpochSampler:
+    """A loader's order in the form of ``torch.utils.data.DistributedSampler``. It steers the loader and is not read by it.
+
+    Args:
+        loader: the loader that it belongs to.
+    """
+
+    def __init__(self, loader: ViewLoader):
+        self._loader = loader
+
+    def set_epoch(self, epoch: int) -> None:
+        """As the loader's own ``set_epoch``."""
+        self._loader.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Samples of a whole epoch on this rank."""
+        return sum(len(indices) for indices in self._loader.epoch_indices())
+
+    def __iter__(self) -> Iterator[int]:
+        """Indices in the source of this rank's samples, in the order of the loader's next iteration, which is not begun by this."""
+        for indices in self._loader.epoch_indices():
+            yield from indices.tolist()

@@ -1,0 +1,249 @@
+"""Random views of a source's images, batch by batch: stands where a torchvision DataLoader stood."""
+
+# Axes: B image, V view slot, C channel, S side.
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hvs_data.errors import HvsError
+from hvs_data.kernels.render.canvas import check_dtype
+from hvs_data.loaders.production import Plan, Product, Production
+from hvs_data.loaders.quarantine import Quarantine
+from hvs_data.loaders.sampler import EpochSampler
+from hvs_data.order import EpochOrder, Shares, current_rank
+from hvs_data.pipelines.decode import DEFAULT_MAX_PIXELS, usable_device
+from hvs_data.pipelines.engine import choose_engine
+from hvs_data.pipelines.render import checked_normalize
+from hvs_data.recipes.spec import Recipe
+from hvs_data.sources import open_source
+from hvs_data.sources.base import Source
+from hvs_data.types import Batch
+
+STATE_VERSION = 1
+
+
+class ViewLoader:
+    """Batches of random views: an iterable of :class:`hvs_data.Batch`, each of which unpacks as ``views, labels``.
+
+    An image is read and decoded once, on one of several threads, and all of its views are rendered from it. Which images come in which
+    order and which views they give depends on (seed, epoch) only: not on threads, prefetching or the number of ranks.
+
+    Every iteration is an epoch of its own: the one named by :meth:`set_epoch`, else the one after the last. An iteration may be broken
+    off at any point, and several may run at once; each has its own threads, which end with it.
+
+    An image that cannot be read or decoded is replaced by the next one of the epoch's order, written to the quarantine, and counted.
+
+    A batch's tensors stay valid for as long as they are kept; their memory is used again only after they are gone.
+
+    Args:
+        source: a :class:`hvs_data.sources.base.Source`, or what :func:`hvs_data.open_source` takes.
+        recipe: the distribution of views. One view a slot of the recipe is yielded.
+        batch_size: images of a batch on this rank.
+        device: where the batches go. Views are rendered on the CPU in this version; for a CUDA device they are copied from page-locked
+            memory, without waiting.
+        seed: from 0 to 2**64 - 1.
+        shuffle: a new order every epoch; False keeps the source's.
+        drop_last: leave out the images at the end of an epoch that do not fill a batch on every rank. Else the last batch is smaller.
+        num_threads: threads that read, decode and render; None = one a core that this process may use.
+        prefetch: batches that are made ahead of the one in use.
+        engine: "auto", "fused", "dali-kornia" or "reference"; see :func:`hvs_data.render`.
+        dtype, channels_last, normalize: of the views; see :func:`hvs_data.render`.
+        exif_orientation, max_pixels: of decoding; see :func:`hvs_data.decode`.
+        max_bad_share: the share of unreadable images, of all that the source holds, past which iterating raises BadImagesError. A handful
+            (4) is always let pass, unless this is 0.
+        quarantine: path of a file to which a JSON line (index, path, reason) is appended for every unreadable image.
+        rank, world_size: this process's share of every step; by default those of ``torch.distributed`` or of torchrun's environment.
+            Every rank makes the same number of steps.
+
+    Attributes:
+        dataset: the source.
+        recipe, batch_size: as given.
+        sampler: has ``set_epoch`` and the indices of this rank, for trainers that look for it.
+        quarantine: the unreadable images so far: a length, and ``reasons`` by index.
+
+    Raises:
+        HvsError: an argument that means nothing; the message says what was expected.
+        SourceError: a source that cannot be opened.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        recipe: Recipe,
+        batch_size: int = 256,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        *,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        num_threads: int | None = None,
+        prefetch: int = 2,
+        engine: str = "auto",
+        dtype: torch.dtype = torch.float32,
+        channels_last: bool = False,
+        normalize: bool | None = None,
+        exif_orientation: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        max_bad_share: float = 0.01,
+        quarantine: str | os.PathLike[str] | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ):
+        if not isinstance(recipe, Recipe):
+            raise HvsError(
+                f"recipe must be a Recipe, got {recipe!r}; make one with hvs_data.recipes, such as recipes.simsiam(candidates=4)"
+            )
+        _check_whole("batch_size", batch_size, 1, "the number of images of a batch")
+        _check_whole("seed", seed, 0, "one number for a whole run", below=2**64)
+        _check_whole("prefetch", prefetch, 0, "the number of batches made ahead")
+        _check_whole("max_pixels", max_pixels, 1, "the largest height * width that is decoded")
+        threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
+        _check_whole("num_threads", threads, 1, "the number of threads that decode and render")
+        if isinstance(max_bad_share, bool) or not isinstance(max_bad_share, (int, float)) or not 0 <= max_bad_share <= 1:
+            raise HvsError(
+                f"max_bad_share must satisfy 0 <= max_bad_share <= 1, got {max_bad_share!r}; it is a share of the source's images"
+            )
+        check_dtype(dtype)
+        normalize = checked_normalize(normalize, dtype)
+        rank_and_size = current_rank(rank, world_size)
+        self.dataset: Source = open_source(source)
+        if not len(self.dataset):
+            raise HvsError(f"expected a source that holds images, got {self.dataset!r}")
+        self.recipe = recipe
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.quarantine = Quarantine(len(self.dataset), max_bad_share, quarantine)
+        self.sampler = EpochSampler(self)
+        self._plan = Plan(
+            source=self.dataset,
+            recipe=recipe,
+            engine=choose_engine(engine, torch.device("cpu")),
+            device=usable_device(device),
+            seed=seed,
+            num_threads=threads,
+            prefetch=prefetch,
+            dtype=dtype,
+            channels_last=channels_last,
+            normalize=normalize,
+            exif_orientation=exif_orientation,
+            max_pixels=max_pixels,
+            quarantine=self.quarantine,
+        )
+        self._shuffle = shuffle
+        self._rank = (rank, world_size)
+        self._next = (0, 0)  # epoch of the next iteration, and the position in it
+        self._reached = (0, 0)  # epoch and position after the last batch that was handed out
+        if not len(self):
+            whole = batch_size * rank_and_size[1]
+            raise HvsError(
+                f"expected at least {whole} images for one batch of {batch_size} on each of {rank_and_size[1]} ranks, got "
+                f"{len(self.dataset)}; lower batch_size or pass drop_last=False"
+            )
+
+    # --- length, epoch, state ------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches go."""
+        return self._plan.device
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, the same on every rank."""
+        return self._shares(self._current_rank()[1]).steps()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Name the epoch of the next iteration. In the epoch that :meth:`load_state_dict` resumed, its position is kept."""
+        _check_whole("epoch", epoch, 0, "the number of the epoch, counted from 0", below=2**32)
+        if epoch != self._next[0]:
+            self._next = self._reached = (epoch, 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the latest iteration stands, in batches handed out; prefetched ones do not count. A few plain numbers."""
+        epoch, position = self._reached
+        return {
+            "version": STATE_VERSION,
+            "epoch": epoch,
+            "position": position,
+            "seed": self._plan.seed,
+            "shuffle": self._shuffle,
+            "length": len(self.dataset),
+            "fingerprint": self.dataset.fingerprint,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on, with the next iteration, where the loader of :meth:`state_dict` stood; batch size and ranks may differ.
+
+        Raises:
+            HvsError: the state of another version, source, seed or order.
+        """
+        mine = self.state_dict()
+        if state.get("version") != STATE_VERSION:
+            raise HvsError(
+                f"expected a loader state of version {STATE_VERSION}, got {state.get('version')!r}; resume with the version that saved it"
+            )
+        for key in ("length", "fingerprint", "seed", "shuffle"):
+            if state.get(key) != mine[key]:
+                raise HvsError(
+                    f"expected the state of a loader with {key} = {mine[key]!r}, as this one has, got {state.get(key)!r}; open the same "
+                    "source with the same seed and order to resume"
+                )
+        self._next = self._reached = (int(state["epoch"]), int(state["position"]))
+
+    # --- iteration -----------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (product.batch for product in self.products())
+
+    def products(self, *, sizes_V: Sequence[int] | None = None, keep_images: bool = False) -> Iterator[Product]:
+        """Begin an epoch, for loaders that build on this one; arguments as :class:`hvs_data.loaders.production.Production`."""
+        epoch, start = self._reached = self._next
+        self._next = (epoch + 1, 0)
+        return self._run(epoch, start, sizes_V, keep_images)
+
+    def _run(self, epoch: int, start: int, sizes_V: Sequence[int] | None, keep_images: bool) -> Iterator[Product]:
+        rank, world_size = self._current_rank()
+        shares = self._shares(world_size)
+        whole = self.batch_size * world_size
+        starts = range(start, start + shares.steps(start) * whole, whole)
+        with closing(Production(self._plan, self._order(epoch), sizes_V=sizes_V, keep_images=keep_images)) as production:
+            products = production.batches(shares.positions(position, rank) for position in starts)
+            for position, product in zip(starts, products, strict=True):
+                self._reached = (epoch, shares.next_position(position))
+                yield product
+        self._reached = (epoch + 1, 0)
+
+    def epoch_indices(self) -> Iterator[NDArray[np.int64]]:
+        """Indices in the source of each batch of the whole epoch that the next iteration belongs to, on this rank."""
+        rank, world_size = self._current_rank()
+        shares, order = self._shares(world_size), self._order(self._next[0])
+        whole = self.batch_size * world_size
+        return (order(shares.positions(step * whole, rank)) for step in range(shares.steps()))
+
+    def _current_rank(self) -> tuple[int, int]:
+        return current_rank(*self._rank)
+
+    def _shares(self, world_size: int) -> Shares:
+        return Shares(len(self.dataset), self.batch_size, world_size, self.drop_last)
+
+    def _order(self, epoch: int) -> EpochOrder:
+        return EpochOrder(len(self.dataset), self._plan.seed, epoch, self._shuffle)
+
+    def __repr__(self) -> str:
+        return (
+            f"ViewLoader({self.dataset!r}, recipe {self.recipe.name!r}, {len(self)} batches of {self.batch_size} images, "
+            f"engine {self._plan.engine.name!r}, {self._plan.num_threads} threads, device {self.device})"
+        )
+
+
+def _check_whole(name: str, value: Any, least: int, meaning: str, below: float = float("inf")) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < below:
+        bound = "" if below == float("inf") else f" and below 2**{int(below).bit_length() - 1}"
+        raise HvsError(f"{name} must be a whole number of at least {least}{bound}, got {value!r}; it is {meaning}")

@@ -1,0 +1,73 @@
+"""The engines that turn rows into pixels, and the choice of one."""
+
+# Axes: G image of a group, V view.
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hvs_data.errors import HvsError
+from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.types import ViewParams
+
+ENGINES = ("auto", "fused", "dali-kornia", "reference")
+
+logger = logging.getLogger("hvs_data")
+
+
+class Engine(Protocol):
+    """Renders groups of decoded images.
+
+    Attributes:
+        name: the name under which it is asked for.
+    """
+
+    name: str
+
+    def render_group(self, images: Sequence[Tensor], params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: int = 0) -> None:
+        """Render all views of some images, on the calling thread.
+
+        Args:
+            images: G uint8 tensors [H, W, 3], contiguous.
+            params: their rows [G, V]; boxes lie inside the images.
+            canvas: of V views, on the images' device; receives images ``first_image`` to ``first_image + G - 1``.
+            normalize: apply the recipe's mean and standard deviation; else values are 0-1, or 0-255 in a uint8 canvas.
+        """
+
+
+def choose_engine(name: str, device: torch.device) -> Engine:
+    """The engine of this name for images on this device. "auto" takes the fastest there is and logs which one that is, once.
+
+    Raises:
+        HvsError: an unknown name, or an engine that cannot run here; the message says what to do.
+    """
+    if name not in ENGINES:
+        raise HvsError(f"engine must be one of {ENGINES}, got {name!r}")
+    if name == "auto":
+        name = "fused" if device.type == "cpu" else "reference"
+        _announce(name, device.type)
+    if name == "dali-kornia":
+        raise HvsError('engine "dali-kornia" is not part of this version; pass engine="auto" or "fused"')
+    if name == "fused":
+        if device.type != "cpu":
+            raise HvsError(
+                f'engine "fused" renders images that lie on the CPU in this version, got images on {device}; decode to the CPU and move '
+                'the views, or pass engine="reference"'
+            )
+        from hvs_data.pipelines.numba_engine import NumbaEngine
+
+        return NumbaEngine()
+    from hvs_data.pipelines.reference_engine import ReferenceEngine
+
+    return ReferenceEngine()
+
+
+@cache
+def _announce(name: str, device_type: str) -> None:
+    logger.info('engine="auto" renders with the engine %r on %s', name, device_type)

@@ -1,0 +1,104 @@
+"""``hvs_data.render``: decoded images and rows in, pixels out."""
+
+# Axes: B image, V view, C channel, S side.
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hvs_data.errors import HvsError
+from hvs_data.kernels.render.canvas import Canvas, check_dtype
+from hvs_data.kernels.render.request import check_request
+from hvs_data.pipelines.engine import choose_engine
+from hvs_data.types import ImageBatch, ViewParams
+
+
+def render(
+    images: ImageBatch | Sequence[Tensor | np.ndarray],
+    params: ViewParams,
+    size: int | None = None,
+    engine: str = "auto",
+    dtype: torch.dtype = torch.float32,
+    *,
+    normalize: bool | None = None,
+    channels_last: bool = False,
+    num_threads: int | None = None,
+) -> Tensor:
+    """Render every view of every image.
+
+    The pixels depend on the images, the rows, the size and the engine, and not on the number of threads.
+
+    Args:
+        images: B decoded images: an ImageBatch, or uint8 [H, W, 3] tensors or arrays.
+        params: rows [B, V], drawn with the sizes of these images.
+        size: S, the side of every view in pixels; None takes the slots' own size, which must then be one.
+        engine: "auto", "fused", "dali-kornia" or "reference".
+        dtype: float32, float16, bfloat16 or uint8.
+        normalize: True applies the recipe's mean and standard deviation, False gives values of 0-1, or 0-255 as uint8. None is True
+            for floating types and False for uint8.
+        channels_last: keep each view's channels innermost in memory; the shape stays the same.
+        num_threads: images rendered at a time on the CPU; None = one a core that this process may use.
+
+    Returns:
+        [B, V, 3, S, S], on the images' device; each image's views are contiguous.
+
+    Raises:
+        HvsError: rows that do not fit the images, an unknown or unavailable engine, or arguments that mean nothing.
+    """
+    batch = images if isinstance(images, ImageBatch) else ImageBatch(images)
+    size = own_size(params) if size is None else size
+    check_request(batch, params, size)
+    check_dtype(dtype)
+    normalize = checked_normalize(normalize, dtype)
+    if num_threads is not None and num_threads < 1:
+        raise HvsError(f"num_threads must be at least 1, got {num_threads}; leave it out for one thread a core")
+    chosen = choose_engine(engine, batch.device)
+    elements = len(batch) * params.num_views * 3 * size * size
+    flat = torch.empty(elements, dtype=dtype, device=batch.device)
+    canvas = Canvas.on(flat, params.num_views, len(batch), size, channels_last=channels_last, image_major=True)
+
+    def render_part(start: int, stop: int) -> None:
+        rows = params.images(slice(start, stop))
+        chosen.render_group(batch[start:stop], rows, canvas, normalize=normalize, first_image=start)
+
+    threads = 1 if batch.device.type != "cpu" else min(len(batch), num_threads or len(os.sched_getaffinity(0)))
+    if threads > 1:
+        # several parts a thread, as images differ in cost
+        bounds = [len(batch) * part // (4 * threads) for part in range(4 * threads + 1)]
+        with ThreadPoolExecutor(threads, thread_name_prefix="hvs-render") as pool:
+            list(pool.map(render_part, bounds[:-1], bounds[1:]))
+    elif len(batch):
+        render_part(0, len(batch))
+    return canvas.pixels.transpose(0, 1)
+
+
+def own_size(params: ViewParams) -> int:
+    """The one side in pixels at which the recipe wants all slots.
+
+    Raises:
+        HvsError: slots of several sizes.
+    """
+    sizes = sorted(set(params.size))
+    if len(sizes) != 1:
+        raise HvsError(
+            f"expected a size, as the slots of these rows want different ones ({sizes}); pass size=, or render the roles apart: "
+            "params.views(params.slots(role))"
+        )
+    return sizes[0]
+
+
+def checked_normalize(normalize: bool | None, dtype: torch.dtype) -> bool:
+    """Whether to normalise: by default wherever the dtype can hold the result.
+
+    Raises:
+        HvsError: normalised uint8.
+    """
+    if normalize and dtype == torch.uint8:
+        raise HvsError("normalised views do not fit into uint8; pass normalize=False for 0-255, or a floating dtype")
+    return dtype != torch.uint8 if normalize is None else normalize
