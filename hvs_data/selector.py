@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 from typing import Any
 
 import torch
@@ -29,7 +29,8 @@ class HardViewSelector:
 
     Which pair: the largest loss among the legal pairs; of equal losses the first pair in order; a NaN or infinite loss is never
     chosen, and an image without a finite one gets its first legal pair. Legal are the pairs (i, j) with i < j, or, where the
-    candidates follow two distributions (roles "global1" and "global2"), those of one view each, the first role's slot first.
+    candidates follow two distributions (roles "global1" and "global2"), those of one view each, the first role's slot first. Under an
+    objective whose loss depends on the order (``Objective.ordered``), both orders of two views of one kind are legal.
 
     Args:
         objective: the loss and the modules behind it.
@@ -99,7 +100,7 @@ class HardViewSelector:
             outputs = self._encode(_scaled_down(pixels, self.score_size), views)
             losses = self.objective.pair_losses(outputs)
             _check_losses(losses, pixels.shape[0] // views, views)
-            self.last = _hardest(losses, roles, params)
+            self.last = _hardest(losses, roles, self.objective.ordered, params)
         return self.last
 
     def _encode(self, pixels: Tensor, views: int) -> Outputs:
@@ -156,11 +157,11 @@ def _check_roles(params: ViewParams | None, views: int) -> None:
         raise SelectionError(
             f"expected one row for each of the {views} candidate views, got rows of {params.num_views}; pass the candidates' own rows"
         )
-    _legal_slots(params.role)
+    _legal_slots(params.role, False)
 
 
 @lru_cache(maxsize=64)
-def _legal_slots(roles: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+def _legal_slots(roles: tuple[str, ...], ordered: bool) -> tuple[tuple[int, int], ...]:
     """The pairs that may be chosen, in lexicographic order."""
     if "local" in roles:
         raise SelectionError(
@@ -170,17 +171,17 @@ def _legal_slots(roles: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     names = tuple(dict.fromkeys(roles))
     slots = [[slot for slot, role in enumerate(roles) if role == name] for name in names]
     if len(names) == 1:
-        return tuple(combinations(slots[0], 2))
+        return tuple(permutations(slots[0], 2) if ordered else combinations(slots[0], 2))
     if len(names) == 2:
         return tuple(product(slots[0], slots[1]))
     raise SelectionError(f"expected candidates of one role, or of two that a pair takes one view of each, got the roles {list(names)}")
 
 
 @lru_cache(maxsize=64)
-def _legal_pairs(roles: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+def _legal_pairs(roles: tuple[str, ...], ordered: bool, device: torch.device) -> tuple[Tensor, Tensor]:
     """int64 [P, 2] and bool [V, V]. Made once, as copying them to the device would wait for it."""
     with torch.inference_mode(False):
-        pair_P2 = torch.tensor(_legal_slots(roles), dtype=torch.int64, device=device)
+        pair_P2 = torch.tensor(_legal_slots(roles, ordered), dtype=torch.int64, device=device)
         legal_VV = torch.zeros(len(roles), len(roles), dtype=torch.bool, device=device)
         legal_VV[pair_P2[:, 0], pair_P2[:, 1]] = True
     return pair_P2, legal_VV
@@ -229,9 +230,9 @@ def _check_losses(losses: Any, images: int, views: int) -> None:
         )
 
 
-def _hardest(losses: Tensor, roles: tuple[str, ...], params: ViewParams | None) -> Selection:
+def _hardest(losses: Tensor, roles: tuple[str, ...], ordered: bool, params: ViewParams | None) -> Selection:
     """The largest finite loss among the legal pairs of each image; the first legal pair where there is none."""
-    pair_P2, legal_VV = _legal_pairs(roles, losses.device)
+    pair_P2, legal_VV = _legal_pairs(roles, ordered, losses.device)
     first_P, second_P = pair_P2.unbind(1)
     loss_BP = losses.detach()[:, first_P, second_P].to(torch.float32)
     finite_BP = loss_BP.isfinite()
@@ -239,5 +240,6 @@ def _hardest(losses: Tensor, roles: tuple[str, ...], params: ViewParams | None) 
     best_B = loss_BP.masked_fill(~finite_BP, -torch.inf).argmax(1)
     table_BVV = torch.full_like(losses, torch.nan, dtype=torch.float32)
     table_BVV[:, first_P, second_P] = loss_BP
-    table_BVV[:, second_P, first_P] = loss_BP
+    if not ordered:
+        table_BVV[:, second_P, first_P] = loss_BP
     return Selection(pair=pair_P2[best_B], losses=table_BVV, legal=legal_VV, non_finite=(~finite_BP).sum(), params=params)

@@ -207,9 +207,11 @@ class Selection:
     """Which candidates were chosen, and why.
 
     Attributes:
-        pair: int64 [B, 2], the chosen slots (first < second).
-        losses: float32 [B, V, V], the loss of every pair, larger = harder; NaN where the pair is not legal. Symmetric.
-        legal: bool [V, V], upper triangular: the pairs that could be chosen.
+        pair: int64 [B, 2], the chosen slots, in the order in which the trainer gets them: first < second, unless the candidates'
+            roles or an objective whose loss depends on the order say which view comes first.
+        losses: float32 [B, V, V], the loss of every pair, larger = harder; NaN where the pair is not legal. Symmetric, unless the
+            loss depends on the order.
+        legal: bool [V, V], the pairs (first, second) that could be chosen.
         non_finite: int64 scalar tensor, legal pair losses that were NaN or infinite and so could not be chosen.
         params: the candidates' rows, where they are known.
     """

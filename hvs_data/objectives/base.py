@@ -26,7 +26,14 @@ class Objective:
 
     A selector calls both methods inside :func:`hvs_data.scoring`: without gradient, with dropout off, and with batch
     normalisation as the selector's ``bn`` says.
+
+    Attributes:
+        ordered: whether the loss of views (i, j) is another than that of (j, i), because the trainer treats its first view and its
+            second differently, as MoCo does a query and a key. Then both orders of two views of one kind are legal pairs, and a
+            chosen pair comes in the order of its larger loss. Views of two roles keep the order of their roles.
     """
+
+    ordered: bool = False
 
     def encode(self, pixels: Tensor) -> Outputs:
         """Run the model on single views.
@@ -47,8 +54,8 @@ class Objective:
 
         Returns:
             float32 [B, V, V]; larger = harder, NaN = a pair that may not be chosen. Only legal pairs (for views of one kind,
-            those with first < second) are read. By default the negative cosine of the outputs, flattened to one vector a view;
-            of several tensors, the mean of their negative cosines.
+            those with first < second, or with first != second if ``ordered``) are read. By default the negative cosine of the
+            outputs, flattened to one vector a view; of several tensors, the mean of their negative cosines.
         """
         vectors = [_as_vectors(output) for output in output_tensors(outputs)]
         return -torch.stack([cosine_table(vectors_BVD, vectors_BVD) for vectors_BVD in vectors]).mean(0)

@@ -3,7 +3,7 @@
 import copy
 import math
 import random
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -223,6 +223,38 @@ def test_of_two_roles_the_first_ones_slot_comes_first():
     assert selection.pair.tolist() == [[2, 3]]
     losses[0, 2, 1] = 99
     assert select_from(losses, selection.params).pair.tolist() == [[2, 1]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_an_objective_may_tell_the_first_view_from_the_second(data):
+    roles = data.draw(ROLES)
+    images, views = data.draw(st.integers(1, 3)), len(roles)
+    entries = data.draw(st.lists(LOSS, min_size=images * views * views, max_size=images * views * views))
+    objective = Table(torch.tensor(entries).reshape(images, views, views))
+    objective.ordered = True
+    selection = hvs.HardViewSelector(objective).select([torch.zeros(images, 3, 1, 1)] * views, make_params(roles, images))
+
+    # of two kinds the recipe says which comes first
+    legal = [(i, j) for i, j in permutations(range(views), 2) if len(set(roles)) == 1 or (roles[i], roles[j]) == ("global1", "global2")]
+    assert selection.legal.nonzero().tolist() == [list(pair) for pair in legal]
+    for image in range(images):
+        finite = [pair for pair in legal if math.isfinite(objective.losses[image][pair])]
+        expected = max(finite, key=lambda pair: float(objective.losses[image][pair])) if finite else legal[0]
+        assert tuple(selection.pair[image].tolist()) == expected
+    read = torch.where(selection.legal, objective.losses, torch.nan)
+    np.testing.assert_array_equal(selection.losses, read)
+
+
+def test_the_chosen_views_come_in_the_order_of_the_pair():
+    losses = torch.zeros(1, 3, 3)
+    losses[0, 2, 0] = 1
+    objective = Table(losses)
+    candidates = make_candidates(3, 1)
+    for ordered, expected in ((False, (0, 1)), (True, (2, 0))):
+        objective.ordered = ordered
+        x1, x2 = hvs.HardViewSelector(objective)(candidates)
+        assert torch.equal(x1, candidates[expected[0]]) and torch.equal(x2, candidates[expected[1]])
 
 
 def test_rows_travel_with_the_selection():
