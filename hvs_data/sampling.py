@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvs_data.errors import RecipeError
+from hvs_data.masking import sample_masks
 from hvs_data.philox import philox_4x32, split_64, to_integer, to_unit
 from hvs_data.recipes.spec import Recipe, Role
-from hvs_data.types import ViewParams
+from hvs_data.types import LOCAL, ViewParams
 
 CROP_TRIES = 10
 
@@ -61,11 +62,14 @@ def sample_views(recipe: Recipe, *, seed: int, epoch: int, index: Any, height: A
     words = _Words(recipe, int(seed), int(epoch), index_B)
     roles = recipe.slot_roles
     tensors = {"box": _boxes(words, roles, height_B, width_B), **_jitter(words, roles), **_effects(words, roles)}
+    if recipe.masking is not None:
+        tensors["mask"] = _masks(recipe, words, int(seed), int(epoch), index_B)
     return ViewParams(
         **{name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()},
         role=tuple(role.name for role in roles),
         size=tuple(role.size for role in roles),
         spec=recipe.spec,
+        emitted={role.name: role.emitted for role in recipe.roles},
     )
 
 
@@ -90,25 +94,37 @@ class _Words:
         self._key = split_64(seed)
         self._epoch = epoch
         self._index_B1 = index_B[:, None].astype(np.uint64)
-        self._slot_V = np.array(
+        self.slot_ids = np.array(
             [(position << 16) | number for position, role in enumerate(recipe.roles) for number in range(role.candidates)], dtype=np.uint64
         )
         self._drawn: dict[int, NDArray[np.uint32]] = {}
 
     def __call__(self, purpose: int) -> NDArray[np.uint32]:
         if purpose not in self._drawn:
-            self._drawn[purpose] = self._draw(self._index_B1, self._slot_V[None, :], purpose)
+            self._drawn[purpose] = self._draw(self._index_B1, self.slot_ids[None, :], purpose)
         return self._drawn[purpose]
 
     def tries(self, rejected_BV: NDArray[np.bool_]) -> NDArray[np.uint32]:
         """Crop tries 1 to 9 of the K views whose first try was rejected: uint32 [K, T, 4]."""
         image, slot = np.nonzero(rejected_BV)
-        return self._draw(self._index_B1[image], self._slot_V[slot][:, None], _CROP + np.arange(1, CROP_TRIES))
+        return self._draw(self._index_B1[image], self.slot_ids[slot][:, None], _CROP + np.arange(1, CROP_TRIES))
 
     def _draw(self, index: NDArray[np.uint64], slot: NDArray[np.uint64], purpose: Any) -> NDArray[np.uint32]:
         # counter = (index low, index high, epoch, purpose:8 | role:8 | number within the role:16)
         low, high = index & np.uint64(0xFFFFFFFF), index >> np.uint64(32)
         return philox_4x32((low, high, self._epoch, (np.asarray(purpose).astype(np.uint64) << np.uint64(24)) | slot), self._key)
+
+
+def _masks(recipe: Recipe, words: _Words, seed: int, epoch: int, index_B: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool [B, V, G, G]; local views keep all of their patches."""
+    assert recipe.masking is not None
+    grid, roles = recipe.mask_grid, recipe.slot_roles
+    masked = [slot for slot, role in enumerate(roles) if role.name != LOCAL]
+    mask_BVGG = np.zeros((len(index_B), len(roles), grid, grid), dtype=bool)
+    mask_BVGG[:, masked] = sample_masks(
+        recipe.masking, seed=seed, epoch=epoch, index=index_B, slots=words.slot_ids[masked], grid=grid
+    )  # fmt: skip
+    return mask_BVGG
 
 
 def _per_slot(roles: tuple[Role, ...], read: Callable[[Role], float]) -> NDArray[np.float64]:

@@ -1,10 +1,10 @@
 """The data structures that pass between layers: rows, images, selections, batches."""
 
-# Axes: B image, V view slot, C channel, H W pixels, S side of a square view.
+# Axes: B image, V view slot, K emitted view, C channel, H W pixels, S side of a square view, G side of a grid of patches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, overload
 
@@ -17,6 +17,9 @@ from hvs_data.errors import HvsError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# The role of small views in multi-crop: any number of them, of a size of their own, beside the pair.
+LOCAL = "local"
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class ViewParams:
         role: V names, the role of each slot ("view", "global1", "global2", "local").
         size: V ints, the side in pixels at which the recipe wants each slot.
         spec: what all views share.
+        emitted: how many views of each role reach the trainer, by the role's name; empty where that is not known.
+        mask: bool [B, V, G, G], the patches that masked image modelling hides from the student, none in views of the role "local";
+            None where the recipe has no masking.
     """
 
     box: Tensor
@@ -66,6 +72,8 @@ class ViewParams:
     role: tuple[str, ...]
     size: tuple[int, ...]
     spec: RenderSpec = field(default_factory=RenderSpec)
+    emitted: Mapping[str, int] = field(default_factory=dict)
+    mask: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
@@ -95,10 +103,10 @@ class ViewParams:
         return self._each(lambda value: value[:, slots], slots)
 
     def take(self, slots_BK: Tensor) -> ViewParams:
-        """Other slots for each image, such as ``batch.selection.pair``.
+        """Other slots for each image.
 
         Args:
-            slots_BK: integer [B, K]. All slots taken into one column must share a size; where their roles differ within a
+            slots_BK: integer [B, K], such as ``batch.selection.slots``. All slots taken into one column must share a size; where their roles differ within a
                 column, the column keeps the role of its first image.
 
         Raises:
@@ -110,7 +118,7 @@ class ViewParams:
         if slots_BK.numel() and not 0 <= slots_BK.min() <= slots_BK.max() < self.num_views:
             raise HvsError(
                 f"take needs slots from 0 to {self.num_views - 1}, got values from {slots_BK.min()} to {slots_BK.max()}; "
-                "pass slots of these rows, such as selection.pair"
+                "pass slots of these rows, such as selection.slots"
             )
         size_V = torch.tensor(self.size)
         for k in range(slots_BK.shape[1]):
@@ -127,23 +135,30 @@ class ViewParams:
         """Rows with every tensor changed, and named and sized after these slots (None: as they are)."""
         changed: dict[str, Any] = {name: change(value) for name, value in self.tensors().items()}
         if slots is not None:
-            changed |= {"role": tuple(self.role[v] for v in slots), "size": tuple(self.size[v] for v in slots)}
+            role = tuple(self.role[v] for v in slots)
+            emitted = {name: min(count, role.count(name)) for name, count in self.emitted.items() if name in role}
+            changed |= {"role": role, "size": tuple(self.size[v] for v in slots), "emitted": emitted}
         return replace(self, **changed)
+
+    def _kind(self) -> tuple[Any, ...]:
+        """What rows of one recipe have in common."""
+        return self.role, self.size, self.spec, dict(self.emitted), None if self.mask is None else tuple(self.mask.shape[2:])
 
     @staticmethod
     def concatenate(parts: Sequence[ViewParams]) -> ViewParams:
         """Join rows of the same recipe along the image axis.
 
         Raises:
-            HvsError: no parts, or parts whose slots or spec differ.
+            HvsError: no parts, or parts whose slots, spec or kinds of rows differ.
         """
         if not parts:
             raise HvsError("concatenate needs the rows of at least one part, got none; keep the rows of an empty batch, they have B = 0")
         for position, part in enumerate(parts):
-            expected, arrived = ((rows.role, rows.size, rows.spec) for rows in (parts[0], part))
+            expected, arrived = (rows._kind() for rows in (parts[0], part))
             if arrived != expected:
                 raise HvsError(
-                    f"concatenate needs parts of one recipe, with roles, sizes and spec {expected}, got {arrived} in part {position}"
+                    "concatenate needs parts of one recipe, with roles, sizes, spec, emitted views and grid of masks "
+                    f"{expected}, got {arrived} in part {position}"
                 )
         joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in parts[0].tensors()}
         return replace(parts[0], **joined)
@@ -207,13 +222,21 @@ class Selection:
     """Which candidates were chosen, and why.
 
     Attributes:
-        pair: int64 [B, 2], the chosen slots, in the order in which the trainer gets them: first < second, unless the candidates'
-            roles or an objective whose loss depends on the order say which view comes first.
-        losses: float32 [B, V, V], the loss of every pair, larger = harder; NaN where the pair is not legal. Symmetric, unless the
-            loss depends on the order.
-        legal: bool [V, V], the pairs (first, second) that could be chosen.
-        non_finite: int64 scalar tensor, legal pair losses that were NaN or infinite and so could not be chosen.
+        pair: int64 [B, 2], the chosen slots: first < second, or first of the first role, unless the objective's pairs are ordered.
+        losses: float32 [B, V, V], the loss of every pair, larger = harder; NaN where the pair is not legal, and everywhere if the model
+            was not asked. Symmetric, unless the objective's pairs are ordered. With local views, the loss of the hardest combination
+            that holds the pair (under policy "easiest" the easiest one), of those that were considered; NaN if none is finite.
+        legal: bool [V, V]: the pairs that could be chosen; upper triangular unless the objective's pairs are ordered.
+        non_finite: int64 scalar tensor, losses that were NaN or infinite and so could not be chosen: of legal pairs or, of a loss that
+            is a sum over views, terms that some combination holds.
         params: the candidates' rows, where they are known.
+        slots: int64 [B, K], every chosen slot in the order in which the trainer expects the views: the pair, then local views by number.
+        policy: the rule by which the views were chosen; "random" in steps that the selector's schedule leaves out.
+        scored: whether the model was run to choose.
+        step: the selector's step, counted from 0.
+        combination_loss: float32 [B], the loss of the chosen pair and local views together; None without local views.
+        teacher_outputs: what the teacher gave for the chosen pair, where the selector keeps it, as from one forward of all first
+            views followed by all second ones: tensors with first axis 2 B.
     """
 
     pair: Tensor
@@ -221,10 +244,22 @@ class Selection:
     legal: Tensor
     non_finite: Tensor
     params: ViewParams | None = None
+    slots: Tensor = field(default=None)  # type: ignore[assignment]
+    policy: str = "hardest"
+    scored: bool = True
+    step: int = 0
+    combination_loss: Tensor | None = None
+    teacher_outputs: Any = None
+
+    def __post_init__(self) -> None:
+        if self.slots is None:
+            object.__setattr__(self, "slots", self.pair)
 
     @property
     def loss(self) -> Tensor:
-        """float32 [B]: the loss of the chosen pair."""
+        """float32 [B]: the loss of what was chosen; NaN if the model was not asked."""
+        if self.combination_loss is not None:
+            return self.combination_loss
         image_B = torch.arange(self.pair.shape[0], device=self.pair.device)
         return self.losses[image_B, self.pair[:, 0], self.pair[:, 1]]
 
@@ -239,21 +274,28 @@ class Selection:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Selection:
         """The same selection with its tensors on another device (rows stay on the CPU)."""
-        return replace(
-            self,
-            pair=self.pair.to(device, non_blocking=non_blocking),
-            losses=self.losses.to(device, non_blocking=non_blocking),
-            legal=self.legal.to(device, non_blocking=non_blocking),
-            non_finite=self.non_finite.to(device, non_blocking=non_blocking),
-        )
+        moved = {f.name: _moved(getattr(self, f.name), device, non_blocking) for f in fields(self) if f.name != "params"}
+        return replace(self, **moved)
+
+
+def _moved(value: Any, device: torch.device | str, non_blocking: bool) -> Any:
+    """Tensors, also those in tuples, lists and dicts, on another device; everything else as it is."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=non_blocking)
+    if isinstance(value, Mapping):
+        return {key: _moved(item, device, non_blocking) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        items = [_moved(item, device, non_blocking) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loader yields. Unpacks as ``views, labels``.
+    """What a loader yields. Unpacks as ``views, labels``, or as ``views, labels, masks`` where the recipe has masking.
 
     Attributes:
-        views: list of [B, 3, S, S] tensors, one a view that the trainer expects.
+        views: list of [B, 3, S, S] tensors, one a view that the trainer expects, in the order of ``selection.slots``.
         labels: int64 [B]; -1 where the source has none.
         index: int64 [B], the sample's index in the source.
         params: the rows of all candidates; for a loader without selection these are the rows of ``views``.
@@ -268,15 +310,29 @@ class Batch:
     epoch: int = 0
     selection: Selection | None = None
 
+    @property
+    def masks(self) -> list[Tensor] | None:
+        """One bool [B, G, G] tensor on the CPU for each of ``views`` that is not local, in order; None without masking."""
+        if self.params.mask is None:
+            return None
+        roles, mask = self.params.role, self.params.mask
+        if self.selection is None:
+            return [mask[:, slot] for slot, role in enumerate(roles) if role != LOCAL]
+        pair_B2 = self.selection.pair.cpu()
+        return list(mask[torch.arange(len(mask))[:, None], pair_B2].unbind(1))
+
+    def _items(self) -> tuple[Any, ...]:
+        masks = self.masks
+        return (self.views, self.labels) if masks is None else (self.views, self.labels, masks)
+
     def __iter__(self) -> Iterator[Any]:
-        yield self.views
-        yield self.labels
+        return iter(self._items())
 
     def __len__(self) -> int:
-        return 2
+        return 2 if self.params.mask is None else 3
 
     def __getitem__(self, position: int) -> Any:
-        return (self.views, self.labels)[position]
+        return self._items()[position]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch with views, labels, index and selection on another device."""

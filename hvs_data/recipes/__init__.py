@@ -1,10 +1,12 @@
 """Recipes: frozen descriptions of a distribution of views, and presets for the published methods."""
 
+from hvs_data.recipes.masking import Masking
 from hvs_data.recipes.presets import barlow_twins, byol, dino, dinov2, ibot, moco_v2, moco_v3, simclr, simsiam, vicreg
 from hvs_data.recipes.spec import ColorJitter, Recipe, Role
 
 __all__ = [
     "ColorJitter",
+    "Masking",
     "Recipe",
     "Role",
     "barlow_twins",

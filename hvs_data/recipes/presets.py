@@ -130,7 +130,10 @@ def ibot(
     variant: str = "paper",
     **recipe: Any,
 ) -> Recipe:
-    """iBOT (Zhou et al. 2022, arXiv 2111.07832; github.com/bytedance/ibot): DINO's views, globals down to .14 of the area."""
+    """iBOT (Zhou et al. 2022, arXiv 2111.07832; github.com/bytedance/ibot): DINO's views, globals down to .14 of the area.
+
+    Arguments as :func:`dino`. With ``masking=Masking()`` global views have masks, and a batch unpacks as ``views, labels, masks``.
+    """
     return _multi_crop("ibot", (0.14, 1.0), candidates, local_candidates, size, local_size, variant, recipe)
 
 

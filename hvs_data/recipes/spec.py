@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hvs_data.errors import RecipeError
-from hvs_data.types import RenderSpec
+from hvs_data.recipes.masking import Masking
+from hvs_data.types import LOCAL, RenderSpec
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 MAX_SLOTS = 2**16
@@ -134,6 +135,7 @@ class Recipe:
         interpolation: "bilinear" or "bicubic", antialiased.
         blur_kernel: taps of the blur at a slot's own size, odd.
         mean, std: normalisation per RGB channel, on the 0-1 scale.
+        masking: which patches of views of all roles but "local" are hidden from the student; None for methods without masks.
     """
 
     name: str
@@ -142,6 +144,7 @@ class Recipe:
     blur_kernel: int = 23
     mean: tuple[float, float, float] = RenderSpec.mean
     std: tuple[float, float, float] = RenderSpec.std
+    masking: Masking | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.roles, (tuple, list)) or not self.roles or not all(isinstance(role, Role) for role in self.roles):
@@ -166,6 +169,25 @@ class Recipe:
                 if positive and channel <= 0:
                     raise RecipeError(f"std must be above 0 in every channel, got {value!r}; values are divided by it")
             object.__setattr__(self, name, tuple(float(channel) for channel in value))
+        if self.masking is not None:
+            self._check_masking(self.masking)
+
+    def _check_masking(self, masking: Masking) -> None:
+        if not isinstance(masking, Masking):
+            raise RecipeError(f"masking must be a Masking or None, got {masking!r}; write Masking(patch_size=16)")
+        sizes = {role.size for role in self.roles if role.name != LOCAL}
+        if len({size // masking.patch_size for size in sizes}) != 1 or min(sizes) < masking.patch_size:
+            raise RecipeError(
+                f"masking needs views of one size of at least a patch ({masking.patch_size} pixels), local ones aside, got roles of the "
+                f"sizes {sorted(sizes)}; give the global roles one size"
+            )
+
+    @property
+    def mask_grid(self) -> int:
+        """Patches along a side of a masked view; 0 without masking."""
+        if self.masking is None:
+            return 0
+        return next(role.size for role in self.roles if role.name != LOCAL) // self.masking.patch_size
 
     @property
     def num_views(self) -> int:

@@ -1,0 +1,69 @@
+"""Masking of a view's patches, for masked image modelling: frozen data that checks itself when it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from hvs_data.errors import RecipeError
+
+SHAPES = ("block", "random")
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How many of a view's patches are hidden from the student, and which: iBOT's (Zhou et al. 2022, arXiv 2111.07832).
+
+    The defaults are those of its published runs: one view in two keeps all of its patches, the other loses 10 to 50 %. A view's share
+    is drawn in two steps: one of the ratios, all with the same probability, then a number within its variance of it.
+
+    Attributes:
+        patch_size: side of a patch in pixels of the view at its own size. A view has size // patch_size patches each way.
+        ratio: the shares to choose from.
+        variance: half-widths of the ranges around them, each at most its ratio; one for all ratios, or one for each.
+        shape: "block" hides rectangles until the share is reached, as BEiT (Bao et al. 2022, arXiv 2106.08254); it ends below the share
+            where ten rectangles in a row do not fit. "random" hides single patches.
+        aspect: range of a rectangle's height / width, drawn log-uniformly.
+        start_epoch: epochs before this one, counted from 0, have no masks.
+    """
+
+    patch_size: int = 16
+    ratio: tuple[float, ...] = (0.0, 0.3)
+    variance: tuple[float, ...] = (0.0, 0.2)
+    shape: str = "block"
+    aspect: tuple[float, float] = (0.3, 1 / 0.3)
+    start_epoch: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least, meaning in (
+            ("patch_size", 1, "the side of a patch in pixels"),
+            ("start_epoch", 0, "the first epoch with masks, counted from 0"),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise RecipeError(f"{name} must be a whole number of at least {least}, got {value!r}; it is {meaning}")
+        ratio = _numbers("ratio", self.ratio)
+        variance = _numbers("variance", self.variance)
+        if len(variance) == 1:
+            variance *= len(ratio)
+        fits = len(variance) == len(ratio) and all(0 <= v <= r <= r + v <= 1 for r, v in zip(ratio, variance, strict=True))
+        if not fits:
+            raise RecipeError(
+                f"ratio and variance must satisfy 0 <= ratio - variance and ratio + variance <= 1, one variance for each ratio, got {ratio} "
+                f"and {variance}; a view loses a share within the variance of one of the ratios"
+            )
+        aspect = _numbers("aspect", self.aspect)
+        if len(aspect) != 2 or not 0 < aspect[0] <= aspect[1] < math.inf:
+            raise RecipeError(f"aspect must satisfy 0 < lo <= hi, got {self.aspect!r}; it is a range of height / width")
+        if self.shape not in SHAPES:
+            raise RecipeError(f"shape must be one of {SHAPES}, got {self.shape!r}; blocks are the published masks of iBOT's main runs")
+        for name, numbers in (("ratio", ratio), ("variance", variance), ("aspect", aspect)):
+            object.__setattr__(self, name, numbers)
+
+
+def _numbers(name: str, value: Any) -> tuple[float, ...]:
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    if not values or any(isinstance(item, bool) or not isinstance(item, (int, float)) for item in values):
+        raise RecipeError(f"{name} must be a number or a sequence of numbers, got {value!r}")
+    return tuple(float(item) for item in values)
