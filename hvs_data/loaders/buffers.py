@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+import weakref
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-# References to an array that only the pool knows: the pool's list, the loop variable, the argument of getrefcount.
-_IDLE = 3
 
 
 class BufferPool:
@@ -25,25 +22,27 @@ class BufferPool:
 
     def __init__(self, spare: int):
         self._spare = spare
-        self._blocks: list[NDArray[np.uint8]] = []
+        # blocks, and what is behind the tensors that were last made of them
+        self._blocks: list[tuple[NDArray[np.uint8], weakref.ref[NDArray[np.uint8]]]] = []
 
     def take(self, elements: int, dtype: torch.dtype) -> Tensor:
-        """Uninitialised, one-dimensional, of at least this many elements, on the CPU."""
+        """Uninitialised, one-dimensional, of this many elements, on the CPU."""
         size = elements * dtype.itemsize
         block = self._idle_block(size)
         if block is None:
             block = np.empty(max(size, 1), np.uint8)
-            self._blocks.append(block)
-        # from_numpy keeps a reference to the array for as long as the tensor's storage lives
-        return torch.from_numpy(block)[:size].view(dtype)
+        # a tensor's storage keeps the array that it was made of, which is this one and not the block
+        handle = block[:size]
+        self._blocks.append((block, weakref.ref(handle)))
+        return torch.from_numpy(handle).view(dtype)
 
     def _idle_block(self, size: int) -> NDArray[np.uint8] | None:
-        """The smallest unused block that holds this many bytes without wasting as many; unused ones in excess are given up."""
-        idle = [position for position, block in enumerate(self._blocks) if sys.getrefcount(block) <= _IDLE]
-        fitting = [position for position in idle if size <= self._blocks[position].nbytes <= 2 * size]
-        best = min(fitting, key=lambda position: self._blocks[position].nbytes, default=None)
-        chosen = None if best is None else self._blocks[best]
-        excess = [position for position in idle if position != best][self._spare :]
-        for position in reversed(excess):
-            del self._blocks[position]
+        """Take out the smallest unused block that holds this many bytes without wasting as many; give up unused ones in excess."""
+        used, idle = [], []
+        for entry in self._blocks:
+            (idle if entry[1]() is None else used).append(entry)
+        fitting = [position for position, (block, _) in enumerate(idle) if size <= block.nbytes <= 2 * size]
+        best = min(fitting, key=lambda position: idle[position][0].nbytes, default=None)
+        chosen = None if best is None else idle.pop(best)[0]
+        self._blocks = used + idle[: self._spare]
         return chosen

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -202,16 +201,11 @@ class Production:
         plan = self._plan
         for further in range(self._order.length):
             index = int(self._order(position + further))
-            name = ""
             try:
-                data, label, name = plan.source.read(index)
+                data, label = plan.source.read(index)
                 pixels = decode_image(data, exif_orientation=plan.exif_orientation, max_pixels=plan.max_pixels)
             except (OSError, HvsError) as error:
-                plan.quarantine.add(index, name or _name_in(error) or f"[{index}]", f"{type(error).__name__}: {error}")
+                plan.quarantine.add(index, plan.source.name_of(index), f"{type(error).__name__}: {error}")
             else:
                 return index, label, pixels
         raise BadImagesError(f"none of the source's {self._order.length} images can be read; see the reasons in the loader's quarantine")
-
-
-def _name_in(error: Any) -> str:
-    return str(error.filename) if isinstance(error, OSError) and error.filename else ""

@@ -22,12 +22,10 @@ class Sample(NamedTuple):
     Attributes:
         data: what :func:`hvs_data.pipelines.decode.decode_image` takes: encoded bytes, a Pillow image, or a uint8 array or tensor.
         label: the class number; -1 where the source has none. Labels of other kinds are not carried.
-        name: for logs and messages, such as the path below the source's folder.
     """
 
     data: ImageData
     label: int = NO_LABEL
-    name: str = ""
 
 
 class Source(ABC):
@@ -56,6 +54,10 @@ class Source(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """A short text that differs between sources with other images, to check that a resumed run reads the same ones."""
+
+    def name_of(self, index: int) -> str:
+        """What logs call an image, such as its path below the source's folder. Does not read it."""
+        return f"[{index}]"
 
     def __repr__(self) -> str:
         classes = f", {len(self.classes)} classes" if self.classes else ""

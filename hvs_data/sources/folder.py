@@ -46,7 +46,10 @@ class FileSource(Source):
 
     def read(self, index: int) -> Sample:
         name = self.names[checked_index(index, len(self))]
-        return Sample(read_file(os.path.join(self.root, name)), int(self.labels[index]), name)
+        return Sample(read_file(os.path.join(self.root, name)), int(self.labels[index]))
+
+    def name_of(self, index: int) -> str:
+        return self.names[index]
 
     @cached_property
     def fingerprint(self) -> str:

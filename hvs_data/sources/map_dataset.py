@@ -40,12 +40,15 @@ class MapSource(Source):
 
     def read(self, index: int) -> Sample:
         position = checked_index(index, len(self))
-        name = f"{type(self.dataset).__name__}[{position}]"
+        name = self.name_of(position)
         try:
             item = self.dataset[position]
         except Exception as error:
             raise SourceError(f"cannot read {name}: {type(error).__name__}: {error}") from error
         return _sample_of(item, name)
+
+    def name_of(self, index: int) -> str:
+        return f"{type(self.dataset).__name__}[{index}]"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -101,7 +104,7 @@ def _sample_of(item: Any, name: str) -> Sample:
         SourceError: no image, an image that is not of 8 bits, or a label that is not an integer.
     """
     image, label = _image_and_label(item, name)
-    return Sample(_checked_image(image, name), _checked_label(label, name), name)
+    return Sample(_checked_image(image, name), _checked_label(label, name))
 
 
 def _image_and_label(item: Any, name: str) -> tuple[Any, Any]:

@@ -300,7 +300,8 @@ def test_files_of_a_plain_image_folder_are_read_directly(relative: bool, folder:
     dataset = datasets.ImageFolder(folder.name if relative else folder)
     source = hvs.open_source(dataset)
     assert isinstance(source, FileSource)
-    assert source.read(3) == Sample((folder / "dog/3.png").read_bytes(), 1, "dog/3.png")
+    assert source.read(3) == Sample((folder / "dog/3.png").read_bytes(), 1)
+    assert source.name_of(3) == "dog/3.png"
     assert_same_images(source, dataset)
     of_folder = hvs.open_source(folder)
     assert (source.classes, source.fingerprint) == (of_folder.classes, of_folder.fingerprint)
