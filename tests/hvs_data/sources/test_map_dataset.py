@@ -75,10 +75,10 @@ def test_an_item_holds_an_image_and_perhaps_a_label(image: str, item: str) -> No
     source = hvs.open_source(Made(lambda n: make_item(IMAGES[image](n), 10 * n)))
     assert isinstance(source, MapSource) and len(source) == 5
     for index in range(5):
-        data, label, name = source.read(index)
+        data, label = source.read(index)
         np.testing.assert_array_equal(decode_image(data), PIXELS_NHWC[index])
         assert label == (10 * index if has_label else -1) and type(label) is int
-        assert name == f"Made[{index}]"
+        assert source.name_of(index) == f"Made[{index}]"
 
 
 @pytest.mark.parametrize("label", [7, np.int32(7), np.array(7), torch.tensor(7), torch.tensor([7], dtype=torch.uint8)], ids=repr)

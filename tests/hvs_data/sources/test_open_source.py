@@ -32,8 +32,8 @@ def test_a_source_is_passed_on() -> None:
     assert source.classes == () and repr(source) == "Ramp(4 images)"
 
 
-def test_a_sample_has_no_label_and_no_name_of_its_own() -> None:
-    assert Ramp().read(2)[1:] == (-1, "")
+def test_a_sample_has_no_label_and_a_plain_name() -> None:
+    assert Ramp().read(2)[1:] == (-1,) and Ramp().name_of(2) == "[2]"
 
 
 def test_a_source_that_misses_a_part_cannot_be_made() -> None:
