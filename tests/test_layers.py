@@ -27,6 +27,7 @@ LAYER_OF = {
     "hvs_data.kernels": 3,
     "hvs_data.pipelines": 4,
     "hvs_data.objectives": 5,
+    "hvs_data.sharded": 5,
     "hvs_data.trace_free": 5,
     "hvs_data.selection": 5,
     "hvs_data.selector": 5,

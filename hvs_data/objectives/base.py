@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hvs_data.errors import SelectionError
 from hvs_data.kernels.pair_scores.reference import cosine_table
+from hvs_data.sharded import fsdp_modules
 
 # A tensor, or a tuple, list or dict of outputs.
 Outputs: TypeAlias = Any
@@ -64,11 +65,38 @@ class Objective:
         """The modules that scoring protects: every module in this object's attributes, each once.
 
         Looks into dicts, lists, tuples, sets, bound methods of modules and other objectives, and no further: override it where
-        ``encode`` uses modules that are kept elsewhere.
+        ``encode`` uses modules that are kept elsewhere. The model in an :class:`Owner` is listed if FSDP2 shards it.
         """
         found: dict[int, nn.Module] = {}
         _collect_modules(vars(self), found, set())
         return list(found.values())
+
+
+class Owner:
+    """The model whose parts an objective calls. Keep it in an attribute: parts of a model that FSDP2 shards need its root to run.
+
+    Args:
+        model: without its wrapper, see :func:`unwrapped`.
+    """
+
+    def __init__(self, model: Any):
+        self.model = model
+
+    def sharded(self) -> nn.Module | None:
+        """The model if any of its modules is sharded by now, else None."""
+        return self.model if isinstance(self.model, nn.Module) and fsdp_modules(self.model.modules()) else None
+
+
+def unwrapped(model: Any) -> Any:
+    """The model inside DistributedDataParallel and DataParallel wrappers, compiled ones too; everything else as it is.
+
+    A forward through the wrapper would broadcast buffers, and the wrapper's attributes do not show the model's parts.
+    """
+    while True:
+        wrapper = getattr(model, "_orig_mod", model)
+        if not isinstance(wrapper, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+            return model
+        model = wrapper.module
 
 
 def _as_vectors(output: Tensor) -> Tensor:
@@ -82,6 +110,8 @@ def _collect_modules(value: Any, found: dict[int, nn.Module], seen: set[int]) ->
         return
     if isinstance(value, MethodType):
         return _collect_modules(value.__self__, found, seen)
+    if isinstance(value, Owner):
+        return _collect_modules(value.sharded(), found, seen)
     if isinstance(value, Objective):
         value = vars(value)
     if not isinstance(value, (Mapping, list, tuple, set, frozenset)) or id(value) in seen:

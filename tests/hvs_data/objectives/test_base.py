@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hvs_data.errors import SelectionError
-from hvs_data.objectives.base import Objective, map_outputs, output_tensors
+from hvs_data.objectives.base import Objective, Owner, map_outputs, output_tensors, unwrapped
 
 
 def test_encode_alone_scores_by_negative_cosine():
@@ -76,3 +76,23 @@ def test_outputs_keep_their_structure():
     assert [tensor.tolist() for tensor in output_tensors(doubled)] == [[2.0] * length for length in (1, 2, 3, 4)]
     with pytest.raises(SelectionError, match="got NoneType"):
         map_outputs(torch.neg, (torch.ones(1), None))
+
+
+def test_wrappers_are_passed_by_compiled_or_not():
+    model = nn.Linear(2, 2)
+    parallel = nn.DataParallel(model)
+    assert unwrapped(parallel) is model
+    assert unwrapped(torch.compile(parallel, backend="eager")) is model
+    compiled = torch.compile(model, backend="eager")
+    assert unwrapped(nn.DataParallel(compiled)) is compiled and unwrapped(compiled) is compiled
+    assert unwrapped(None) is None
+
+
+def test_an_owner_is_listed_only_where_it_is_sharded():
+    class Part(Objective):
+        def __init__(self, model):
+            self.owner = Owner(model)
+            self.encoder = model[0]
+
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    assert Part(model).modules() == [model[0]]
