@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from hvs_data.errors import SelectionError
 from hvs_data.kernels.pair_scores.reference import cosine_table
-from hvs_data.objectives.base import Objective
-from hvs_data.objectives.parts import Part, attributes, describe, embedded, take_parts, unwrapped
+from hvs_data.objectives.base import Objective, Owner, unwrapped
+from hvs_data.objectives.parts import Part, attributes, describe, embedded, take_parts
 
 # The official model, whose projector is the encoder's last layer, comes after those that hold a projector of their own.
 _KNOWN = (
@@ -51,6 +51,7 @@ class SimSiam(Objective):
         given = {"encoder": encoder, "projector": projector, "predictor": predictor}
         self.encoder, self.projector, self.predictor = take_parts("SimSiam", model, given, _KNOWN, returns="(p, z)").values()
         self.model = unwrapped(model) if self.encoder is None else None
+        self.owner = Owner(unwrapped(model))
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """[N, 3, S, S] -> predictions and projections (p, z), each [N, D]."""

@@ -1,0 +1,1 @@
+"""Every image's share of the cross-correlation loss of two views."""

@@ -1,0 +1,1 @@
+"""Mean squared distance between the views of one image."""

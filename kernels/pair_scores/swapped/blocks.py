@@ -1,0 +1,77 @@
+"""Swapped prediction one view after the other: the code of one view exists at a time."""
+
+# Axes: B image, L entry of a queue, N sample of either kind, V view, K prototype.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# Combines a tensor with those of other processes, by "sum" or "max".
+Reduce = Callable[[Tensor, str], Tensor]
+
+
+def _alone(values: Tensor, how: str) -> Tensor:
+    return values
+
+
+@torch.no_grad()
+def swapped_table(
+    logits_BVK: Tensor,
+    queue_LK: Tensor | None,
+    temperature: float | Tensor,
+    epsilon: float | Tensor,
+    iterations: int,
+    reduce: Reduce = _alone,
+) -> Tensor:
+    """``CE[n, v, w] = -sum_k code[n, v, k] log softmax(logits[n, w] / temperature)_k``, the codes by :func:`sinkhorn`.
+
+    Args:
+        logits_BVK: floating [B, V, K], similarities of views and prototypes.
+        queue_LK: floating [L, K], samples that take part in each view's codes; None for none.
+        temperature: of the prediction.
+        epsilon, iterations: of the codes.
+        reduce: combines with other processes, for codes over the samples of all of them.
+
+    Returns:
+        float32 [B, V, V] without gradient, computed in float32 whatever the inputs' type, with sums and no matrix product, so that
+        neither autocast nor TF32 rounds its factors. A NaN in a view of one image makes that view's row of the table NaN for all
+        images, and its column for that image.
+    """
+    images, views, _ = logits_BVK.shape
+    logits = logits_BVK.unbind(1)
+    lse_VB = [(logits_BK.to(torch.float32) / temperature).logsumexp(1) for logits_BK in logits]
+    table_BVV = logits_BVK.new_empty(images, views, views, dtype=torch.float32)
+    for first in range(views):
+        code_BK = sinkhorn(logits[first], queue_LK, epsilon, iterations, reduce)
+        for second in range(views):
+            # a code sums to 1, so that the logits' lse comes out of the sum
+            table_BVV[:, first, second] = lse_VB[second] - (code_BK * logits[second].to(torch.float32)).sum(1) / temperature
+    return table_BVV
+
+
+@torch.no_grad()
+def sinkhorn(logits_BK: Tensor, queue_LK: Tensor | None, epsilon: float | Tensor, iterations: int, reduce: Reduce = _alone) -> Tensor:
+    """Codes of samples: ``exp(logits / epsilon)`` scaled in turns to equal prototypes and to equal samples (arXiv 2006.09882).
+
+    Args:
+        logits_BK: floating [B, K], similarities of samples and prototypes.
+        queue_LK: floating [L, K], further samples that take part; None for none.
+        iterations: at least 1.
+        reduce: combines with other processes, for codes over the samples of all of them.
+
+    Returns:
+        float32 [B, K], each row a distribution over prototypes. The samples of the queue have codes too, which are dropped. A
+        sample whose logits all lie more than 87 epsilon below the largest of the batch has the code NaN.
+    """
+    samples = [logits_BK] if queue_LK is None else [logits_BK, queue_LK]
+    code_NK = torch.cat([part.to(torch.float32) for part in samples]) / epsilon
+    # a common factor of all samples leaves the codes as they are, and keeps exp from overflowing
+    code_NK.sub_(reduce(code_NK.amax(), "max")).exp_()
+    for _ in range(iterations):
+        # a prototype so far from all samples that nothing is left of it stays at 0
+        code_NK.div_(reduce(code_NK.sum(0), "sum").clamp_min(torch.finfo(torch.float32).tiny))
+        code_NK.div_(code_NK.sum(1, keepdim=True))
+    return code_NK[: len(logits_BK)]
