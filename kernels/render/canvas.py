@@ -64,8 +64,18 @@ class Canvas:
             channels_last: store each view's channels innermost (``torch.channels_last`` for every slot).
             image_major: keep an image's views together, instead of view after view, in which order each slot's batch and all
                 slots together are contiguous.
+
+        Raises:
+            HvsError: memory of another dtype or form, or too little of it.
         """
-        flat = flat[: math.prod((views, images, 3, size, size))]
+        check_dtype(flat.dtype)
+        elements = math.prod((views, images, 3, size, size))
+        if flat.ndim != 1 or not flat.is_contiguous() or len(flat) < elements:
+            raise HvsError(
+                f"{views} views of {images} images of side {size} need {elements} elements in a row, got memory of shape "
+                f"{tuple(flat.shape)} and strides {flat.stride()}"
+            )
+        flat = flat[:elements]
         outer = (images, views) if image_major else (views, images)
         inner = (size, size, 3) if channels_last else (3, size, size)
         pixels = flat.view(*outer, *inner)

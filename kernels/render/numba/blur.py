@@ -8,7 +8,7 @@ import numpy as np
 
 from hvs_data.kernels.render.numba.compile import jit
 
-# Taps beyond four standard deviations hold less than 6.4e-5 of the weight: .016 of a 0-255 level at the worst.
+# Taps beyond four standard deviations hold less than 6.4e-5 of an axis' weight: .033 of a 0-255 level at the worst, both axes together.
 CUTOFF = 4.0
 
 
@@ -24,7 +24,8 @@ def fill_weights(sigma, radius, weight):
     Returns:
         R, the radius that is used; 0 if the blur is none.
     """
-    used = min(radius, int(math.ceil(CUTOFF * sigma)))
+    # compared as floating numbers: a huge sigma is none that an integer holds
+    used = int(min(float(radius), np.ceil(CUTOFF * sigma)))
     total = 1.0
     for k in range(1, used + 1):
         total += 2.0 * math.exp(-0.5 * (k / sigma) ** 2)

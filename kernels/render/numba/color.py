@@ -6,6 +6,8 @@ from one operation to the next. Definitions: torchvision's ColorJitter, with Pil
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from hvs_data.kernels.render.numba.compile import jit
@@ -78,8 +80,8 @@ def _hue_channel(position, top, chroma):
 @jit
 def hue_row(red, green, blue, turns):
     """Shift the hue. A pixel's largest value and its chroma stay; only where on the circle they fall changes."""
-    # +6 keeps the sum positive, so that one truncation brings it back to [0, 6).
-    shift = _SIX * turns + _SIX
+    # Whole turns change nothing. The sum is at least -1, so that one truncation brings it to [-1, 6).
+    shift = _SIX * (turns - np.float32(math.floor(turns)))
     for x in range(red.size):
         r, g, b = red[x], green[x], blue[x]
         top = max(max(r, g), b)

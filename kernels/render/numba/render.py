@@ -13,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.numba.resample import count_taps
 from hvs_data.kernels.render.numba.store import BFLOAT16, FLOAT16, FLOAT32, UINT8
 from hvs_data.kernels.render.numba.view import render_image
+from hvs_data.kernels.render.request import INTERPOLATIONS
 from hvs_data.types import ViewParams
 
 _KINDS = {torch.float32: FLOAT32, torch.float16: FLOAT16, torch.bfloat16: BFLOAT16, torch.uint8: UINT8}
@@ -47,10 +49,16 @@ class Job:
 
         Args:
             normalize: apply the recipe's mean and standard deviation; else values are 0-1 (0-255 for uint8).
+
+        Raises:
+            HvsError: rows that do not fit the canvas, an unknown interpolation, or normalised uint8.
         """
+        _check(params, canvas, normalize, first_image)
         size, spec = canvas.size, params.spec
-        zoom_V = size / np.array(params.size, dtype=np.float64)
-        radius_V = np.clip(np.floor(spec.blur_kernel // 2 * zoom_V + 0.5), 1, None).clip(max=size - 1).astype(np.int64)
+        slot_size_V = np.array(params.size, dtype=np.float64)
+        zoom_V = size / slot_size_V
+        # the product is exact, and so is the decision between two radii; it would not be with zoom_V
+        radius_V = np.floor(spec.blur_kernel // 2 * size / slot_size_V + 0.5).clip(min=1).clip(max=size - 1).astype(np.int64)
         factor_BV4 = torch.stack([params.brightness, params.contrast, params.saturation, params.hue], dim=-1)
         rows = (
             *_arrays(params.box, params.flip, factor_BV4, params.order, params.gray),
@@ -69,6 +77,20 @@ class Job:
         offset_BV = image_B1 * image_stride + np.arange(params.num_views, dtype=np.int64) * view_stride
         target = (channel_stride, row_stride, pixel_stride)
         return Job(rows, look, (flat.numpy(), target), offset_BV, size, spec.interpolation == "bicubic")
+
+
+def _check(params: ViewParams, canvas: Canvas, normalize: bool, first_image: int) -> None:
+    views, images = canvas.pixels.shape[:2]
+    last = first_image + params.batch_size
+    if params.num_views != views or not 0 <= first_image <= last <= images:
+        raise HvsError(
+            f"expected rows of {views} views of images within 0 to {images}, as the canvas has them, got rows of {params.num_views} views "
+            f"of images {first_image} to {last}; make the canvas for these rows"
+        )
+    if params.spec.interpolation not in INTERPOLATIONS:
+        raise HvsError(f"interpolation must be one of {INTERPOLATIONS}, got {params.spec.interpolation!r}; both are antialiased")
+    if normalize and canvas.flat.dtype == torch.uint8:
+        raise HvsError("normalised views do not fit into uint8; pass normalize=False for 0-255, or a canvas of a floating dtype")
 
 
 def _arrays(*tensors: Tensor) -> list[NDArray[Any]]:
@@ -108,11 +130,21 @@ def render_one(image: Tensor, position: int, job: Job) -> None:
     Args:
         image: uint8 [H, W, 3] on the CPU, contiguous.
         position: its place in the job's rows.
+
+    Raises:
+        HvsError: a box that leaves the image; views before it have been rendered.
     """
     height, width, _ = image.shape
     scratch = _scratch.arrays(job.size, width, count_taps(max(height, width), job.size, job.bicubic))
     threshold, scale, bias, kind = job.look
     flat, strides = job.target
-    render_image(
-        image.numpy(), position, *job.rows, job.size, job.bicubic, threshold, scale, bias, kind, flat, job.offset_BV[position], *strides, *scratch
+    done = render_image(
+        image.numpy(), position, *job.rows, job.size, job.bicubic, threshold, scale, bias, kind,
+        flat, job.offset_BV[position], *strides, *scratch,
     )  # fmt: skip
+    if done < job.offset_BV.shape[1]:
+        box = tuple(job.rows[0][position, done].tolist())
+        raise HvsError(
+            f"boxes (top, left, height, width) must hold pixels of their image only, got {box} for view {done} of an image of "
+            f"{height} x {width}; sample the rows with the sizes of these images"
+        )

@@ -50,9 +50,17 @@ def render_image(
         kind: number format of ``out``, see store.py.
         out: one-dimensional; offset_V: int64, where each view starts; the strides are in elements.
         planes .. finished: scratch, see Scratch in render.py. Its contents must be finite numbers.
+
+    Returns:
+        how many views were rendered: all, or those before the first one whose box leaves the image.
     """
-    for v in range(box_BV4.shape[1]):
+    views = box_BV4.shape[1]
+    for v in range(views):
         top, left, height, width = box_BV4[b, v, 0], box_BV4[b, v, 1], box_BV4[b, v, 2], box_BV4[b, v, 3]
+        # memory beside the image is nobody's business; int64, as sums of int32 may not be an int32
+        bottom, right = np.int64(top) + height, np.int64(left) + width
+        if min(top, left) < 0 or min(height, width) < 1 or bottom > image.shape[0] or right > image.shape[1]:
+            return v
         taps_y, taps_x = count_taps(height, size, bicubic), count_taps(width, size, bicubic)
         fill_taps(height, size, bicubic, False, taps_y, first_y, weight_y)
         fill_taps(width, size, bicubic, flip_BV[b, v], taps_x, first_x, weight_x)
@@ -94,3 +102,4 @@ def render_image(
                     blur_row(plane, y, size, blur_weight, radius, padded, line)
                     finish_row(line, solarize_BV[b, v], threshold, scale_C[c], bias_C[c])
                     store_row(line, bits, kind, out, offset_V[v] + c * channel_stride + y * row_stride, pixel_stride)
+    return views

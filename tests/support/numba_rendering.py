@@ -1,0 +1,95 @@
+"""Renders with the Numba kernel into watched memory, and says what the reference makes of the same rows."""
+
+# Axes: B image, V view, S side.
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.kernels.render.numba.render import Job, render_one
+from hvs_data.kernels.render.reference import normalize_pixels, render_reference, solarize
+from hvs_data.types import ViewParams
+from render_bounds import assert_within, normalize_error, row_error, solarize_error, unit_roundoff
+
+GUARD = 256
+# Of a blur's weight, the kernel cuts off what lies beyond four standard deviations: less than 6.4e-5 an axis (sum of the tail, below the
+# integral from 4 sigma on, over a sum of all weights that is never below its own integral). What is left is scaled up to sum to one,
+# so that values of 0 to 1 move by at most that share, once an axis.
+BLUR_CUTOFF = 2 * 6.4e-5
+
+
+def rendered(
+    images: Sequence[Tensor],
+    params: ViewParams,
+    size: int,
+    dtype: torch.dtype = torch.float32,
+    *,
+    normalize: bool | None = None,
+    channels_last: bool = False,
+    image_major: bool = False,
+    order: Iterable[int] | None = None,
+) -> Tensor:
+    """Pixels [B, V, 3, S, S] by the kernel, checked for having been written, all of them and nothing beside them.
+
+    Args:
+        normalize: None: whatever the dtype can hold.
+        order: in which the images are rendered.
+    """
+    views, count = params.num_views, len(images)
+    normalize = dtype.is_floating_point if normalize is None else normalize
+    elements = views * count * 3 * size**2
+    # uint8 has no NaN: what stays unwritten shows in one of two pre-filled memories
+    fills = [float("nan")] if dtype.is_floating_point else [0, 255]
+    pixels = []
+    for fill in fills:
+        memory = torch.full((elements + 2 * GUARD,), fill, dtype=dtype)
+        canvas = Canvas.on(memory[GUARD:-GUARD], views, count, size, channels_last=channels_last, image_major=image_major)
+        job = Job.make(params, canvas, normalize=normalize)
+        for position in range(count) if order is None else order:
+            render_one(images[position], position, job)
+        guards = torch.cat([memory[:GUARD], memory[-GUARD:]])
+        assert guards.isnan().all() if dtype.is_floating_point else (guards == fill).all(), "wrote beside the canvas"
+        pixels.append(canvas.pixels.transpose(0, 1))
+    assert not pixels[0].isnan().any() if dtype.is_floating_point else torch.equal(*pixels), "left pixels unwritten"
+    return pixels[0]
+
+
+def judged(images: Sequence[Tensor], params: ViewParams, size: int, *, normalize: bool = True) -> tuple[Tensor, Tensor]:
+    """The reference's pixels in float64, and how far the kernel's float32 arithmetic may be off, both [B, V, 3, S, S]."""
+    # blurred and not yet solarized: how near a pixel is to the threshold decides its bound
+    before = render_reference(images, replace(params, solarize=torch.zeros_like(params.solarize)), size, normalize=False)
+    spec, expected, bounds = params.spec, before.clone(), torch.empty_like(before)
+    for b in range(params.batch_size):
+        for v in range(params.num_views):
+            # a row of the view is summed in float32, all rows in float64
+            error = row_error(params, b, v, size, torch.float32, mean_terms=size, blur_gap=BLUR_CUTOFF)
+            bound: Tensor | float = error
+            if params.solarize[b, v]:
+                bound = solarize_error(before[b, v], error, spec.solarize_threshold, torch.float32)
+                expected[b, v] = solarize(before[b, v], spec.solarize_threshold)
+            if normalize:
+                expected[b, v] = normalize_pixels(expected[b, v], spec.mean, spec.std)
+                bound = normalize_error(bound, spec.std, torch.float32)
+            bounds[b, v] = bound
+    return expected, bounds
+
+
+def stored(expected: Tensor, bound: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Expected pixels and bound after the kernel has written them in a dtype."""
+    if dtype == torch.float32:
+        return expected, bound
+    if dtype == torch.uint8:
+        # the product with 255 and the sum with 1/2, then what the conversion cuts off
+        return expected * 255, 0.5 + 255 * (bound + 3 * unit_roundoff(torch.float32))
+    smallest = torch.finfo(dtype).tiny * torch.finfo(dtype).eps
+    return expected, bound + unit_roundoff(dtype) * (expected.abs() + bound) + smallest / 2
+
+
+def assert_judged(images: Sequence[Tensor], params: ViewParams, size: int) -> None:
+    """The kernel's float32 views are the reference's."""
+    assert_within(rendered(images, params, size), *judged(images, params, size))
