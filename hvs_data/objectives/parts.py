@@ -20,6 +20,11 @@ from hvs_data.objectives.base import unwrapped
 Part: TypeAlias = Callable[[Tensor], Any]
 # The attributes in which an implementation keeps its parts, by what they are called here.
 Names: TypeAlias = Mapping[str, str]
+_BRANCHES: tuple[Names, ...] = (
+    {"encoder": "backbone", "projector": "projection_head"},  # lightly
+    {"encoder": "backbone", "projector": "projector"},  # solo-learn, facebookresearch/vicreg, facebookresearch/barlowtwins
+    {"encoder": "encoder", "projector": "projector"},
+)
 # A number, or a function that is called at each scoring because a schedule changes the number.
 Number: TypeAlias = float | Tensor | Callable[[], float | Tensor]
 
@@ -70,6 +75,12 @@ def take_parts(
     return dict.fromkeys(given)
 
 
+def take_branch(method: str, model: Any, encoder: Part | None, projector: Part | None) -> tuple[Part, Part | None]:
+    """Encoder and projector, or none, of a method that needs no more. A model without known parts is called as a whole."""
+    parts = take_parts(method, model, {"encoder": encoder, "projector": projector}, _BRANCHES, returns="projections [N, D]")
+    return parts["encoder"] or unwrapped(model), parts["projector"]
+
+
 def _inside_encoder(name: str, parts: Mapping[str, Any]) -> bool:
     """Some models also hold backbone and projector together, as one encoder."""
     projector, encoder = parts.get(name), parts.get(name.replace("projector", "encoder"))
@@ -112,6 +123,17 @@ def checked_embeddings(method: str, embeddings: Any) -> Tensor:
     if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or not embeddings.is_floating_point():
         raise SelectionError(f"expected {method}'s embeddings as one floating tensor [N, D], got {describe(embeddings)}")
     return embeddings
+
+
+def of_one_shape(method: str, **embeddings: Any) -> tuple[Tensor, Tensor]:
+    """The outputs of two parts, if they are embeddings [N, D] of one shape."""
+    first, second = (checked_embeddings(method, output) for output in embeddings.values())
+    if first.shape != second.shape:
+        raise SelectionError(
+            f"expected {method}'s {' and '.join(embeddings)} of one shape [N, D], got {describe(first)} and {describe(second)}; "
+            "pass parts that belong together"
+        )
+    return first, second
 
 
 def number_of(model: Any, attribute_names: Sequence[str], given: Number | None, default: float) -> Number:
