@@ -1,24 +1,33 @@
-"""Selects the hardest pair of every image's candidate views: one fused forward, one table of pair losses, an exact argmax."""
+"""Selects the hardest of every image's candidate views: one fused forward, one table of losses, an exact argmax."""
 
-# Axes: N image of a forward, B image, V view, P legal pair, C channel, S side of a square view.
+# Axes: B image, V view, P legal pair, K chosen view, T global view, S student's view, C channel, S S a square view's pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
-from itertools import combinations, permutations, product
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hvs_data.errors import SelectionError
-from hvs_data.objectives.base import Objective, Outputs, map_outputs, output_tensors
+from hvs_data.objectives.additive import AdditiveObjective
+from hvs_data.objectives.base import Objective, Outputs, map_outputs
+from hvs_data.order import current_rank
+from hvs_data.selection.candidates import Group, checked_views, groups_of
+from hvs_data.selection.combinations import Parts, additive_parts, choose_combination, listed_combinations
+from hvs_data.selection.draws import WHICH, unit_numbers
+from hvs_data.selection.forward import BN_MODES, Forward
+from hvs_data.selection.layout import Layout, Tables, layout_of, tables_of
+from hvs_data.selection.policies import POLICIES
+from hvs_data.selection.schedule import Schedule, Scheduled, checked, positive, share
+from hvs_data.selection.unscored import first_views, least_overlap
 from hvs_data.trace_free import scoring
-from hvs_data.types import Selection, ViewParams
+from hvs_data.types import LOCAL, Selection, ViewParams
 
-BN_MODES = ("fused", "per_view", "running")
+# Policies that choose without asking the model.
+UNSCORED = ("random", "smallest_iou")
 
 
 class HardViewSelector:
@@ -32,24 +41,66 @@ class HardViewSelector:
     candidates follow two distributions (roles "global1" and "global2"), those of one view each, the first role's slot first. Under an
     objective whose loss depends on the order (``Objective.ordered``), both orders of two views of one kind are legal.
 
+    Multi-crop: with candidates of the role "local", which may have a size of their own, a pair is chosen of the others and as many
+    local views as the recipe emits. The objective must be an :class:`~hvs_data.objectives.additive.AdditiveObjective`, such as DINO.
+    The choice is the exact maximum over all combinations, of equal ones that with the first pair, then with the first local views;
+    without a finite one it is the first legal pair and the first local views.
+
     Args:
         objective: the loss and the modules behind it.
         score_size: side in pixels at which candidates are scored; None scores them as they come. Larger candidates of an explicit
-            call are scaled down (antialiased bilinear) just for their scores; a loader renders them at this size to begin with.
-        bn: statistics that batch normalisation in training mode uses while scoring. "fused": of all candidates of the batch
-            together, as in the published method. "per_view": of one slot at a time, as most training forwards do, at the cost of V
-            forwards. "running": the running statistics.
+            call are scaled down (antialiased bilinear) just for their scores; a loader renders them at this size to begin with. A
+            number is that of the largest candidates, and the size of others shrinks in proportion (224 and 96 at 112: 112 and 48). A
+            dict gives the size for each role by name, for models that need multiples of a patch; roles that it leaves out keep theirs.
+        bn: statistics that batch normalisation in training mode uses while scoring. "fused": of all candidates of one size of the
+            batch together, as in the published method. "per_view": of one slot at a time, as most training forwards do, at the cost of
+            V forwards. "running": the running statistics.
         chunk: the most images in one forward, to bound memory; None for no bound. A forward is split into parts of nearly equal
-            size, and under bn="fused" and "per_view" each part is normalised with its own statistics.
+            size, and under bn="fused" and "per_view" each part is normalised with its own statistics. Additive objectives go through
+            the images in parts, so that the outputs of one part exist at a time.
+        dropout: keep dropout and drop path on, as the published code does.
+        policy: "hardest"; "easiest", the smallest loss; "quantile", the loss at the share ``quantile`` of the way from an image's
+            smallest to its largest; "softmax", drawn with probabilities proportional to exp(loss / ``temperature``); "smallest_iou",
+            the boxes that overlap least (of several views, by the sum over the loss's pairs of views), from the rows alone; "random",
+            the first legal pair and local views: rows are drawn independently, so the first ones are as random as any.
+        quantile, temperature: see ``policy``; numbers, or functions of the step.
+        every, probability: score in every so manieth step, and then with this probability; numbers, or functions of the step.
+            In other steps nothing is scored and the policy is "random".
+        warmup: steps before the first in which something is scored.
+        limit: consider at most so many combinations, drawn at random anew in each step, as the published code for DINO does (with 64
+            or 128). Needed by "quantile" and "softmax" where local views make more than 4,096 combinations.
+        seed: of all that is drawn here, together with the step: no global random state is used. What is drawn to decide for the
+            whole batch is the same on every rank, so that all ranks make the same forwards.
+        keep_teacher: keep the teacher's outputs for the chosen pair in ``selection.teacher_outputs``, for trainers that reuse them
+            instead of another forward. They are what the trainer's own forward would give if the teacher has neither batch
+            normalisation in training mode nor dropout, and the trainer's autocast is on while selecting.
 
     Attributes:
         last: the latest selection, None before the first.
+        step: how many selections were made; the state of a run beside the model.
 
     Raises:
         SelectionError: an argument that means nothing.
     """
 
-    def __init__(self, objective: Objective, *, score_size: int | None = None, bn: str = "fused", chunk: int | None = None):
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        score_size: int | Mapping[str, int] | None = None,
+        bn: str = "fused",
+        chunk: int | None = None,
+        dropout: bool = False,
+        policy: str = "hardest",
+        quantile: Scheduled = 0.75,
+        temperature: Scheduled = 1.0,
+        every: Scheduled = 1,
+        probability: Scheduled = 1.0,
+        warmup: int = 0,
+        limit: int | None = None,
+        seed: int = 0,
+        keep_teacher: bool = False,
+    ):
         if not isinstance(objective, Objective):
             raise SelectionError(
                 f"expected an hvs_data.Objective, got {objective if isinstance(objective, type) else type(objective).__name__}; "
@@ -59,187 +110,181 @@ class HardViewSelector:
             raise SelectionError(
                 f"bn must be one of {BN_MODES}, got {bn!r}; it says which statistics batch normalisation uses while scoring"
             )
-        for name, value in (("score_size", score_size), ("chunk", chunk)):
+        if policy not in POLICIES:
+            raise SelectionError(f"policy must be one of {POLICIES}, got {policy!r}; it says which of an image's pairs is chosen")
+        for name, value in (("chunk", chunk), ("limit", limit), *_named_sizes(score_size)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise SelectionError(f"{name} must be a whole number of at least 1, or None, got {value!r}")
+        if keep_teacher and (score_size is not None or not isinstance(objective, AdditiveObjective)):
+            raise SelectionError(
+                "keep_teacher needs an objective with a teacher, such as DINO, and candidates scored at their own size (score_size=None), "
+                f"got {type(objective).__name__} and score_size={score_size!r}"
+            )
         self.objective = objective
         self.score_size = score_size
         self.bn = bn
         self.chunk = chunk
+        self.dropout = dropout
+        self.policy = policy
+        self.limit = limit
+        self.seed = seed
+        self.keep_teacher = keep_teacher
+        self.schedule = Schedule(every, probability, warmup, seed)
+        self._quantile = checked("quantile", quantile, share, "a number from 0, the smallest loss, to 1, the largest")
+        self._temperature = checked("temperature", temperature, positive, "a number above 0, in units of the loss")
+        self.step = 0
         self.last: Selection | None = None
+
+    # --- selecting -----------------------------------------------------------------------------------------------------
 
     def __call__(self, candidates: Sequence[Tensor] | Tensor, params: ViewParams | None = None) -> list[Tensor]:
         """Select, and return the chosen views.
 
         Args:
-            candidates: V tensors [B, 3, S, S], or one tensor [B, V, 3, S, S].
-            params: the candidates' rows, if they have any: their roles say which pairs are legal.
+            candidates: V tensors [B, 3, S, S], local views of another size than the others if they have one, or one tensor
+                [B, V, 3, S, S].
+            params: the candidates' rows, if they have any: they say which pairs are legal, which views are local, and how many of
+                these are chosen.
 
         Returns:
-            ``[x1, x2]``, each [B, 3, S, S] with the candidates' type, device and memory format. The selection is in ``last``.
+            ``[x1, x2]``, or ``[x1, x2, local views...]`` by number, each [B, 3, S, S] with the candidates' type, device and memory
+            format. The selection is in ``last``.
 
         Raises:
-            SelectionError: candidates, model outputs or pair losses of a wrong shape.
+            SelectionError: candidates, model outputs or losses of a wrong shape.
         """
-        views = _checked_views(candidates, params)
-        pixels = _fused(views)
-        pair_B2 = self._select(pixels, len(views), params).pair.to(pixels.device)
-        images = views[0].shape[0]
-        row_B2 = pair_B2 * images + torch.arange(images, device=pixels.device)[:, None]
-        return [pixels[row_B] for row_B in row_B2.unbind(1)]
+        views = checked_views(candidates, params)
+        layout = layout_of(len(views), params, self.objective.ordered)
+        groups = groups_of(views, layout)
+        slots_BK = self._select(groups, layout, params, views[0].device).slots.to(views[0].device, non_blocking=True)
+        place_BK = tables_of(layout, views[0].device).position[slots_BK]
+        return [view for group, place in zip(groups, (place_BK[:, :2], place_BK[:, 2:]), strict=False) for view in group.pick(place)]
 
-    def select(self, candidates: Sequence[Tensor] | Tensor, params: ViewParams | None = None) -> Selection:
-        """The selection alone. Arguments and errors as for calling the selector."""
-        views = _checked_views(candidates, params)
-        return self._select(_fused(views), len(views), params)
+    def select(self, candidates: Sequence[Tensor] | Tensor | None, params: ViewParams | None = None) -> Selection:
+        """The selection alone. Arguments and errors as for calling the selector; where :meth:`scores` is false for ``step``, rows are
+        enough, and ``candidates`` may be None."""
+        if candidates is None:
+            if params is None or self.scores(self.step):
+                raise SelectionError("expected candidates, or their rows in a step in which the model is not asked, got neither")
+            return self._select([], layout_of(params.num_views, params, self.objective.ordered), params, torch.device("cpu"))
+        views = checked_views(candidates, params)
+        layout = layout_of(len(views), params, self.objective.ordered)
+        return self._select(groups_of(views, layout), layout, params, views[0].device)
 
-    def _select(self, pixels: Tensor, views: int, params: ViewParams | None) -> Selection:
-        """pixels: [V * B, 3, S, S], view by view."""
-        roles = ("view",) * views if params is None else params.role
-        with scoring(*self.objective.modules(), bn="running" if self.bn == "running" else "batch"):
-            outputs = self._encode(_scaled_down(pixels, self.score_size), views)
-            losses = self.objective.pair_losses(outputs)
-            _check_losses(losses, pixels.shape[0] // views, views)
-            self.last = _hardest(losses, roles, self.objective.ordered, params)
-        return self.last
+    def scores(self, step: int) -> bool:
+        """Whether the model is asked at a step. Where it is not, candidates need not be rendered to select."""
+        return self.policy not in UNSCORED and self.schedule.scores(step)
 
-    def _encode(self, pixels: Tensor, views: int) -> Outputs:
-        """[V * B, 3, S, S] -> the objective's outputs with first axes [B, V]."""
-        parts = pixels.chunk(views) if self.bn == "per_view" else (pixels,)
-        if self.chunk is not None:
-            parts = tuple(piece for part in parts for piece in part.tensor_split(-(-len(part) // self.chunk)))
-        outputs = [_checked_outputs(self.objective.encode(part), len(part)) for part in parts]
+    def score_sizes(self, roles: Sequence[str], sizes: Sequence[int]) -> tuple[int, ...]:
+        """The side in pixels at which each slot is scored, from the slots' roles and their own sizes; never a larger one."""
+        size = self.score_size
+        if size is None:
+            return tuple(sizes)
+        if isinstance(size, Mapping):
+            return tuple(min(own, size.get(role, own)) for role, own in zip(roles, sizes, strict=True))
+        largest = max(sizes)
+        return tuple(sizes) if largest <= size else tuple(max(1, round(own * size / largest)) for own in sizes)
 
-        def by_image(*pieces: Tensor) -> Tensor:
-            output = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-            return output.unflatten(0, (views, -1)).transpose(0, 1)
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to go on with the same schedule and draws."""
+        return {"step": self.step, "seed": self.seed}
 
-        return map_outputs(by_image, *outputs)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where the selector of :meth:`state_dict` stood.
 
+        Raises:
+            SelectionError: the state of a selector with another seed.
+        """
+        if state["seed"] != self.seed:
+            raise SelectionError(
+                f"expected the state of a selector with seed {self.seed}, got seed {state['seed']}; use the same to go on with its draws"
+            )
+        self.step = int(state["step"])
 
-def _checked_views(candidates: Any, params: ViewParams | None) -> list[Tensor]:
-    """The candidates as V tensors [B, 3, S, S] that fit each other and their rows."""
-    if isinstance(candidates, Tensor) and candidates.ndim == 5:
-        views = list(candidates.unbind(1))
-    elif isinstance(candidates, (list, tuple)) and all(isinstance(view, Tensor) for view in candidates):
-        views = list(candidates)
-    else:
-        arrived = f"a tensor of shape {tuple(candidates.shape)}" if isinstance(candidates, Tensor) else _described(candidates)
-        raise SelectionError(f"expected candidates as V tensors [B, 3, S, S] or one tensor [B, V, 3, S, S], got {arrived}")
-    if len(views) < 2:
-        raise SelectionError(f"expected at least 2 candidate views of an image, got {len(views)}; draw more with the recipe's candidates=")
-    _check_roles(params, len(views))
-    kinds = {(tuple(view.shape), view.dtype, view.device) for view in views}
-    if len(kinds) > 1 or views[0].ndim != 4:
-        arrived = ", ".join(f"{view.dtype} {list(view.shape)} on {view.device}" for view in views)
-        raise SelectionError(f"expected candidates of one shape [B, 3, S, S], type and device, got {arrived}")
-    if 0 in views[0].shape:
-        raise SelectionError(
-            f"expected at least one image and one pixel, got candidates of shape {list(views[0].shape)}; skip empty batches"
+    # --- how -----------------------------------------------------------------------------------------------------------
+
+    def _select(self, groups: list[Group], layout: Layout, params: ViewParams | None, device: torch.device) -> Selection:
+        if layout.local_slots and not isinstance(self.objective, AdditiveObjective):
+            raise SelectionError(
+                f"expected an AdditiveObjective, such as DINO, for candidates of the role {LOCAL!r}, got {type(self.objective).__name__}, "
+                "which scores pairs; pass the global views alone, such as params.views(slots)"
+            )
+        step = self.step
+        if self.scores(step):
+            selection = self._scored(groups, layout, params, step, device)
+        elif self.policy == "smallest_iou" and self.schedule.scores(step):
+            selection = least_overlap(layout, params, step)
+        else:
+            images = params.batch_size if params is not None else groups[0].views[0].shape[0]
+            selection = first_views(images, layout, params, step, device)
+        self.step, self.last = step + 1, selection
+        return selection
+
+    def _scored(self, groups: list[Group], layout: Layout, params: ViewParams | None, step: int, device: torch.device) -> Selection:
+        tables = tables_of(layout, device)
+        forward = Forward(self.bn, self.chunk, self._group_sizes(groups, params), params)
+        teacher: Outputs = None
+        with scoring(*self.objective.modules(), bn="running" if self.bn == "running" else "batch", dropout=self.dropout):
+            if isinstance(self.objective, AdditiveObjective):
+                table_BTS, teacher = forward.term_table(self.objective, groups, layout.emitted, self.keep_teacher)
+                table_BTS = table_BTS.detach()
+                parts = additive_parts(table_BTS, layout, tables)
+                non_finite = (~table_BTS.isfinite() & tables.read).sum()
+            else:
+                losses_BVV = forward.pair_losses(self.objective, groups[0]).detach()
+                parts = Parts(losses_BVV[:, tables.pair[:, 0], tables.pair[:, 1]].to(torch.float32))
+                non_finite = (~parts.pair.isfinite()).sum()
+        selection = self._chosen(parts, layout, tables, non_finite, params, step)
+        if teacher is None:
+            return selection
+        place_B2 = tables.position[selection.pair]
+        image_B = torch.arange(len(place_B2), device=device)
+        kept = map_outputs(lambda output_BT: torch.cat([output_BT[image_B, place_B] for place_B in place_B2.unbind(1)]), teacher)
+        return replace(selection, teacher_outputs=kept)
+
+    def _chosen(self, parts: Parts, layout: Layout, tables: Tables, non_finite: Tensor, params: ViewParams | None, step: int) -> Selection:
+        device = parts.pair.device
+        listed = listed_combinations(layout, self.policy, self.limit, self.seed, step, device)
+        parameter, unit_B = 0.0, None
+        if self.policy == "quantile":
+            parameter = self._quantile(step)
+        elif self.policy == "softmax":
+            parameter = self._temperature(step)
+            unit = unit_numbers(self.seed, step, WHICH, len(parts.pair), stream=current_rank(None, None)[0])
+            unit_B = torch.from_numpy(unit).to(device, non_blocking=True)
+        chosen = choose_combination(parts, layout, tables, self.policy, parameter, unit_B, listed)
+        losses_BVV = torch.full((len(parts.pair), layout.views, layout.views), torch.nan, dtype=torch.float32, device=device)
+        loss_BP = chosen.pair_losses.to(torch.float32)
+        if parts.local is not None:
+            loss_BP = loss_BP.where(loss_BP.isfinite(), torch.nan)
+        first_P, second_P = tables.pair.unbind(1)
+        losses_BVV[:, first_P, second_P] = loss_BP
+        if not layout.ordered:
+            losses_BVV[:, second_P, first_P] = loss_BP
+        return Selection(
+            pair=chosen.slots[:, :2],
+            losses=losses_BVV,
+            legal=tables.legal,
+            non_finite=non_finite,
+            params=params,
+            slots=chosen.slots,
+            policy=self.policy,
+            step=step,
+            combination_loss=None if parts.local is None else chosen.loss.to(torch.float32),
         )
-    if params is not None and params.batch_size != views[0].shape[0]:
-        raise SelectionError(
-            f"expected the rows of the candidates' {views[0].shape[0]} images, got rows of {params.batch_size}; pass the batch's own rows"
-        )
-    return views
+
+    def _group_sizes(self, groups: list[Group], params: ViewParams | None) -> tuple[int | None, ...]:
+        """The largest side at which each group is scored."""
+        if self.score_size is None:
+            return (None,) * len(groups)
+        sides = [max(group.views[0].shape[-2:]) for group in groups]
+        roles = ["view" if params is None else params.role[group.slots[0]] for group in groups]
+        return self.score_sizes(roles, sides)
 
 
-def _described(candidates: Any) -> str:
-    if isinstance(candidates, (list, tuple)):
-        return f"a {type(candidates).__name__} of {', '.join(sorted({type(view).__name__ for view in candidates}))}"
-    return type(candidates).__name__
-
-
-def _check_roles(params: ViewParams | None, views: int) -> None:
-    if params is None:
+def _named_sizes(score_size: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(score_size, Mapping):
+        yield "score_size", score_size
         return
-    if params.num_views != views:
-        raise SelectionError(
-            f"expected one row for each of the {views} candidate views, got rows of {params.num_views}; pass the candidates' own rows"
-        )
-    _legal_slots(params.role, False)
-
-
-@lru_cache(maxsize=64)
-def _legal_slots(roles: tuple[str, ...], ordered: bool) -> tuple[tuple[int, int], ...]:
-    """The pairs that may be chosen, in lexicographic order."""
-    if "local" in roles:
-        raise SelectionError(
-            f"multi-crop selection is not available in this version, got candidates of the role 'local' among {sorted(set(roles))}; "
-            "pass the global views alone, such as params.views(slots)"
-        )
-    names = tuple(dict.fromkeys(roles))
-    slots = [[slot for slot, role in enumerate(roles) if role == name] for name in names]
-    if len(names) == 1:
-        return tuple(permutations(slots[0], 2) if ordered else combinations(slots[0], 2))
-    if len(names) == 2:
-        return tuple(product(slots[0], slots[1]))
-    raise SelectionError(f"expected candidates of one role, or of two that a pair takes one view of each, got the roles {list(names)}")
-
-
-@lru_cache(maxsize=64)
-def _legal_pairs(roles: tuple[str, ...], ordered: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-    """int64 [P, 2] and bool [V, V]. Made once, as copying them to the device would wait for it."""
-    with torch.inference_mode(False):
-        pair_P2 = torch.tensor(_legal_slots(roles, ordered), dtype=torch.int64, device=device)
-        legal_VV = torch.zeros(len(roles), len(roles), dtype=torch.bool, device=device)
-        legal_VV[pair_P2[:, 0], pair_P2[:, 1]] = True
-    return pair_P2, legal_VV
-
-
-def _fused(views: list[Tensor]) -> Tensor:
-    """V tensors [B, ...] -> [V * B, ...], without a copy where they lie one behind the other in memory."""
-    first = views[0]
-    length = first.stride(0) * first.shape[0]
-    adjacent = all(
-        view.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
-        and view.stride() == first.stride()
-        and view.storage_offset() == first.storage_offset() + slot * length
-        for slot, view in enumerate(views)
-    )
-    if not adjacent:
-        return torch.cat(views)
-    return first.as_strided((len(views) * first.shape[0], *first.shape[1:]), first.stride(), first.storage_offset())
-
-
-def _scaled_down(pixels: Tensor, size: int | None) -> Tensor:
-    """[N, 3, H, W] with no side longer than ``size``, of the same type."""
-    if size is None or max(pixels.shape[-2:]) <= size:
-        return pixels
-    target = [min(side, size) for side in pixels.shape[-2:]]
-    scaled = F.interpolate(pixels.float(), size=target, mode="bilinear", antialias=True)
-    return (scaled if pixels.is_floating_point() else scaled.round()).to(pixels.dtype)
-
-
-def _checked_outputs(outputs: Outputs, images: int) -> Outputs:
-    tensors = list(output_tensors(map_outputs(lambda output: output, outputs)))
-    if not tensors or any(tensor.ndim == 0 or tensor.shape[0] != images for tensor in tensors):
-        raise SelectionError(
-            f"expected encode to return tensors with first axis N = {images}, one row for each image that it was given, "
-            f"got {[list(tensor.shape) for tensor in tensors] or 'no tensor'}"
-        )
-    return outputs
-
-
-def _check_losses(losses: Any, images: int, views: int) -> None:
-    if not isinstance(losses, Tensor) or losses.shape != (images, views, views) or losses.is_complex():
-        arrived = f"{losses.dtype} {list(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
-        raise SelectionError(
-            f"expected pair_losses to return a float32 tensor [B, V, V] = [{images}, {views}, {views}], got {arrived}; "
-            "return one loss for each two views of an image, not their mean"
-        )
-
-
-def _hardest(losses: Tensor, roles: tuple[str, ...], ordered: bool, params: ViewParams | None) -> Selection:
-    """The largest finite loss among the legal pairs of each image; the first legal pair where there is none."""
-    pair_P2, legal_VV = _legal_pairs(roles, ordered, losses.device)
-    first_P, second_P = pair_P2.unbind(1)
-    loss_BP = losses.detach()[:, first_P, second_P].to(torch.float32)
-    finite_BP = loss_BP.isfinite()
-    # argmax takes the first of equals, and so the first pair of a row that is -inf throughout
-    best_B = loss_BP.masked_fill(~finite_BP, -torch.inf).argmax(1)
-    table_BVV = torch.full_like(losses, torch.nan, dtype=torch.float32)
-    table_BVV[:, first_P, second_P] = loss_BP
-    if not ordered:
-        table_BVV[:, second_P, first_P] = loss_BP
-    return Selection(pair=pair_P2[best_B], losses=table_BVV, legal=legal_VV, non_finite=(~finite_BP).sum(), params=params)
+    for role, size in score_size.items():
+        yield f"score_size[{role!r}]", size

@@ -106,8 +106,8 @@ class ViewParams:
         """Other slots for each image.
 
         Args:
-            slots_BK: integer [B, K], such as ``batch.selection.slots``. All slots taken into one column must share a size; where their roles differ within a
-                column, the column keeps the role of its first image.
+            slots_BK: integer [B, K], such as ``batch.selection.slots``. All slots taken into one column must share a size; where their
+                roles differ within a column, the column keeps the role of its first image.
 
         Raises:
             HvsError: slots of another shape, slots that do not exist, or slots of different sizes in one column.

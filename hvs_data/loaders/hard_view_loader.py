@@ -25,7 +25,7 @@ class HardViewLoader:
     selector's ``score_size``, candidates are rendered at that size, and the chosen pair is rendered again at its full one.
 
     A batch's ``views`` are the chosen ones, ``params`` the rows of all candidates, and ``selection`` tells which were chosen and why;
-    ``params.take(selection.pair)`` are the rows of ``views``.
+    ``params.take(selection.slots)`` are the rows of ``views``.
 
     Args:
         loader: of the candidates, on the device of the selector's model.
@@ -79,9 +79,9 @@ class HardViewLoader:
         self.loader.load_state_dict(state)
 
     def __iter__(self) -> Iterator[Batch]:
-        full_V = tuple(role.size for role in self.loader.recipe.slot_roles)
-        score_size = self.selector.score_size
-        scored_V = full_V if score_size is None else tuple(min(size, score_size) for size in full_V)
+        roles = self.loader.recipe.slot_roles
+        full_V = tuple(role.size for role in roles)
+        scored_V = self.selector.score_sizes([role.name for role in roles], full_V)
         late = scored_V != full_V
         return self._run(self.loader.products(sizes_V=scored_V, keep_images=late), late)
 
@@ -96,7 +96,7 @@ class HardViewLoader:
             views = self.selector(candidates.views, candidates.params)
             return replace(candidates, views=views, selection=self.selector.last)
         selection = self.selector.select(candidates.views, candidates.params)
-        return replace(candidates, views=product.render(candidates.params.take(selection.pair)), selection=selection)
+        return replace(candidates, views=product.render(candidates.params.take(selection.slots)), selection=selection)
 
     def __repr__(self) -> str:
         return f"HardViewLoader({self.loader!r}, score_size {self.selector.score_size})"

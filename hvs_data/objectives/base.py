@@ -32,9 +32,12 @@ class Objective:
         ordered: whether the loss of views (i, j) is another than that of (j, i), because the trainer treats its first view and its
             second differently, as MoCo does a query and a key. Then both orders of two views of one kind are legal pairs, and a
             chosen pair comes in the order of its larger loss. Views of two roles keep the order of their roles.
+        extras: names of per-view tensors of the candidates' rows (:class:`hvs_data.ViewParams`, such as "mask" or "box") that
+            ``encode`` takes as keyword arguments beside the pixels, with first axis N, on the pixels' device.
     """
 
     ordered: bool = False
+    extras: tuple[str, ...] = ()
 
     def encode(self, pixels: Tensor) -> Outputs:
         """Run the model on single views.

@@ -50,8 +50,8 @@ class Masking:
         fits = len(variance) == len(ratio) and all(0 <= v <= r <= r + v <= 1 for r, v in zip(ratio, variance, strict=True))
         if not fits:
             raise RecipeError(
-                f"ratio and variance must satisfy 0 <= ratio - variance and ratio + variance <= 1, one variance for each ratio, got {ratio} "
-                f"and {variance}; a view loses a share within the variance of one of the ratios"
+                "ratio and variance must satisfy 0 <= ratio - variance and ratio + variance <= 1, one variance for each ratio, got "
+                f"{ratio} and {variance}; a view loses a share within the variance of one of the ratios"
             )
         aspect = _numbers("aspect", self.aspect)
         if len(aspect) != 2 or not 0 < aspect[0] <= aspect[1] < math.inf:

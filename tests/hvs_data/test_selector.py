@@ -473,7 +473,7 @@ VIEW = torch.zeros(2, 3, 4, 4)
         ([VIEW[:0], VIEW[:0]], None, r"at least one image .*\[0, 3, 4, 4\]"),
         ([VIEW, VIEW], make_params(["view"] * 3, 2), "each of the 2 candidate views, got rows of 3"),
         ([VIEW, VIEW], make_params(["view"] * 2, 3), "2 images, got rows of 3"),
-        ([VIEW, VIEW, VIEW], make_params(["global1", "global2", "local"], 2), "multi-crop selection is not available in this version"),
+        ([VIEW, VIEW, VIEW], make_params(["global1", "global2", "local"], 2), "expected an AdditiveObjective.* got Table"),
         ([VIEW, VIEW, VIEW], make_params(["a", "b", "c"], 2), r"got the roles \['a', 'b', 'c'\]"),
     ],
 )

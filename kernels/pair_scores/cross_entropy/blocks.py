@@ -9,6 +9,7 @@ array of the logits' size is made.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +23,11 @@ _SHORTEST_BLOCK = 1024
 
 @torch.no_grad()
 def cross_entropy_table(
-    teacher_BTK: Tensor, students: Sequence[Tensor], center_K: Tensor | None, teacher_temperature: float, student_temperature: float
+    teacher_BTK: Tensor,
+    students: Sequence[Tensor],
+    center_K: Tensor | None,
+    teacher_temperature: float | Tensor,
+    student_temperature: float | Tensor,
 ) -> Tensor:
     """As the function of the same name in ``reference.py``, without gradient."""
     images, teachers, prototypes = teacher_BTK.shape
@@ -34,52 +39,67 @@ def cross_entropy_table(
     tables = []
     for start in range(0, images, height):
         part = slice(start, start + height)
-        rows = _Rows()
+        sums: _Sums | None = None
         for first in range(0, prototypes, width):
             block = slice(first, first + width)
             x_BTk = teacher_BTK[part, :, block].to(dtype)
             if center_K is not None:
                 x_BTk = x_BTk - center_K[block].to(dtype)
             y_BSk = torch.cat([student[part, :, block].to(dtype) for student in students], dim=1)
-            rows.add(x_BTk / teacher_temperature, y_BSk / student_temperature)
-        tables.append(rows.table())
+            these = _block_sums(x_BTk / teacher_temperature, y_BSk / student_temperature)
+            sums = these if sums is None else _joined(sums, these)
+        assert sums is not None
+        tables.append(_table(sums))
     return torch.cat(tables)
 
 
 @torch.no_grad()
 def cross_entropy_rows(
-    teacher_NK: Tensor, student_NK: Tensor, center_K: Tensor | None, teacher_temperature: float, student_temperature: float
+    teacher_NK: Tensor,
+    student_NK: Tensor,
+    center_K: Tensor | None,
+    teacher_temperature: float | Tensor,
+    student_temperature: float | Tensor,
 ) -> Tensor:
     """As the function of the same name in ``reference.py``."""
     return cross_entropy_table(teacher_NK[:, None], [student_NK[:, None]], center_K, teacher_temperature, student_temperature)[:, 0, 0]
 
 
-class _Rows:
-    """What has been seen of some images' rows: the maxima so far, and sums of exponentials relative to them."""
+class _Sums(NamedTuple):
+    """What is known of some images' rows after some of the prototypes: maxima, and sums of exponentials relative to them."""
 
-    def __init__(self) -> None:
-        self._blocks = 0
+    x_max_BT: Tensor
+    x_sum_BT: Tensor
+    y_max_BS: Tensor
+    y_sum_BS: Tensor
+    dot_BTS: Tensor
 
-    def add(self, x_BTk: Tensor, y_BSk: Tensor) -> None:
-        """Teachers' and students' scaled logits of the next block."""
-        x_max_BT, y_max_BS = x_BTk.amax(-1), y_BSk.amax(-1)
-        if self._blocks:
-            x_max_BT, y_max_BS = torch.maximum(self._x_max_BT, x_max_BT), torch.maximum(self._y_max_BS, y_max_BS)
-        weight_BTk = torch.exp(x_BTk - _finite(x_max_BT)[..., None])
-        x_sum_BT, y_sum_BS = weight_BTk.sum(-1), torch.exp(y_BSk - _finite(y_max_BS)[..., None]).sum(-1)
-        dot_BTS = _products(weight_BTk, y_BSk)
-        if self._blocks:
-            x_scale_BT = torch.exp(self._x_max_BT - _finite(x_max_BT))
-            x_sum_BT = x_sum_BT + self._x_sum_BT * x_scale_BT
-            y_sum_BS = y_sum_BS + self._y_sum_BS * torch.exp(self._y_max_BS - _finite(y_max_BS))
-            dot_BTS = dot_BTS + self._dot_BTS * x_scale_BT[..., None]
-        self._x_max_BT, self._y_max_BS = x_max_BT, y_max_BS
-        self._x_sum_BT, self._y_sum_BS, self._dot_BTS = x_sum_BT, y_sum_BS, dot_BTS
-        self._blocks += 1
 
-    def table(self) -> Tensor:
-        log_sum_BS = self._y_max_BS + self._y_sum_BS.log()
-        return log_sum_BS[:, None] - self._dot_BTS / self._x_sum_BT[..., None]
+def _block_sums(x_BTk: Tensor, y_BSk: Tensor) -> _Sums:
+    """Of the teachers' and students' scaled logits for one block of prototypes."""
+    x_max_BT, y_max_BS = x_BTk.amax(-1), y_BSk.amax(-1)
+    weight_BTk = torch.exp(x_BTk - _finite(x_max_BT)[..., None])
+    y_sum_BS = torch.exp(y_BSk - _finite(y_max_BS)[..., None]).sum(-1)
+    return _Sums(x_max_BT, weight_BTk.sum(-1), y_max_BS, y_sum_BS, _products(weight_BTk, y_BSk))
+
+
+def _joined(one: _Sums, other: _Sums) -> _Sums:
+    """Of the prototypes of both."""
+    x_max_BT, y_max_BS = torch.maximum(one.x_max_BT, other.x_max_BT), torch.maximum(one.y_max_BS, other.y_max_BS)
+    x_scales = [torch.exp(sums.x_max_BT - _finite(x_max_BT)) for sums in (one, other)]
+    y_scales = [torch.exp(sums.y_max_BS - _finite(y_max_BS)) for sums in (one, other)]
+    return _Sums(
+        x_max_BT,
+        one.x_sum_BT * x_scales[0] + other.x_sum_BT * x_scales[1],
+        y_max_BS,
+        one.y_sum_BS * y_scales[0] + other.y_sum_BS * y_scales[1],
+        one.dot_BTS * x_scales[0][..., None] + other.dot_BTS * x_scales[1][..., None],
+    )
+
+
+def _table(sums: _Sums) -> Tensor:
+    log_sum_BS = sums.y_max_BS + sums.y_sum_BS.log()
+    return log_sum_BS[:, None] - sums.dot_BTS / sums.x_sum_BT[..., None]
 
 
 def _products(a_BTk: Tensor, b_BSk: Tensor) -> Tensor:

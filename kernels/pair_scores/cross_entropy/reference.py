@@ -11,7 +11,11 @@ from torch import Tensor
 
 
 def cross_entropy_table(
-    teacher_BTK: Tensor, students: Sequence[Tensor], center_K: Tensor | None, teacher_temperature: float, student_temperature: float
+    teacher_BTK: Tensor,
+    students: Sequence[Tensor],
+    center_K: Tensor | None,
+    teacher_temperature: float | Tensor,
+    student_temperature: float | Tensor,
 ) -> Tensor:
     """Cross-entropy of every student's view under every teacher's view of the same image.
 
@@ -22,7 +26,7 @@ def cross_entropy_table(
         teacher_BTK: logits, floating [B, T, K].
         students: logits, one or more floating [B, S_i, K]; the table's columns follow their order.
         center_K: subtracted from the teacher's logits; None for nothing.
-        teacher_temperature, student_temperature: above 0.
+        teacher_temperature, student_temperature: above 0; numbers or tensors of one element.
 
     Returns:
         [B, T, S], S = the sum of all S_i: float64 if the teacher's logits are, and float32 whatever else they are. A NaN or positive
@@ -38,7 +42,11 @@ def cross_entropy_table(
 
 
 def cross_entropy_rows(
-    teacher_NK: Tensor, student_NK: Tensor, center_K: Tensor | None, teacher_temperature: float, student_temperature: float
+    teacher_NK: Tensor,
+    student_NK: Tensor,
+    center_K: Tensor | None,
+    teacher_temperature: float | Tensor,
+    student_temperature: float | Tensor,
 ) -> Tensor:
     """The same, row by row: [N, K] and [N, K] -> [N]."""
     return cross_entropy_table(teacher_NK[:, None], [student_NK[:, None]], center_K, teacher_temperature, student_temperature)[:, 0, 0]

@@ -20,8 +20,8 @@ def cross_entropy_table(
     teacher_BTK: Tensor,
     students: Sequence[Tensor],
     center_K: Tensor | None,
-    teacher_temperature: float,
-    student_temperature: float,
+    teacher_temperature: float | Tensor,
+    student_temperature: float | Tensor,
     backend: str = "auto",
 ) -> Tensor:
     """Cross-entropy of every student's view under every teacher's view of the same image.
@@ -33,7 +33,7 @@ def cross_entropy_table(
         teacher_BTK: logits, floating [B, T, K].
         students: logits, one or two floating [B, S_i, K]; the table's columns follow their order.
         center_K: subtracted from the teacher's logits; None for nothing.
-        teacher_temperature, student_temperature: above 0.
+        teacher_temperature, student_temperature: above 0; numbers or tensors of one element.
         backend: "triton" reads each logit once, on CUDA; "blocks" is plain PyTorch anywhere, in memory that does not grow with K;
             "auto" is "triton" for CUDA tensors where the package triton is installed, unless they are float64, and else "blocks".
 

@@ -6,6 +6,7 @@ logits are read once for every 64 students, a student's once for every 16 teache
 Segments' sums are joined by a few operations on [segments, B, T, S].
 """
 
+# mypy: disable-error-code="no-untyped-def"
 # Axes: P segment of the prototypes, B image, T teacher's view, S student's view, K prototype, k prototype of a block.
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ def cross_entropy_segment(
     first,
     second,
     center,
+    inverse_teacher_temperature,
+    inverse_student_temperature,
     x_max,
     x_sum,
     y_max,
@@ -45,8 +48,6 @@ def cross_entropy_segment(
     stride_fs,
     stride_sb,
     stride_ss,
-    inverse_teacher_temperature,
-    inverse_student_temperature,
     has_center: tl.constexpr,
     has_second: tl.constexpr,
     segment: tl.constexpr,
@@ -56,8 +57,8 @@ def cross_entropy_segment(
 ):
     """Maxima, sums of exponentials and weighted sums of one segment of the prototypes, of one tile of one image's views.
 
-    teacher [B, T, K], first [B, S1, K] and second [B, S2, K] are strided, their prototypes adjacent; the outputs x_max and x_sum
-    [P, B, T], y_max and y_sum [P, B, S1 + S2], dot [P, B, T, S1 + S2] are contiguous.
+    teacher [B, T, K], first [B, S1, K] and second [B, S2, K] are strided, their prototypes adjacent; center [K] and the temperatures
+    [1] are float32; the outputs x_max and x_sum [P, B, T], y_max and y_sum [P, B, S1 + S2], dot [P, B, T, S1 + S2] are contiguous.
     """
     part = tl.program_id(0).to(tl.int64)
     image = tl.program_id(1).to(tl.int64)
@@ -69,6 +70,8 @@ def cross_entropy_segment(
     row_f = first + image * stride_fb + s.to(tl.int64) * stride_fs
     row_s = second + image * stride_sb + (s - firsts).to(tl.int64) * stride_ss
 
+    teacher_scale = tl.load(inverse_teacher_temperature)
+    student_scale = tl.load(inverse_student_temperature)
     m = tl.full((tile_t,), -float("inf"), tl.float32)
     z = tl.zeros((tile_t,), tl.float32)
     n = tl.full((tile_s,), -float("inf"), tl.float32)
@@ -81,13 +84,13 @@ def cross_entropy_segment(
         inside_s = (s < students)[:, None] & inside[None, :]
         x = tl.load(row_t[:, None] + k[None, :], mask=inside_t, other=0.0).to(tl.float32)
         if has_center:
-            x -= tl.load(center + k, mask=inside, other=0.0).to(tl.float32)[None, :]
-        x = tl.where(inside_t, x * inverse_teacher_temperature, -float("inf"))
+            x -= tl.load(center + k, mask=inside, other=0.0)[None, :]
+        x = tl.where(inside_t, x * teacher_scale, -float("inf"))
         y = tl.load(row_f[:, None] + k[None, :], mask=inside_s & (s < firsts)[:, None], other=0.0).to(tl.float32)
         if has_second:
             # every row is in one of the two tensors, and the other load is masked out
             y += tl.load(row_s[:, None] + k[None, :], mask=inside_s & (s >= firsts)[:, None], other=0.0).to(tl.float32)
-        y *= inverse_student_temperature
+        y *= student_scale
 
         m_new = tl.maximum(m, tl.max(x, axis=1))
         m_used = tl.where(m_new == -float("inf"), 0.0, m_new)
@@ -113,7 +116,11 @@ def cross_entropy_segment(
 
 
 def cross_entropy_table(
-    teacher_BTK: Tensor, students: Sequence[Tensor], center_K: Tensor | None, teacher_temperature: float, student_temperature: float
+    teacher_BTK: Tensor,
+    students: Sequence[Tensor],
+    center_K: Tensor | None,
+    teacher_temperature: float | Tensor,
+    student_temperature: float | Tensor,
 ) -> Tensor:
     """As the function of the same name in ``reference.py``, for one or two tensors of students; float32, whatever the inputs are."""
     images, teachers, prototypes = teacher_BTK.shape
@@ -129,7 +136,9 @@ def cross_entropy_table(
         teacher_BTK,
         first,
         second,
-        teacher_BTK if center_K is None else center_K.contiguous(),
+        teacher_BTK if center_K is None else center_K.to(torch.float32).contiguous(),
+        _inverse(teacher_temperature, teacher_BTK.device),
+        _inverse(student_temperature, teacher_BTK.device),
         x_max,
         x_sum,
         y_max,
@@ -143,8 +152,6 @@ def cross_entropy_table(
         *teacher_BTK.stride()[:2],
         *first.stride()[:2],
         *second.stride()[:2],
-        1 / teacher_temperature,
-        1 / student_temperature,
         has_center=center_K is not None,
         has_second=seconds > 0,
         segment=SEGMENT,
@@ -160,6 +167,13 @@ def cross_entropy_table(
 
 def _rows(logits: Tensor) -> Tensor:
     return logits if logits.stride(-1) == 1 else logits.contiguous()
+
+
+def _inverse(temperature: float | Tensor, device: torch.device) -> Tensor:
+    """[1] on the device, without waiting for it."""
+    if isinstance(temperature, Tensor):
+        return (1 / temperature.to(device, torch.float32, non_blocking=True)).reshape(1)
+    return torch.full((1,), 1 / temperature, dtype=torch.float32, device=device)
 
 
 def _joined(maximum_P: Tensor, sum_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,179 @@
+"""The best of all combinations of a pair of global views with local ones, from what each part adds to the loss."""
+
+# Axes: B image, P legal pair, L local view, l chosen local view, M listed combination, T global view, S student's view.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from itertools import product as pairs_of
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hvs_data.errors import SelectionError
+from hvs_data.selection.draws import WHAT, unit_numbers
+from hvs_data.selection.layout import Layout, Tables
+from hvs_data.selection.policies import RANKING, choose
+
+# The most combinations of which a list is made without being asked to.
+MAX_LISTED = 4096
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the parts of a combination add to an image's loss.
+
+    Attributes:
+        pair: floating [B, P], each legal pair by itself.
+        local: floating [B, P, L], each local view beside each pair; None if no local views are chosen.
+    """
+
+    pair: Tensor
+    local: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Combinations in a list.
+
+    Attributes:
+        pair: int64 [M], places in the layout's pairs.
+        local: int64 [M, l], rising places among the local slots.
+    """
+
+    pair: Tensor
+    local: Tensor
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen for every image.
+
+    Attributes:
+        slots: int64 [B, K], the pair and the local views by number.
+        loss: floating [B], the combination's.
+        pair_losses: floating [B, P], of the hardest combination with each pair (of the easiest, under policy "easiest") of those that
+            were considered; not finite where there is none.
+    """
+
+    slots: Tensor
+    loss: Tensor
+    pair_losses: Tensor
+
+
+def additive_parts(table_BTS: Tensor, layout: Layout, tables: Tables) -> Parts:
+    """The parts of a loss that is a sum over (teacher's view, student's view), see ``AdditiveObjective.term_table``.
+
+    They are summed in float64, whose rounding is far below that of the float32 terms.
+    """
+    table_BTS = table_BTS.to(torch.float64)
+    first_P, second_P = tables.place.unbind(1)
+    pair_BP = sum(table_BTS[:, i, j] for i, j in pairs_of((first_P, second_P), repeat=2))
+    assert isinstance(pair_BP, Tensor)
+    if not layout.emitted_locals:
+        return Parts(pair_BP)
+    local_BTL = table_BTS[..., len(layout.global_slots) :]
+    return Parts(pair_BP, local_BTL[:, first_P] + local_BTL[:, second_P])
+
+
+def choose_combination(
+    parts: Parts,
+    layout: Layout,
+    tables: Tables,
+    policy: str,
+    parameter: float = 0.0,
+    unit_B: Tensor | None = None,
+    listed: Listed | None = None,
+) -> Chosen:
+    """Choose a combination for every image.
+
+    Args:
+        parts: what the combinations are made of.
+        layout, tables: of the candidates.
+        policy, parameter, unit_B: see :func:`~hvs_data.selection.policies.choose`.
+        listed: the combinations to choose from; None for all of them, of which the best one is found without listing them.
+    """
+    image_B = torch.arange(len(parts.pair), device=parts.pair.device)
+    if listed is not None:
+        local_BML = 0 if parts.local is None else parts.local[:, listed.pair[:, None], listed.local].sum(-1)
+        value_BM = parts.pair[:, listed.pair] + local_BML
+        best_B = choose(value_BM, policy, parameter, unit_B)
+        slots_BK = torch.cat([tables.pair[listed.pair], tables.local[listed.local]], dim=1)[best_B]
+        slots_BK = torch.where(value_BM.isfinite().any(1, keepdim=True), slots_BK, tables.first)
+        return Chosen(slots_BK, value_BM[image_B, best_B], _by_pair(value_BM, listed.pair, parts.pair.shape[1], policy))
+    if parts.local is None:
+        best_B = choose(parts.pair, policy, parameter, unit_B)
+        return Chosen(tables.pair[best_B], parts.pair[image_B, best_B], parts.pair)
+    local_BPl = _best_locals(parts.local, layout.emitted_locals, policy)
+    value_BP = parts.pair + parts.local.gather(2, local_BPl).sum(-1)
+    best_B = choose(value_BP, policy)
+    slots_BK = torch.cat([tables.pair[best_B], tables.local[local_BPl[image_B, best_B]]], dim=1)
+    slots_BK = torch.where(value_BP.isfinite().any(1, keepdim=True), slots_BK, tables.first)
+    return Chosen(slots_BK, value_BP[image_B, best_B], value_BP)
+
+
+def _best_locals(local_BPL: Tensor, chosen: int, policy: str) -> Tensor:
+    """The local views that add most to each pair's loss (under policy "easiest", least), of equals the first: int64 [B, P, l], rising."""
+    hardest = policy != "easiest"
+    value_BPL = local_BPL.masked_fill(~local_BPL.isfinite(), -torch.inf if hardest else torch.inf)
+    order_BPL = value_BPL.sort(dim=2, descending=hardest, stable=True).indices
+    return order_BPL[..., :chosen].sort(dim=2).values
+
+
+def _by_pair(value_BM: Tensor, pair_M: Tensor, pairs: int, policy: str) -> Tensor:
+    """[B, P]: the largest finite value (under policy "easiest", the smallest) of each pair's combinations, NaN if there is none."""
+    sign = -1 if policy == "easiest" else 1
+    signed_BM = (sign * value_BM).masked_fill(~value_BM.isfinite(), -torch.inf)
+    of_pair_PM = pair_M == torch.arange(pairs, device=pair_M.device)[:, None]
+    best_BP = torch.stack([signed_BM.masked_fill(~of_pair_M, -torch.inf).amax(1) for of_pair_M in of_pair_PM], dim=1)
+    return torch.where(best_BP.isfinite(), sign * best_BP, torch.nan)
+
+
+def listed_combinations(layout: Layout, policy: str, limit: int | None, seed: int, step: int, device: torch.device) -> Listed | None:
+    """The combinations that are considered in one step, if they must be listed.
+
+    Args:
+        layout: of the candidates.
+        policy: policies that rank combinations need a list where there are local views.
+        limit: the most combinations, drawn anew in every step, the same for all images and ranks; None for no bound.
+        seed, step: of the draw.
+        device: where the list goes, without waiting.
+
+    Raises:
+        SelectionError: a policy that would have to list more than ``MAX_LISTED`` combinations.
+    """
+    if limit is not None and limit < layout.combinations:
+        return _on_device(*_sampled(layout, limit, seed, step), device)
+    if policy not in RANKING or not layout.emitted_locals:
+        return None
+    if layout.combinations > MAX_LISTED:
+        raise SelectionError(
+            f"policy {policy!r} ranks all combinations of global and local views, and there are {layout.combinations}; set limit= to "
+            f"sample some of them, at most {MAX_LISTED} are listed without it"
+        )
+    locals_ = combinations(range(len(layout.local_slots)), layout.emitted_locals)
+    pair_M, local_Ml = zip(*pairs_of(range(len(layout.pairs)), locals_), strict=True)
+    return _on_device(np.array(pair_M), np.array(local_Ml).reshape(len(pair_M), -1), device)
+
+
+def _sampled(layout: Layout, limit: int, seed: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Different combinations, each drawn with the same probability: pairs [M] and local views [M, l]."""
+    locals_, chosen = len(layout.local_slots), layout.emitted_locals
+    rows: dict[bytes, np.ndarray] = {}
+    stream = 0
+    while len(rows) < limit:
+        unit = unit_numbers(seed, step, WHAT, 2 * limit * (1 + locals_), stream).reshape(2 * limit, 1 + locals_)
+        pair_N = (unit[:, 0] * len(layout.pairs)).astype(np.int64)
+        local_Nl = np.sort(unit[:, 1:].argsort(axis=1, kind="stable")[:, :chosen], axis=1)
+        for row in np.column_stack([pair_N, local_Nl]):
+            rows.setdefault(row.tobytes(), row)
+        stream += 1
+    drawn = np.stack(list(rows.values())[:limit])
+    return drawn[:, 0], drawn[:, 1:]
+
+
+def _on_device(pair_M: np.ndarray, local_Ml: np.ndarray, device: torch.device) -> Listed:
+    pair, local = (torch.from_numpy(np.ascontiguousarray(places, dtype=np.int64)) for places in (pair_M, local_Ml))
+    return Listed(pair.to(device, non_blocking=True), local.to(device, non_blocking=True))

@@ -1,0 +1,30 @@
+"""Random numbers of a selector: by what they are for, so that nothing global is consumed and every rank draws the same."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvs_data.philox import philox_4x32, split_64, to_unit
+
+# Apart from the words of rows, masks and orders under the same seed. The numbers are part of the draws' definition and never change.
+_DOMAIN = 0x73656C65
+WHETHER, WHICH, WHAT = 0, 1, 2  # to score at all; which combination an image gets; what combinations are considered
+
+
+def unit_numbers(seed: int, step: int, purpose: int, count: int, stream: int = 0) -> NDArray[np.float64]:
+    """Uniform numbers of one step.
+
+    Args:
+        seed: from 0 to 2**64 - 1.
+        step: from 0 to 2**64 - 1.
+        purpose: WHETHER, WHICH or WHAT.
+        count: how many.
+        stream: from 0 to 2**32 - 1, tells series for the same purpose apart.
+
+    Returns:
+        float64 [count], in (0, 1).
+    """
+    key_0, key_1 = philox_4x32((*split_64(step), purpose, _DOMAIN), split_64(seed))[:2].tolist()
+    words = philox_4x32((np.arange(-(-count // 4)), stream, 0, 0), (key_0, key_1))
+    return to_unit(words.reshape(-1)[:count])

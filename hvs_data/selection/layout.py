@@ -1,0 +1,158 @@
+"""What an image's candidates are and what may be chosen of them: pairs of global views, and local views beside the pair."""
+
+# Axes: V view slot, P legal pair, T global view, L local view, S student's view (global, then local).
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations, permutations, product
+from math import comb
+
+import torch
+from torch import Tensor
+
+from hvs_data.errors import SelectionError
+from hvs_data.types import LOCAL, ViewParams
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The slots of an image by their use.
+
+    Attributes:
+        views: V.
+        global_slots, local_slots: in order.
+        pairs: the pairs of slots that may be chosen, in lexicographic order of roles and slots.
+        ordered: whether (i, j) and (j, i) are different pairs.
+        emitted_locals: how many local views are chosen.
+    """
+
+    views: int
+    global_slots: tuple[int, ...]
+    local_slots: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+    ordered: bool
+    emitted_locals: int
+
+    @property
+    def emitted(self) -> int:
+        """Views of an image that reach the trainer."""
+        return 2 + self.emitted_locals
+
+    @property
+    def combinations(self) -> int:
+        """How many combinations of a pair and local views there are."""
+        return len(self.pairs) * comb(len(self.local_slots), self.emitted_locals)
+
+    @property
+    def first_slots(self) -> tuple[int, ...]:
+        """The first legal pair and the first local views."""
+        return (*self.pairs[0], *self.local_slots[: self.emitted_locals])
+
+
+def layout_of(views: int, params: ViewParams | None, ordered: bool) -> Layout:
+    """The layout of V candidates, from their rows if they have any.
+
+    Raises:
+        SelectionError: roles of which no pair can be made, or numbers of emitted views that a selection cannot give.
+    """
+    if params is None:
+        return _layout(("view",) * views, (), ordered)
+    if params.num_views != views:
+        raise SelectionError(
+            f"expected one row for each of the {views} candidate views, got rows of {params.num_views}; pass the candidates' own rows"
+        )
+    return _layout(params.role, tuple(params.emitted.items()), ordered)
+
+
+@lru_cache(maxsize=64)
+def _layout(roles: tuple[str, ...], emitted: tuple[tuple[str, int], ...], ordered: bool) -> Layout:
+    slots_of: dict[str, list[int]] = {}
+    for slot, role in enumerate(roles):
+        slots_of.setdefault(role, []).append(slot)
+    local_slots = slots_of.pop(LOCAL, [])
+    names, counts = list(slots_of), dict(emitted)
+    pairs: Iterable[tuple[int, int]]
+    if len(names) == 1 and len(slots_of[names[0]]) > 1:
+        pairs = permutations(slots_of[names[0]], 2) if ordered else combinations(slots_of[names[0]], 2)
+    elif len(names) == 2:
+        pairs = product(slots_of[names[0]], slots_of[names[1]])
+    else:
+        raise SelectionError(
+            f"expected candidates of one role, at least 2 of them, or of two roles that a pair takes one view of each, besides local ones, "
+            f"got the roles {list(roles)}"
+        )
+    each = 2 // len(names)
+    if any(counts.get(name, each) != each for name in names):
+        raise SelectionError(
+            f"expected {each} emitted views of {' and '.join(map(repr, names))}, since a pair is chosen, got {counts}; set emitted= in the "
+            "recipe's roles"
+        )
+    emitted_locals = counts.get(LOCAL, len(local_slots))
+    if not 0 <= emitted_locals <= len(local_slots):
+        raise SelectionError(f"expected at least {emitted_locals} local candidates, as many as are emitted, got {len(local_slots)}")
+    return Layout(len(roles), _global_slots(roles), tuple(local_slots), tuple(pairs), ordered, emitted_locals)
+
+
+def _global_slots(roles: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(slot for slot, role in enumerate(roles) if role != LOCAL)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A layout as tensors on a device.
+
+    Attributes:
+        pair: int64 [P, 2], slots.
+        legal: bool [V, V].
+        place: int64 [P, 2], the same pairs by place among the global slots.
+        local: int64 [L], slots.
+        read: bool [T, S], the terms of a table that some combination holds.
+        position: int64 [V], each slot's place among the global or the local slots.
+        first: int64 [K], the first legal pair and the first local views.
+    """
+
+    pair: Tensor
+    legal: Tensor
+    place: Tensor
+    local: Tensor
+    read: Tensor
+    position: Tensor
+    first: Tensor
+
+
+@lru_cache(maxsize=64)
+def tables_of(layout: Layout, device: torch.device) -> Tables:
+    """Made once for each layout and device, as copying them to the device would wait for it."""
+    with torch.inference_mode(False):  # what is made in inference mode could not be used outside of it
+        return _tables(layout, device)
+
+
+def _tables(layout: Layout, device: torch.device) -> Tables:
+    position = [0] * layout.views
+    for slots in (layout.global_slots, layout.local_slots):
+        for place, slot in enumerate(slots):
+            position[slot] = place
+    places = [(position[first], position[second]) for first, second in layout.pairs]
+    globals_ = len(layout.global_slots)
+    legal = torch.zeros(layout.views, layout.views, dtype=torch.bool)
+    read = torch.zeros(globals_, globals_ + len(layout.local_slots), dtype=torch.bool)
+    for (first, second), (i, j) in zip(layout.pairs, places, strict=True):
+        legal[first, second] = read[i, j] = read[j, i] = read[i, i] = read[j, j] = True
+    if layout.emitted_locals:
+        read[:, globals_:] = read.diagonal()[:, None]
+
+    def whole(numbers: object) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.int64, device=device)
+
+    return Tables(
+        pair=whole(layout.pairs),
+        legal=legal.to(device),
+        place=whole(places),
+        local=whole(layout.local_slots),
+        read=read.to(device),
+        position=whole(position),
+        first=whole(layout.first_slots),
+    )
