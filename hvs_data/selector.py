@@ -14,7 +14,9 @@ from torch import Tensor
 from hvs_data.errors import SelectionError
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective, Outputs, map_outputs
+from hvs_data.objectives.parts import type_name
 from hvs_data.order import current_rank
+from hvs_data.recipes.spec import Recipe
 from hvs_data.selection.candidates import Group, checked_views, groups_of
 from hvs_data.selection.combinations import Parts, additive_parts, choose_combination, listed_combinations
 from hvs_data.selection.draws import WHICH, unit_numbers
@@ -137,14 +139,14 @@ class HardViewSelector:
 
     # --- selecting -----------------------------------------------------------------------------------------------------
 
-    def __call__(self, candidates: Sequence[Tensor] | Tensor, params: ViewParams | None = None) -> list[Tensor]:
+    def __call__(self, candidates: Sequence[Tensor] | Tensor, params: ViewParams | Recipe | None = None) -> list[Tensor]:
         """Select, and return the chosen views.
 
         Args:
             candidates: V tensors [B, 3, S, S], local views of another size than the others if they have one, or one tensor
                 [B, V, 3, S, S].
             params: the candidates' rows, if they have any: they say which pairs are legal, which views are local, and how many of
-                these are chosen.
+                these are chosen. Candidates that were made without rows take the recipe whose slots they fill.
 
         Returns:
             ``[x1, x2]``, or ``[x1, x2, local views...]`` by number, each [B, 3, S, S] with the candidates' type, device and memory
@@ -153,23 +155,23 @@ class HardViewSelector:
         Raises:
             SelectionError: candidates, model outputs or losses of a wrong shape.
         """
-        views = checked_views(candidates, params)
-        layout = layout_of(len(views), params, self.objective.ordered)
-        groups = groups_of(views, layout)
-        slots_BK = self._select(groups, layout, params, views[0].device).slots.to(views[0].device, non_blocking=True)
+        views, groups, layout, rows = self._taken(candidates, params)
+        slots_BK = self._select(groups, layout, rows, views[0].device).slots.to(views[0].device, non_blocking=True)
         place_BK = tables_of(layout, views[0].device).position[slots_BK]
         return [view for group, place in zip(groups, (place_BK[:, :2], place_BK[:, 2:]), strict=False) for view in group.pick(place)]
 
-    def select(self, candidates: Sequence[Tensor] | Tensor | None, params: ViewParams | None = None) -> Selection:
+    def select(self, candidates: Sequence[Tensor] | Tensor | None, params: ViewParams | Recipe | None = None) -> Selection:
         """The selection alone. Arguments and errors as for calling the selector; where :meth:`scores` is false for ``step``, rows are
         enough, and ``candidates`` may be None."""
         if candidates is None:
-            if params is None or self.scores(self.step):
-                raise SelectionError("expected candidates, or their rows in a step in which the model is not asked, got neither")
+            if not isinstance(params, ViewParams) or self.scores(self.step):
+                raise SelectionError(
+                    "expected candidates, which only steps in which the model is not asked can do without if they have the rows, got "
+                    f"None with {type_name(params)}"
+                )
             return self._select([], layout_of(params.num_views, params, self.objective.ordered), params, torch.device("cpu"))
-        views = checked_views(candidates, params)
-        layout = layout_of(len(views), params, self.objective.ordered)
-        return self._select(groups_of(views, layout), layout, params, views[0].device)
+        views, groups, layout, rows = self._taken(candidates, params)
+        return self._select(groups, layout, rows, views[0].device)
 
     def scores(self, step: int) -> bool:
         """Whether the model is asked at a step. Where it is not, candidates need not be rendered to select."""
@@ -203,6 +205,15 @@ class HardViewSelector:
 
     # --- how -----------------------------------------------------------------------------------------------------------
 
+    def _taken(
+        self, candidates: Sequence[Tensor] | Tensor, params: ViewParams | Recipe | None
+    ) -> tuple[list[Tensor], list[Group], Layout, ViewParams | None]:
+        """The candidates, in groups of one size, their layout, and their rows."""
+        rows = params if isinstance(params, ViewParams) else None
+        views = checked_views(candidates, rows)
+        layout = layout_of(len(views), params, self.objective.ordered)
+        return views, groups_of(views, layout), layout, rows
+
     def _select(self, groups: list[Group], layout: Layout, params: ViewParams | None, device: torch.device) -> Selection:
         if layout.local_slots and not isinstance(self.objective, AdditiveObjective):
             raise SelectionError(
@@ -222,7 +233,7 @@ class HardViewSelector:
 
     def _scored(self, groups: list[Group], layout: Layout, params: ViewParams | None, step: int, device: torch.device) -> Selection:
         tables = tables_of(layout, device)
-        forward = Forward(self.bn, self.chunk, self._group_sizes(groups, params), params)
+        forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout), params)
         teacher: Outputs = None
         with scoring(*self.objective.modules(), bn="running" if self.bn == "running" else "batch", dropout=self.dropout):
             if isinstance(self.objective, AdditiveObjective):
@@ -273,13 +284,12 @@ class HardViewSelector:
             combination_loss=None if parts.local is None else chosen.loss.to(torch.float32),
         )
 
-    def _group_sizes(self, groups: list[Group], params: ViewParams | None) -> tuple[int | None, ...]:
+    def _group_sizes(self, groups: list[Group], layout: Layout) -> tuple[int | None, ...]:
         """The largest side at which each group is scored."""
         if self.score_size is None:
             return (None,) * len(groups)
         sides = [max(group.views[0].shape[-2:]) for group in groups]
-        roles = ["view" if params is None else params.role[group.slots[0]] for group in groups]
-        return self.score_sizes(roles, sides)
+        return self.score_sizes([layout.roles[group.slots[0]] for group in groups], sides)
 
 
 def _named_sizes(score_size: Any) -> Iterator[tuple[str, Any]]:

@@ -1,12 +1,28 @@
 """Objectives: what each method calls in the user's model, and the loss of every pair of views."""
 
+from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.barlow_twins import BarlowTwins
 from hvs_data.objectives.base import Objective
 from hvs_data.objectives.byol import BYOL
+from hvs_data.objectives.dino import DINO
+from hvs_data.objectives.ibot import IBOT
 from hvs_data.objectives.moco import MoCoV2, MoCoV3
 from hvs_data.objectives.simclr import SimCLR
 from hvs_data.objectives.simsiam import SimSiam
 from hvs_data.objectives.swav import SwAV
 from hvs_data.objectives.vicreg import VICReg
 
-__all__ = ["BYOL", "BarlowTwins", "MoCoV2", "MoCoV3", "Objective", "SimCLR", "SimSiam", "SwAV", "VICReg"]
+__all__ = [
+    "AdditiveObjective",
+    "BYOL",
+    "BarlowTwins",
+    "DINO",
+    "IBOT",
+    "MoCoV2",
+    "MoCoV3",
+    "Objective",
+    "SimCLR",
+    "SimSiam",
+    "SwAV",
+    "VICReg",
+]

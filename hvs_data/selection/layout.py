@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hvs_data.errors import SelectionError
+from hvs_data.recipes.spec import Recipe
 from hvs_data.types import LOCAL, ViewParams
 
 
@@ -22,19 +23,23 @@ class Layout:
     """The slots of an image by their use.
 
     Attributes:
-        views: V.
+        roles: V names.
         global_slots, local_slots: in order.
         pairs: the pairs of slots that may be chosen, in lexicographic order of roles and slots.
         ordered: whether (i, j) and (j, i) are different pairs.
         emitted_locals: how many local views are chosen.
     """
 
-    views: int
+    roles: tuple[str, ...]
     global_slots: tuple[int, ...]
     local_slots: tuple[int, ...]
     pairs: tuple[tuple[int, int], ...]
     ordered: bool
     emitted_locals: int
+
+    @property
+    def views(self) -> int:
+        return len(self.roles)
 
     @property
     def emitted(self) -> int:
@@ -52,19 +57,23 @@ class Layout:
         return (*self.pairs[0], *self.local_slots[: self.emitted_locals])
 
 
-def layout_of(views: int, params: ViewParams | None, ordered: bool) -> Layout:
-    """The layout of V candidates, from their rows if they have any.
+def layout_of(views: int, source: ViewParams | Recipe | None, ordered: bool) -> Layout:
+    """The layout of V candidates, from their rows or the recipe whose slots they fill, if they have any.
 
     Raises:
         SelectionError: roles of which no pair can be made, or numbers of emitted views that a selection cannot give.
     """
-    if params is None:
+    if source is None:
         return _layout(("view",) * views, (), ordered)
-    if params.num_views != views:
+    if source.num_views != views:
+        kind = "rows" if isinstance(source, ViewParams) else "a recipe"
         raise SelectionError(
-            f"expected one row for each of the {views} candidate views, got rows of {params.num_views}; pass the candidates' own rows"
+            f"expected one row for each of the {views} candidate views, got {kind} of {source.num_views}; pass the candidates' own"
         )
-    return _layout(params.role, tuple(params.emitted.items()), ordered)
+    if isinstance(source, ViewParams):
+        return _layout(source.role, tuple(source.emitted.items()), ordered)
+    roles = tuple(role.name for role in source.slot_roles)
+    return _layout(roles, tuple((role.name, role.emitted) for role in source.roles), ordered)
 
 
 @lru_cache(maxsize=64)
@@ -93,7 +102,7 @@ def _layout(roles: tuple[str, ...], emitted: tuple[tuple[str, int], ...], ordere
     emitted_locals = counts.get(LOCAL, len(local_slots))
     if not 0 <= emitted_locals <= len(local_slots):
         raise SelectionError(f"expected at least {emitted_locals} local candidates, as many as are emitted, got {len(local_slots)}")
-    return Layout(len(roles), _global_slots(roles), tuple(local_slots), tuple(pairs), ordered, emitted_locals)
+    return Layout(roles, _global_slots(roles), tuple(local_slots), tuple(pairs), ordered, emitted_locals)
 
 
 def _global_slots(roles: tuple[str, ...]) -> tuple[int, ...]:
