@@ -13,10 +13,10 @@ from lightly.models.modules import SwaVPrototypes
 from lightly.models.utils import update_momentum
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from traces import bits, changes, state_of
 
 import hvs_data as hvs
 from hvs_data import objectives
+from traces import bits, changes, state_of
 
 SIDE, WIDTH, QUEUE = 8, 6, 12
 

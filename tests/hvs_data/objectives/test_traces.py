@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from trainers import TRAINERS, NoQuestions, Trainer, make_candidates, next_step, started, traces
 
 import hvs_data as hvs
+from trainers import TRAINERS, NoQuestions, Trainer, make_candidates, next_step, started, traces
 
 OPTIONS = [{}, {"bn": "per_view"}, {"bn": "running", "chunk": 3}]
 

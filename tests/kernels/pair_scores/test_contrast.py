@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from products import UNIT, LargestTensor, matmul_precision, tensor_cores
 
 from hvs_data.kernels.pair_scores.contrast import blocks, reference
+from products import UNIT, LargestTensor, matmul_precision, tensor_cores
 
 # Axes: B image, M image or key to compare with, V W view, D embedding.
 

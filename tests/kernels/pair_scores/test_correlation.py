@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from products import UNIT, LargestTensor, matmul_precision, tensor_cores
 
 from hvs_data.kernels.pair_scores.correlation import blocks, reference
+from products import UNIT, LargestTensor, matmul_precision, tensor_cores
 
 # Axes: B image, V view, D E embedding.
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from products import UNIT, LargestTensor
 
 from hvs_data.kernels.pair_scores.distance import blocks, reference
+from products import UNIT, LargestTensor
 
 
 @settings(max_examples=40, deadline=None)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from products import UNIT, RoundsFactors, matmul_precision, tensor_cores
 
 from hvs_data.kernels.pair_scores.product import unrounded_factors
+from products import UNIT, RoundsFactors, matmul_precision, tensor_cores
 
 
 def bound_of(a, b):

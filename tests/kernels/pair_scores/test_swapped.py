@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from products import UNIT, LargestTensor
 
 from hvs_data.kernels.pair_scores.swapped import blocks, reference
+from products import UNIT, LargestTensor
 
 # Axes: B image, L entry of a queue, V view, D embedding, K prototype.
 
