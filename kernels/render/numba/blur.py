@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from hvs_data.kernels.render.numba.compile import jit
+from hvs_data.kernels.render.numba.vector import LANES, symmetric_sum_8, symmetric_sum_32
 
 # Taps beyond four standard deviations hold less than 6.4e-5 of an axis' weight: .033 of a 0-255 level at the worst, both axes together.
 CUTOFF = 4.0
@@ -43,33 +44,37 @@ def _reflect(position, size):
 
 
 @jit
-def blur_row(plane, y, size, weight, radius, padded, out):
+def _weighted(source, start, before, after, weight, radius, length, out, to):
+    """Symmetric sums of as many elements as ``length``, a multiple of 8, from ``start`` on."""
+    x = 0
+    while x + 4 * LANES <= length:
+        symmetric_sum_32(source, start + x, before, after, weight, radius, out, to + x)
+        x += 4 * LANES
+    while x < length:
+        symmetric_sum_8(source, start + x, before, after, weight, radius, out, to + x)
+        x += LANES
+
+
+@jit
+def blur_row(planes, start, y, size, pitch, weight, radius, before, after, padded, out):
     """Blur row y of a plane.
 
     Args:
-        plane: float32 [S * S], read only.
+        planes: float32, read only; the plane's row y begins at ``start + y * pitch``, in pieces of 8 floats that may all be read.
+        pitch: distance of rows, S rounded up to a multiple of 8.
         weight, radius: from :func:`fill_weights`; 1 <= radius < S.
-        padded: float32 [>= S + 2 * radius], scratch.
-        out: float32 [S], written; not part of ``plane``.
+        before, after: int64 [>= radius + 1], scratch.
+        padded: float32 [>= pitch + 2 * radius], scratch.
+        out: float32 [>= pitch], written; what lies past S is undefined.
     """
-    centre = padded[radius : radius + size]
-    row = plane[y * size : y * size + size]
-    w = weight[0]
-    for x in range(size):
-        centre[x] = w * row[x]
     for k in range(1, radius + 1):
-        above = _reflect(y - k, size) * size
-        below = _reflect(y + k, size) * size
-        up, down, w = plane[above : above + size], plane[below : below + size], weight[k]
-        for x in range(size):
-            centre[x] += w * (up[x] + down[x])
+        before[k] = (_reflect(y - k, size) - y) * pitch
+        after[k] = (_reflect(y + k, size) - y) * pitch
+    _weighted(planes, start + y * pitch, before, after, weight, radius, pitch, padded, radius)
+    last = radius + size - 1
     for k in range(1, radius + 1):
-        padded[radius - k] = centre[k]
-        padded[radius + size - 1 + k] = centre[size - 1 - k]
-    w = weight[0]
-    for x in range(size):
-        out[x] = w * centre[x]
-    for k in range(1, radius + 1):
-        left, right, w = padded[radius - k : radius - k + size], padded[radius + k : radius + k + size], weight[k]
-        for x in range(size):
-            out[x] += w * (left[x] + right[x])
+        padded[radius - k] = padded[radius + k]
+        padded[last + k] = padded[last - k]
+        before[k] = -k
+        after[k] = k
+    _weighted(padded, radius, before, after, weight, radius, pitch, out, 0)

@@ -1,7 +1,7 @@
-"""Colour operations on planar rows of float32 pixels, in place, on the 0-1 scale.
+"""Colour operations on planar float32 pixels, in place, on the 0-1 scale.
 
-Each takes one row as three arrays [S] (red, green, blue); a loop over a row vectorises, and a row stays in the first-level cache
-from one operation to the next. Definitions: torchvision's ColorJitter, with Pillow's grey (.299, .587, .114).
+Each takes the pixels of some rows, ``count`` in each of the channels red, green and blue; a loop over them vectorises, and eight rows stay
+in the nearest caches from one operation to the next. Definitions: torchvision's ColorJitter, with Pillow's grey (.299, .587, .114).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from hvs_data.kernels.render.numba.compile import jit
+from hvs_data.kernels.render.numba.vector import LANES, advanced, weighted_sum_of_three
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0, 1, 2, 3
 
@@ -26,43 +27,41 @@ def _unit(value):
 
 
 @jit
-def clamp_row(row, scale):
-    """row <- clamp(row * scale, 0, 1)."""
-    for x in range(row.size):
-        row[x] = _unit(row[x] * scale)
+def adjust_brightness(channel, count, factor):
+    """Multiply, and clamp to [0, 1]."""
+    for x in range(count):
+        channel[x] = _unit(channel[x] * factor)
 
 
 @jit
-def gray_sum(red, green, blue):
-    """Sum of the row's grey values, float32: eight partial sums, then their sum in a fixed order."""
-    size = red.size
-    partial = np.float32(0)
-    a = b = c = d = np.float32(0)
-    whole = size - size % 4
-    for x in range(0, whole, 4):
-        a += _GRAY_RED * red[x] + _GRAY_GREEN * green[x] + _GRAY_BLUE * blue[x]
-        b += _GRAY_RED * red[x + 1] + _GRAY_GREEN * green[x + 1] + _GRAY_BLUE * blue[x + 1]
-        c += _GRAY_RED * red[x + 2] + _GRAY_GREEN * green[x + 2] + _GRAY_BLUE * blue[x + 2]
-        d += _GRAY_RED * red[x + 3] + _GRAY_GREEN * green[x + 3] + _GRAY_BLUE * blue[x + 3]
-    for x in range(whole, size):
-        partial += _GRAY_RED * red[x] + _GRAY_GREEN * green[x] + _GRAY_BLUE * blue[x]
-    return ((a + b) + (c + d)) + partial
+def gray_sum(red, green, blue, rows, size, pitch):
+    """Sum of the grey values of the first ``size`` pixels of each row, rows lying ``pitch`` apart, in an order that is always the same."""
+    if size == pitch:
+        return weighted_sum_of_three(red, green, blue, rows * size, _GRAY_RED, _GRAY_GREEN, _GRAY_BLUE)
+    total = np.float32(0)
+    whole = size // LANES * LANES
+    for start in range(0, rows * pitch, pitch):
+        r, g, b = advanced(red, start), advanced(green, start), advanced(blue, start)
+        total += weighted_sum_of_three(r, g, b, whole, _GRAY_RED, _GRAY_GREEN, _GRAY_BLUE)
+        for x in range(whole, size):
+            total += _GRAY_RED * r[x] + _GRAY_GREEN * g[x] + _GRAY_BLUE * b[x]
+    return total
 
 
 @jit
-def contrast_row(red, green, blue, factor, mean):
+def adjust_contrast(red, green, blue, count, factor, mean):
     """Blend with the view's mean grey."""
     rest = (_ONE - factor) * mean
-    for row in (red, green, blue):
-        for x in range(row.size):
-            row[x] = _unit(factor * row[x] + rest)
+    for channel in (red, green, blue):
+        for x in range(count):
+            channel[x] = _unit(factor * channel[x] + rest)
 
 
 @jit
-def saturation_row(red, green, blue, factor):
+def adjust_saturation(red, green, blue, count, factor):
     """Blend each pixel with its own grey."""
     rest = _ONE - factor
-    for x in range(red.size):
+    for x in range(count):
         r, g, b = red[x], green[x], blue[x]
         gray = rest * (_GRAY_RED * r + _GRAY_GREEN * g + _GRAY_BLUE * b)
         red[x] = _unit(factor * r + gray)
@@ -78,11 +77,11 @@ def _hue_channel(position, top, chroma):
 
 
 @jit
-def hue_row(red, green, blue, turns):
+def adjust_hue(red, green, blue, count, turns):
     """Shift the hue. A pixel's largest value and its chroma stay; only where on the circle they fall changes."""
     # Whole turns change nothing. The sum is at least -1, so that one truncation brings it to [-1, 6).
     shift = _SIX * (turns - np.float32(math.floor(turns)))
-    for x in range(red.size):
+    for x in range(count):
         r, g, b = red[x], green[x], blue[x]
         top = max(max(r, g), b)
         chroma = top - min(min(r, g), b)
@@ -98,9 +97,9 @@ def hue_row(red, green, blue, turns):
 
 
 @jit
-def gray_row(red, green, blue):
+def gray_pixels(red, green, blue, count):
     """Three equal channels."""
-    for x in range(red.size):
+    for x in range(count):
         gray = _GRAY_RED * red[x] + _GRAY_GREEN * green[x] + _GRAY_BLUE * blue[x]
         red[x] = gray
         green[x] = gray
@@ -114,8 +113,8 @@ def is_identity(operation, factor):
 
 
 @jit
-def color_row(red, green, blue, order, factors, first, last, mean):
-    """Apply operations number ``first`` to ``last - 1`` of the order to a row.
+def color_pixels(red, green, blue, count, order, factors, first, last, mean):
+    """Apply operations number ``first`` to ``last - 1`` of the order.
 
     Args:
         order: uint8 [4], operations by number.
@@ -128,12 +127,12 @@ def color_row(red, green, blue, order, factors, first, last, mean):
         if is_identity(operation, factor):
             continue
         if operation == BRIGHTNESS:
-            clamp_row(red, factor)
-            clamp_row(green, factor)
-            clamp_row(blue, factor)
+            adjust_brightness(red, count, factor)
+            adjust_brightness(green, count, factor)
+            adjust_brightness(blue, count, factor)
         elif operation == CONTRAST:
-            contrast_row(red, green, blue, factor, mean)
+            adjust_contrast(red, green, blue, count, factor, mean)
         elif operation == SATURATION:
-            saturation_row(red, green, blue, factor)
+            adjust_saturation(red, green, blue, count, factor)
         else:
-            hue_row(red, green, blue, factor)
+            adjust_hue(red, green, blue, count, factor)

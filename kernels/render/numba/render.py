@@ -15,12 +15,13 @@ from torch import Tensor
 
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import Canvas
-from hvs_data.kernels.render.numba.resample import count_taps
+from hvs_data.kernels.render.numba.resample import count_taps, whole_vectors
 from hvs_data.kernels.render.numba.store import BFLOAT16, FLOAT16, FLOAT32, UINT8
 from hvs_data.kernels.render.numba.view import render_image
 from hvs_data.kernels.render.request import INTERPOLATIONS
 from hvs_data.types import ViewParams
 
+_ALIGNMENT = 32  # bytes
 _KINDS = {torch.float32: FLOAT32, torch.float16: FLOAT16, torch.bfloat16: BFLOAT16, torch.uint8: UINT8}
 
 
@@ -75,8 +76,9 @@ class Job:
         view_stride, image_stride, channel_stride, row_stride, pixel_stride = canvas.pixels.stride()
         image_B1 = np.arange(first_image, first_image + params.batch_size, dtype=np.int64)[:, None]
         offset_BV = image_B1 * image_stride + np.arange(params.num_views, dtype=np.int64) * view_stride
-        target = (channel_stride, row_stride, pixel_stride)
-        return Job(rows, look, (flat.numpy(), target), offset_BV, size, spec.interpolation == "bicubic")
+        phase = flat.data_ptr() % _ALIGNMENT // flat.itemsize
+        target = (flat.numpy(), channel_stride, row_stride, pixel_stride, phase)
+        return Job(rows, look, target, offset_BV, size, spec.interpolation == "bicubic")
 
 
 def _check(params: ViewParams, canvas: Canvas, normalize: bool, first_image: int) -> None:
@@ -101,24 +103,27 @@ class Scratch(threading.local):
     """Working memory of one thread, kept between images and grown when an image or size needs more."""
 
     def __init__(self) -> None:
-        self._size = self._row = self._weights = -1
+        self._size = self._width = self._weights = -1
 
     def arrays(self, size: int, width: int, taps: int) -> tuple[NDArray[Any], ...]:
-        """Zero-filled arrays for views of this size from boxes of at most this width and these taps."""
-        if size > self._size:
-            self._planes = np.zeros(3 * size * size, np.float32)
-            self._lines = (np.zeros(size, np.float32), np.zeros(3 * size, np.float32), np.zeros(size, np.float32))
-            self._first = np.zeros(size, np.uint64), np.zeros(size, np.uint64)
-            self._size = size
-        if 3 * (width + 4) > self._row:
-            self._row = 3 * (width + 4)
-            self._source_row = np.zeros(self._row, np.float32)
-        if size * taps > self._weights:
-            self._weights = size * taps
-            self._weight = np.zeros(self._weights, np.float32), np.zeros(self._weights, np.float32)
-        weight, padded, finished = self._lines
+        """Zero-filled arrays for views of this size from boxes of at most this width and these taps, in the order of view.py's ``work``."""
+        pitch = whole_vectors(size)
+        if pitch > self._size:
+            planes, line = np.zeros(3 * pitch * pitch, np.float32), np.zeros(pitch, np.float32)
+            weight, before, after = np.zeros(pitch, np.float32), np.zeros(pitch, np.int64), np.zeros(pitch, np.int64)
+            padded, blurred = np.zeros(3 * pitch, np.float32), np.zeros(pitch, np.float32)
+            self._planes = planes
+            self._blur = weight, before, after, padded, blurred, line
+            self._first = np.zeros(pitch, np.int64), np.zeros(pitch, np.int64)
+            self._size = pitch
+        if width > self._width:
+            self._rows = np.zeros(8 * whole_vectors(3 * width), np.float32), np.zeros(8 * whole_vectors(3 * width), np.float32)
+            self._width = width
+        if pitch * taps > self._weights:
+            self._weight = np.zeros(pitch * taps, np.float32), np.zeros(pitch * taps, np.float32)
+            self._weights = pitch * taps
         (first_y, first_x), (weight_y, weight_x) = self._first, self._weight
-        return self._planes, self._planes.view(np.uint32), self._source_row, first_y, weight_y, first_x, weight_x, weight, padded, finished
+        return self._planes, *self._rows, first_y, weight_y, first_x, weight_x, *self._blur
 
 
 _scratch = Scratch()
@@ -136,12 +141,7 @@ def render_one(image: Tensor, position: int, job: Job) -> None:
     """
     height, width, _ = image.shape
     scratch = _scratch.arrays(job.size, width, count_taps(max(height, width), job.size, job.bicubic))
-    threshold, scale, bias, kind = job.look
-    flat, strides = job.target
-    done = render_image(
-        image.numpy(), position, *job.rows, job.size, job.bicubic, threshold, scale, bias, kind,
-        flat, job.offset_BV[position], *strides, *scratch,
-    )  # fmt: skip
+    done = render_image(image.numpy(), position, job.rows, job.size, job.bicubic, job.look, job.target, job.offset_BV[position], scratch)
     if done < job.offset_BV.shape[1]:
         box = tuple(job.rows[0][position, done].tolist())
         raise HvsError(

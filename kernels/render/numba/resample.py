@@ -1,13 +1,12 @@
-"""Antialiased resize of a box, one output row at a time: uint8 RGB rows in, one planar float32 row out.
+"""Antialiased resize of a box, eight output rows at a time: uint8 RGB rows in, planar float32 rows on the 0-1 scale out.
 
-Vertical pass first: whole source rows are contiguous and vectorise, and the horizontal pass then runs on the output's rows only.
-Taps come in groups of four, padded with zero weights, so that the inner loops are straight lines. Indices that are computed are
-unsigned: Numba guards signed ones against negative values, and such a loop does not vectorise.
+The vertical pass comes first: whole source rows are contiguous, and the horizontal pass then has the output's rows only. For that one,
+the eight rows are transposed, so that a source pixel's eight values lie side by side and one weight multiplies them all at once.
 
 Filter definition: Pillow's and torchvision's ``antialias=True``; the support grows with the downscale ratio.
 """
 
-# Axes: H W source pixels of the box, S output pixels, K taps (a multiple of 4).
+# Axes: H W source pixels of the box, S output pixels, P output pixels rounded up to whole vectors, K taps.
 
 from __future__ import annotations
 
@@ -16,18 +15,20 @@ import math
 import numpy as np
 
 from hvs_data.kernels.render.numba.compile import jit
+from hvs_data.kernels.render.numba.vector import LANES, sum_rows_8, sum_rows_32, sum_taps_8x8, transpose_8x8
 
-GROUP = 4
-_1, _2, _3, _4 = np.uintp(1), np.uintp(2), np.uintp(3), np.uintp(4)
-_6, _9 = np.uintp(6), np.uintp(9)
+
+@jit
+def whole_vectors(length: int) -> int:
+    """The next multiple of eight."""
+    return (length + LANES - 1) // LANES * LANES
 
 
 @jit
 def count_taps(source: int, size: int, bicubic: bool) -> int:
-    """Most taps that any output pixel has, rounded up to whole groups."""
+    """Most taps that any output pixel has."""
     support = (2.0 if bicubic else 1.0) * max(source / size, 1.0)
-    taps = min(int(math.floor(2.0 * support)) + 1, source)
-    return (taps + GROUP - 1) // GROUP * GROUP
+    return min(int(math.ceil(2.0 * support)), source)
 
 
 @jit
@@ -43,7 +44,7 @@ def _filter(distance: float, bicubic: bool) -> float:
 
 
 @jit
-def fill_taps(source, size, bicubic, reverse, taps, first_S, weight_SK):
+def fill_taps(source, size, bicubic, reverse, scale, group, first_S, weight):
     """Compute the first source pixel and the weights of every output pixel.
 
     Args:
@@ -51,77 +52,79 @@ def fill_taps(source, size, bicubic, reverse, taps, first_S, weight_SK):
         size: S.
         bicubic: Keys' cubic with a = -0.5 instead of the triangle.
         reverse: mirror the output.
-        taps: K of this side.
-        first_S: uint64 [>= S], written.
-        weight_SK: float32 [>= S * K], written; each row sums to 1.
+        scale: what each pixel's weights sum to.
+        group: 1, or 8 to keep the weights of eight output pixels side by side, tap by tap; those past S are 0.
+        first_S: int64 [>= S rounded up to whole groups], written. All taps lie inside the source.
+        weight: float32, one-dimensional, [>= as many * K], written; tap k of pixel x at ``x // group * group * K + group * k + x % group``.
+
+    Returns:
+        K.
     """
-    scale = source / size
-    stretch = max(scale, 1.0)
+    taps = count_taps(source, size, bicubic)
+    zoom = source / size
+    stretch = max(zoom, 1.0)
     support = (2.0 if bicubic else 1.0) * stretch
     for x in range(size):
-        centre = (x + 0.5) * scale
+        centre = (x + 0.5) * zoom
         start = max(int(centre - support + 0.5), 0)
-        stop = min(int(centre + support + 0.5), source)
+        # where rounding makes one tap more than there can be, the last one has no weight
+        stop = min(int(centre + support + 0.5), source, start + taps)
         total = 0.0
         for k in range(start, stop):
             total += _filter((k - centre + 0.5) / stretch, bicubic)
-        # Padded taps are read, with weight 0: shift the window back from the far border while the box is wide enough.
-        base = max(min(start, source - taps), 0)
+        base = min(start, source - taps)
         to = size - 1 - x if reverse else x
         first_S[to] = base
+        place = to // group * group * taps + to % group
         for k in range(taps):
             inside = start <= base + k < stop
-            weight_SK[to * taps + k] = _filter((base + k - centre + 0.5) / stretch, bicubic) / total if inside else 0.0
+            weight[place + group * k] = scale * _filter((base + k - centre + 0.5) / stretch, bicubic) / total if inside else 0.0
+    for x in range(size, (size + group - 1) // group * group):
+        first_S[x] = 0
+        for k in range(taps):
+            weight[x // group * group * taps + group * k + x % group] = 0.0
+    return taps
 
 
 @jit
-def vertical_row(image_HWC, top, left, height, width, first, weight_K, taps, row):
-    """Weighted sum of source rows: float32 [3 * width], on the 0-255 scale.
-
-    Args:
-        image_HWC: uint8.
-        top, left, height, width: the box.
-        first: first source row, counted from the box's top.
-        weight_K: float32 [K].
-        row: float32 [>= 3 * width], written.
-    """
-    flat = image_HWC.reshape(image_HWC.shape[0], image_HWC.shape[1] * 3)
-    start, length = left * 3, width * 3
-    target = row[:length]
-    for group in range(0, taps, GROUP):
-        last = height - 1
-        a = flat[top + min(first + group, last), start : start + length]
-        b = flat[top + min(first + group + 1, last), start : start + length]
-        c = flat[top + min(first + group + 2, last), start : start + length]
-        d = flat[top + min(first + group + 3, last), start : start + length]
-        wa, wb, wc, wd = weight_K[group], weight_K[group + 1], weight_K[group + 2], weight_K[group + 3]
-        if group == 0:
-            for j in range(length):
-                target[j] = wa * np.float32(a[j]) + wb * np.float32(b[j]) + wc * np.float32(c[j]) + wd * np.float32(d[j])
-        else:
-            for j in range(length):
-                target[j] += wa * np.float32(a[j]) + wb * np.float32(b[j]) + wc * np.float32(c[j]) + wd * np.float32(d[j])
+def _vertical_row(image, start, step, length, weight, at, taps, rows, to):
+    """rows[to + x] = weighted sum over the taps of source pixels, for x < length."""
+    x = 0
+    while x + 4 * LANES <= length:
+        sum_rows_32(image, start + x, step, weight, at, taps, rows, to + x)
+        x += 4 * LANES
+    while x + LANES <= length:
+        sum_rows_8(image, start + x, step, weight, at, taps, rows, to + x)
+        x += LANES
+    if x < length and length >= LANES:  # the last vector overlaps the one before
+        sum_rows_8(image, start + length - LANES, step, weight, at, taps, rows, to + length - LANES)
+    elif x < length:
+        for j in range(length):
+            total = np.float32(0)
+            for k in range(taps):
+                total += weight[at + k] * np.float32(image[start + k * step + j])
+            rows[to + j] = total
 
 
 @jit
-def horizontal_row(row, first_S, weight_SK, taps, size, red, green, blue):
-    """Weighted sums along a row.
+def resize_rows(image, step, start, width, y, stop, taps_y, first_y, weight_y, taps_x, first_x, weight_x, rows, columns, planes, to, pitch):
+    """Output rows ``y`` to ``y + 7`` of the three channels, clamped to [0, 1], which bicubic weights overshoot.
 
     Args:
-        row: float32 [>= 3 * (width + 1)], interleaved RGB.
-        first_S, weight_SK: from :func:`fill_taps`.
-        red, green, blue: float32 [S], written, on the scale of ``row``.
+        image: uint8, one-dimensional, rows of RGB pixels ``step`` apart; the box begins at ``start`` and is ``width`` pixels wide.
+        y, stop: the first output row, and the first one that is not wanted; what is in its place is undefined.
+        taps_y .. weight_x: from :func:`fill_taps`, ``weight_y`` in groups of 1 and with sums of 1 / 255, ``weight_x`` in groups of 8.
+        rows, columns: float32 [>= 8 * P of 3 * width], scratch.
+        planes: float32, written: channel c of row y + j from ``to + (c * pitch + j) * pitch`` on.
+        pitch: P of the output.
     """
-    groups = taps // GROUP
-    w = np.uintp(0)
-    for x in range(size):
-        i = first_S[x] * _3
-        r = g = b = np.float32(0)
-        for _ in range(groups):
-            wa, wb, wc, wd = weight_SK[w], weight_SK[w + _1], weight_SK[w + _2], weight_SK[w + _3]
-            r += wa * row[i] + wb * row[i + _3] + wc * row[i + _6] + wd * row[i + _9]
-            g += wa * row[i + _1] + wb * row[i + _1 + _3] + wc * row[i + _1 + _6] + wd * row[i + _1 + _9]
-            b += wa * row[i + _2] + wb * row[i + _2 + _3] + wc * row[i + _2 + _6] + wd * row[i + _2 + _9]
-            w += _4
-            i += _9 + _3
-        red[x], green[x], blue[x] = r, g, b
+    length = 3 * width
+    padded = whole_vectors(length)
+    for j in range(min(LANES, stop - y)):
+        first = start + first_y[y + j] * step
+        _vertical_row(image, first, step, length, weight_y, (y + j) * taps_y, taps_y, rows, j * padded)
+    for x in range(0, padded, LANES):
+        transpose_8x8(rows, x, padded, columns, x * LANES)
+    for c in range(3):
+        for x in range(0, pitch, LANES):
+            sum_taps_8x8(columns, first_x, weight_x, taps_x, x, c, planes, to + c * pitch * pitch + x, pitch)

@@ -1,24 +1,19 @@
 """All views of one image: the compiled function that a worker thread calls once an image."""
 
-# Axes: V view, S side, K taps.
+# Axes: V view, S side, P side rounded up to whole vectors of eight, K taps.
 
 from __future__ import annotations
 
 import numpy as np
 
 from hvs_data.kernels.render.numba.blur import blur_row, fill_weights
-from hvs_data.kernels.render.numba.color import CONTRAST, clamp_row, color_row, gray_row, gray_sum, is_identity
+from hvs_data.kernels.render.numba.color import CONTRAST, color_pixels, gray_pixels, gray_sum, is_identity
 from hvs_data.kernels.render.numba.compile import jit
-from hvs_data.kernels.render.numba.resample import count_taps, fill_taps, horizontal_row, vertical_row
-from hvs_data.kernels.render.numba.store import finish_row, store_row
+from hvs_data.kernels.render.numba.resample import fill_taps, resize_rows, whole_vectors
+from hvs_data.kernels.render.numba.store import FLOAT32, finish_row, solarize_row, store_row
+from hvs_data.kernels.render.numba.vector import LANES, advanced, pointer_to, stream_row
 
-_TO_UNIT = np.float32(1 / 255)
-
-
-@jit
-def _rows_of(planes, channel, y, size):
-    start = (channel * size + y) * size
-    return planes[start : start + size]
+_TO_UNIT = 1 / 255
 
 
 @jit
@@ -31,75 +26,127 @@ def _contrast_position(order, factors):
 
 
 @jit
-def render_image(
-    image, b, box_BV4, flip_BV, factor_BV4, order_BV4, gray_BV, sigma_BV, radius_V, solarize_BV,
-    size, bicubic, threshold, scale_C, bias_C, kind,
-    out, offset_V, channel_stride, row_stride, pixel_stride,
-    planes, plane_bits, row, first_y, weight_y, first_x, weight_x, blur_weight, padded, finished,
+def _channels(planes, start, plane):
+    """Red, green and blue from a place on."""
+    return advanced(planes, start), advanced(planes, start + plane), advanced(planes, start + 2 * plane)
+
+
+@jit
+def _put_row(line, start, size, solarize, look, c, out, to, pixel_stride, streamed):
+    """Solarize, normalise and store one row of channel c; ``line`` from ``start`` on is changed."""
+    threshold, scale_C, bias_C, kind = look
+    row = advanced(line, start)
+    if solarize:
+        solarize_row(row, size, threshold)
+    if kind == FLOAT32 and streamed:
+        stream_row(line, start, size, scale_C[c], bias_C[c], out, to)
+    else:
+        finish_row(row, size, scale_C[c], bias_C[c])
+        store_row(row, size, kind, out, to, pixel_stride)
+
+
+@jit
+def _render_view(
+    image, step, start, height, width, flip, factors, order, gray, sigma, max_radius, solarize, size, bicubic, look, target, offset, work
 ):  # fmt: skip
+    """Render one view; arguments as of :func:`render_image`, of this view, and where its box starts in the one-dimensional image."""
+    out, channel_stride, row_stride, pixel_stride, phase = target
+    planes, rows, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, blurred, line = work
+    pitch = whole_vectors(size)
+    plane = pitch * pitch
+    taps_y = fill_taps(height, size, bicubic, False, _TO_UNIT, 1, first_y, weight_y)
+    taps_x = fill_taps(width, size, bicubic, flip, 1.0, LANES, first_x, weight_x)
+    contrast = _contrast_position(order, factors)
+    radius = fill_weights(sigma, max_radius, blur_weight) if sigma > 0 else 0
+    # vectors of a row that may be written past the caches: whole ones, each at a multiple of 32 bytes
+    streamed = pixel_stride == 1 and size == pitch and (phase + offset) % LANES == 0
+    # One sweep is enough unless an operation needs all rows first: contrast or blur. It stays in one place, which stays in the cache.
+    one_sweep = contrast == 4 and radius == 0
+    total = 0.0
+    for y in range(0, size, LANES):
+        to = 0 if one_sweep else y * pitch
+        valid = min(LANES, size - y)
+        resize_rows(
+            image, step, start, width, y, size, taps_y, first_y, weight_y, taps_x, first_x, weight_x, rows, columns, planes, to, pitch
+        )
+        red, green, blue = _channels(planes, to, plane)
+        color_pixels(red, green, blue, valid * pitch, order, factors, 0, contrast, np.float32(0))
+        if contrast < 4:
+            total += gray_sum(red, green, blue, valid, size, pitch)
+        elif gray:
+            gray_pixels(red, green, blue, valid * pitch)
+        if one_sweep:
+            for c in range(3):
+                for j in range(valid):
+                    at = offset + c * channel_stride + (y + j) * row_stride
+                    _put_row(planes, to + c * plane + j * pitch, size, solarize, look, c, out, at, pixel_stride, streamed)
+    if contrast < 4:
+        mean = np.float32(total / (size * size))
+        for y in range(0, size, LANES):
+            valid = min(LANES, size - y)
+            red, green, blue = _channels(planes, y * pitch, plane)
+            color_pixels(red, green, blue, valid * pitch, order, factors, contrast, 4, mean)
+            if gray:
+                gray_pixels(red, green, blue, valid * pitch)
+            if radius == 0:
+                for c in range(3):
+                    for j in range(valid):
+                        at = offset + c * channel_stride + (y + j) * row_stride
+                        _put_row(planes, (y + j) * pitch + c * plane, size, solarize, look, c, out, at, pixel_stride, streamed)
+    if radius > 0:
+        for y in range(size):
+            for c in range(3):
+                if c == 0 or not gray:
+                    blur_row(planes, c * plane, y, size, pitch, blur_weight, radius, before, after, padded, blurred)
+                for x in range(pitch):
+                    line[x] = blurred[x]
+                at = offset + c * channel_stride + y * row_stride
+                _put_row(line, 0, size, solarize, look, c, out, at, pixel_stride, streamed)
+
+
+@jit
+def render_image(image, b, rows, size, bicubic, look, target, offset_V, work):
     """Render every view of one image.
 
     Args:
         image: uint8 [H, W, 3], C-contiguous.
         b: the image's place in the row arrays.
-        box_BV4: int32; flip_BV, gray_BV, solarize_BV: bool; order_BV4: uint8; as in ViewParams.
-        factor_BV4: float32, brightness, contrast, saturation, hue.
-        sigma_BV: float64, blur in rendered pixels, 0 = none. radius_V: int64, largest blur radius, below ``size``.
-        size: S. bicubic: the filter. threshold: float32, of solarize, on the 0-1 scale.
-        scale_C, bias_C: float32 [3], applied last: value * scale + bias.
-        kind: number format of ``out``, see store.py.
-        out: one-dimensional; offset_V: int64, where each view starts; the strides are in elements.
-        planes .. finished: scratch, see Scratch in render.py. Its contents must be finite numbers.
+        rows: box int32 [B, V, 4]; flip, gray and solarize bool [B, V]; factors float32 [B, V, 4], of brightness, contrast, saturation, hue;
+            order uint8 [B, V, 4]; as in ViewParams. Sigma float64 [B, V], blur in rendered pixels, 0 = none; and int64 [V], the largest
+            blur radius, below ``size``.
+        size: S.
+        bicubic: the filter.
+        look: float32, solarize's threshold on the 0-1 scale; scale and bias, float32 [3] each, applied last: value * scale + bias;
+            and the number format of the output, see store.py.
+        target: the one-dimensional output; its strides from channel to channel, row to row and pixel to pixel; and how many elements its
+            first one lies behind a multiple of 32 bytes. All count elements.
+        offset_V: int64, where each view starts in the output.
+        work: see Scratch in render.py. Its contents must be finite numbers.
 
     Returns:
         how many views were rendered: all, or those before the first one whose box leaves the image.
     """
-    views = box_BV4.shape[1]
+    box_BV4, flip_BV, factor_BV4, order_BV4, gray_BV, sigma_BV, radius_V, solarize_BV = rows
+    views, step = box_BV4.shape[1], image.shape[1] * 3
+    out, channel_stride, row_stride, pixel_stride, phase = target
+    planes, block, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, blurred, line = work
+    addresses = (
+        pointer_to(planes), pointer_to(block), pointer_to(columns), pointer_to(first_y), pointer_to(weight_y),
+        pointer_to(first_x), pointer_to(weight_x), pointer_to(blur_weight), pointer_to(before), pointer_to(after), pointer_to(padded),
+        pointer_to(blurred), pointer_to(line),
+    )  # fmt: skip
+    to = (pointer_to(out), channel_stride, row_stride, pixel_stride, phase)
+    threshold, scale_C, bias_C, kind = look
+    finish = (threshold, pointer_to(scale_C), pointer_to(bias_C), kind)
     for v in range(views):
-        top, left, height, width = box_BV4[b, v, 0], box_BV4[b, v, 1], box_BV4[b, v, 2], box_BV4[b, v, 3]
+        top, left, height, width = box_BV4[b, v]
         # memory beside the image is nobody's business; int64, as sums of int32 may not be an int32
         bottom, right = np.int64(top) + height, np.int64(left) + width
         if min(top, left) < 0 or min(height, width) < 1 or bottom > image.shape[0] or right > image.shape[1]:
             return v
-        taps_y, taps_x = count_taps(height, size, bicubic), count_taps(width, size, bicubic)
-        fill_taps(height, size, bicubic, False, taps_y, first_y, weight_y)
-        fill_taps(width, size, bicubic, flip_BV[b, v], taps_x, first_x, weight_x)
-        order, factors = order_BV4[b, v], factor_BV4[b, v]
-        contrast = _contrast_position(order, factors)
-        radius = fill_weights(sigma_BV[b, v], radius_V[v], blur_weight) if sigma_BV[b, v] > 0 else 0
-        # One sweep over the rows is enough unless an operation needs all of them first: contrast or blur.
-        total = 0.0
-        for y in range(size):
-            red, green, blue = _rows_of(planes, 0, y, size), _rows_of(planes, 1, y, size), _rows_of(planes, 2, y, size)
-            vertical_row(image, top, left, height, width, int(first_y[y]), weight_y[y * taps_y : (y + 1) * taps_y], taps_y, row)
-            horizontal_row(row, first_x, weight_x, taps_x, size, red, green, blue)
-            clamp_row(red, _TO_UNIT)
-            clamp_row(green, _TO_UNIT)
-            clamp_row(blue, _TO_UNIT)
-            color_row(red, green, blue, order, factors, 0, contrast, np.float32(0))
-            if contrast < 4:
-                total += gray_sum(red, green, blue)
-            elif gray_BV[b, v]:
-                gray_row(red, green, blue)
-        mean = np.float32(total / (size * size))
-        for y in range(size):
-            if contrast < 4:
-                red, green, blue = _rows_of(planes, 0, y, size), _rows_of(planes, 1, y, size), _rows_of(planes, 2, y, size)
-                color_row(red, green, blue, order, factors, contrast, 4, mean)
-                if gray_BV[b, v]:
-                    gray_row(red, green, blue)
-            if radius == 0:
-                for c in range(3):
-                    start = (c * size + y) * size
-                    finish_row(planes[start : start + size], solarize_BV[b, v], threshold, scale_C[c], bias_C[c])
-                    to = offset_V[v] + c * channel_stride + y * row_stride
-                    store_row(planes[start : start + size], plane_bits[start : start + size], kind, out, to, pixel_stride)
-        if radius > 0:
-            line, bits = finished[:size], finished.view(np.uint32)[:size]
-            for c in range(3):
-                plane = planes[c * size * size : (c + 1) * size * size]
-                for y in range(size):
-                    blur_row(plane, y, size, blur_weight, radius, padded, line)
-                    finish_row(line, solarize_BV[b, v], threshold, scale_C[c], bias_C[c])
-                    store_row(line, bits, kind, out, offset_V[v] + c * channel_stride + y * row_stride, pixel_stride)
+        _render_view(
+            pointer_to(image), step, np.int64(top) * step + np.int64(left) * 3, np.int64(height), np.int64(width),
+            flip_BV[b, v], pointer_to(factor_BV4[b, v]), pointer_to(order_BV4[b, v]), gray_BV[b, v], sigma_BV[b, v], radius_V[v],
+            solarize_BV[b, v], size, bicubic, finish, to, offset_V[v], addresses,
+        )  # fmt: skip
     return views
