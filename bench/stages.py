@@ -133,9 +133,15 @@ class Stages:
     def views(self) -> int:
         return len(self.paths) * self.recipe.num_views
 
-    def drawn(self, recipe: Recipe) -> ViewParams:
-        index = torch.arange(len(self.paths))
-        return hvs.sample_views(recipe, seed=self.seed, epoch=0, index=index, height=self.images.height, width=self.images.width)
+    def drawn(self, recipe: Recipe, images: slice = slice(None)) -> ViewParams:
+        height, width = self.images.height[images], self.images.width[images]
+        index = torch.arange(len(self.paths))[images]
+        return hvs.sample_views(recipe, seed=self.seed, epoch=0, index=index, height=height, width=width)
+
+    def _drawn_in_groups(self, images: int) -> None:
+        """As a loader's tasks draw them: 16 images at a time, or fewer where a batch is shared by many threads."""
+        for start in range(0, len(self.paths), images):
+            self.drawn(self.recipe, slice(start, start + images))
 
     def all(self) -> dict[str, Stage]:
         return {**self._around_rendering(), **self._rendering(), **self._of_peers()}
@@ -148,7 +154,7 @@ class Stages:
             "read": Stage(lambda: [self.source.read(index) for index in range(images)], "image", images, 2 * encoded),
             "decode": Stage(lambda: [decode_image(data) for data in self.encoded], "image", images),
             "decode by simplejpeg alone": Stage(lambda: [peers.decoded_by_simplejpeg(data) for data in self.encoded], "image", images),
-            "rows": Stage(lambda: self.drawn(self.recipe), "view", views),
+            **{f"rows, {group} images a call": Stage(partial(self._drawn_in_groups, group), "view", views) for group in (16, 2)},
             "batch, memory used before": Stage(lambda: self.memory.fill_(0), "view", views, written, differs="fills with 0"),
             "batch, fresh memory": Stage(lambda: torch.zeros(shape).fill_(0), "view", views, written, differs="fills with 0"),
         }
