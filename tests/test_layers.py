@@ -49,7 +49,7 @@ MAY_IMPORT = {
 
 # Implementations of one operation, told by the first word of a folder or file below kernels or pipelines, and the packages that each
 # may import at its top. They are imported at the top by nothing but themselves, so that those packages load when they are used.
-BACKENDS = {"reference": set(), "numba": {"numba"}, "triton": {"triton"}, "dali": {"nvidia", "kornia"}}
+BACKENDS = {"reference": set(), "numba": {"numba", "llvmlite"}, "triton": {"triton"}, "dali": {"nvidia", "kornia"}}
 ANYWHERE = {"torch", "numpy"} | set(sys.stdlib_module_names)
 DECODERS = {"PIL", "simplejpeg"}  # installed with the package, and needed by all that is decoded
 

@@ -27,8 +27,8 @@ from hvs_data.sampling import sample_views
 from hvs_data.sources.base import Source
 from hvs_data.types import Batch, ImageBatch, ViewParams
 
-# Images that one task reads and renders: rows are cheaper to draw for many images at once, and small tasks share the work evenly.
-MAX_GROUP = 16
+# Images that one task reads and renders: rows are cheaper to draw for many images at once, small tasks share the work evenly.
+MIN_GROUP, MAX_GROUP = 8, 16
 
 
 @dataclass(frozen=True)
@@ -150,19 +150,15 @@ class Production:
         def render_group(start: int, stop: int) -> None:
             canvases.render(images[start:stop], params.images(slice(start, stop)), self._plan, start)
 
-        for future in [self._crew.submit(render_group, *bounds, urgent=True) for bounds in self._groups(len(images))]:
+        parts = _split(len(images), 2 * self._plan.num_threads)
+        for future in [self._crew.submit(render_group, *bounds, urgent=True) for bounds in parts]:
             future.result()
         return self._on_device(canvases)
 
-    def _groups(self, images: int) -> list[tuple[int, int]]:
-        """Bounds of parts of nearly equal size."""
-        count = max(-(-images // MAX_GROUP), min(images, 2 * self._plan.num_threads))
-        bounds = [images * part // count for part in range(count + 1)]
-        return list(zip(bounds[:-1], bounds[1:], strict=True))
-
     def _begin(self, positions_B: NDArray[np.int64]) -> tuple[Canvases, list[Future[_Group]]]:
         canvases = Canvases(self._sizes_V, len(positions_B), self._plan, self._buffers)
-        groups = self._groups(len(positions_B))
+        images = len(positions_B)
+        groups = _split(images, max(-(-images // MAX_GROUP), min(-(-images // MIN_GROUP), 2 * self._plan.num_threads)))
         return canvases, [self._crew.submit(self._make_group, positions_B[start:stop], canvases, start) for start, stop in groups]
 
     def _finished(self, canvases: Canvases, futures: list[Future[_Group]]) -> Product:
@@ -209,3 +205,10 @@ class Production:
             else:
                 return index, label, pixels
         raise BadImagesError(f"none of the source's {self._order.length} images can be read; see the reasons in the loader's quarantine")
+
+
+def _split(images: int, parts: int) -> list[tuple[int, int]]:
+    """Bounds of so many parts of nearly equal size, or of one an image where there are fewer images."""
+    count = min(images, parts)
+    bounds = [images * part // count for part in range(count + 1)]
+    return list(zip(bounds[:-1], bounds[1:], strict=True))
