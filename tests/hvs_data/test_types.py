@@ -12,7 +12,7 @@ import torch
 
 import hvs_data as hvs
 from hvs_data.errors import HvsError
-from hvs_data.recipes import dino, dinov2, simsiam
+from hvs_data.recipes import Masking, dino, dinov2, ibot, simsiam
 from hvs_data.types import Batch, ImageBatch, RenderSpec, Selection, ViewParams
 
 
@@ -81,6 +81,15 @@ def test_take_gives_each_image_its_own_slots(params: ViewParams) -> None:
             assert_rows(taken, image, position, params, image, int(slots[image, position]))
 
 
+def test_rows_know_how_many_views_of_a_role_are_emitted(params: ViewParams) -> None:
+    assert params.emitted == {"global1": 1, "global2": 1, "local": 8}
+    assert params.images([1]).emitted == params.emitted == ViewParams.concatenate([params, params]).emitted
+    # of what is left
+    assert params.views([0, 2, 5, 4]).emitted == {"global1": 1, "global2": 1, "local": 2}
+    assert params.views([4]).emitted == {"local": 1}
+    assert params.take(torch.tensor([[0, 3]] * 5)).emitted == {"global1": 1, "global2": 1}
+
+
 def test_take_of_no_images(params: ViewParams) -> None:
     taken = params.images([]).take(torch.zeros(0, 2, dtype=torch.int64))
     assert taken.box.shape == (0, 2, 4) and len(taken.role) == len(taken.size) == 2
@@ -109,7 +118,7 @@ def test_concatenate_is_undone_by_indexing(params: ViewParams) -> None:
 
 
 def test_concatenate_refuses_parts_that_differ(params: ViewParams) -> None:
-    for other in (params.views(range(11)), replace(params, spec=RenderSpec(blur_kernel=9)), replace(params, size=(64,) * 12)):
+    for other in (params.views(range(11)), replace(params, spec=RenderSpec(blur_kernel=9)), replace(params, size=(64,) * 12), replace(params, emitted={})):
         with pytest.raises(HvsError, match="parts of one recipe.* in part 1"):
             ViewParams.concatenate([params, other])
     with pytest.raises(HvsError, match="at least one part"):
@@ -207,6 +216,35 @@ def test_a_selection_without_rows_knows_no_overlap() -> None:
     assert selection_of(None).iou is None
 
 
+def test_of_two_views_the_chosen_slots_are_the_pair(params: ViewParams) -> None:
+    selection = selection_of(params)
+    assert selection.slots is selection.pair
+    assert (selection.policy, selection.scored, selection.step, selection.teacher_outputs) == ("hardest", True, 0, None)
+
+
+def test_the_loss_of_a_combination_is_the_loss_of_the_selection(params: ViewParams) -> None:
+    selection = replace(selection_of(params), combination_loss=torch.arange(5.0))
+    assert torch.equal(selection.loss, torch.arange(5.0))
+
+
+def test_a_batch_of_masked_views_unpacks_with_their_masks() -> None:
+    recipe = ibot(candidates=4, masking=Masking())
+    params = hvs.sample_views(recipe, seed=0, epoch=0, index=range(5), height=range(200, 205), width=range(300, 305))
+    views, selection = [torch.zeros(5, 3, 8, 8)] * 10, selection_of(params)
+    batch = Batch(views, torch.arange(5), torch.arange(5), params, selection=selection)
+    unpacked_views, labels, masks = batch
+    assert unpacked_views is views and labels is batch.labels and len(batch) == 3 and len(masks) == 2
+    assert params.mask is not None
+    for image, pair in enumerate(selection.pair.tolist()):
+        for place, slot in enumerate(pair):
+            assert torch.equal(masks[place][image], params.mask[image, slot])
+    assert all(torch.equal(mask, expected) for mask, expected in zip(batch[2], masks, strict=True))
+    # without selection every view that is not local has one
+    masks = replace(batch, selection=None).masks
+    assert masks is not None and len(masks) == 4
+    assert all(torch.equal(mask, params.mask[:, slot]) for slot, mask in enumerate(masks))
+
+
 def test_a_batch_unpacks_as_views_and_labels(params: ViewParams) -> None:
     views = [torch.zeros(5, 3, 8, 8), torch.ones(5, 3, 8, 8)]
     batch = Batch(views, torch.arange(5), torch.arange(10, 15), params)
@@ -215,15 +253,19 @@ def test_a_batch_unpacks_as_views_and_labels(params: ViewParams) -> None:
     assert batch[0] is views and batch[1] is batch.labels and len(batch) == 2
     with pytest.raises(IndexError):
         batch[2]
-    assert batch.epoch == 0 and batch.selection is None
+    assert batch.epoch == 0 and batch.selection is None and batch.masks is None
 
 
 def test_to_moves_what_the_trainer_needs_and_leaves_rows_on_the_cpu(params: ViewParams) -> None:
-    batch = Batch([torch.zeros(5, 3, 8, 8)] * 2, torch.arange(5), torch.arange(5), params, epoch=3, selection=selection_of(params))
+    kept = {"teacher_outputs": (torch.zeros(10), [torch.zeros(10)], {"patch": torch.zeros(10)}), "combination_loss": torch.zeros(5)}
+    selection = replace(selection_of(params), **kept)
+    batch = Batch([torch.zeros(5, 3, 8, 8)] * 2, torch.arange(5), torch.arange(5), params, epoch=3, selection=selection)
     moved = batch.to("meta")
     assert moved.selection is not None
     chosen = moved.selection
-    tensors = [*moved.views, moved.labels, moved.index, chosen.pair, chosen.losses, chosen.legal, chosen.non_finite]
+    tensors = [*moved.views, moved.labels, moved.index, chosen.pair, chosen.losses, chosen.legal, chosen.non_finite, chosen.slots]
+    first, (second,), third = chosen.teacher_outputs
+    tensors += [first, second, third["patch"], chosen.loss]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert moved.params is params and chosen.params is params and moved.epoch == 3
     assert {tensor.device.type for tensor in batch.views} == {"cpu"}
