@@ -208,10 +208,11 @@ class MoCoV3(Objective):
 
 def _queue_of(model: Any, queue: Queue | None) -> Callable[[], Any]:
     if queue is not None:
-        return queue_reader("MoCoV2", queue)
+        return queue_reader("MoCoV2", queue, transposed=True)
     if not isinstance(getattr(model, "queue", None), Tensor):
+        missing = "no queue= was given" if model is None else f"{type_name(model)} has no tensor `queue`"
         raise SelectionError(
-            f"MoCoV2 needs the queue of keys, and {type_name(model)} has no tensor `queue`; pass queue=, a tensor, a function that returns "
-            "one, or lightly's memory bank such as NTXentLoss(...).memory_bank"
+            f"MoCoV2 needs the queue of keys, and {missing}; pass queue=, a tensor, a function that returns one, or lightly's memory bank "
+            "such as NTXentLoss(...).memory_bank"
         )
     return partial(getattr, model, "queue")

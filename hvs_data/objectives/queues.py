@@ -18,8 +18,8 @@ from hvs_data.objectives.parts import describe, type_name
 Queue: TypeAlias = Tensor | nn.Module | Sequence[nn.Module] | Callable[[], Any]
 
 
-def queue_reader(method: str, queue: Any) -> Callable[[], Any]:
-    """A function that returns the queue of the moment: [K, D] or [S, K, D] from memory banks, else what was given.
+def queue_reader(method: str, queue: Any, transposed: bool = False) -> Callable[[], Any]:
+    """A function that returns the queue of the moment: what was given, or from memory banks [K, D] or [S, K, D], or those transposed.
 
     It hides the queue's module from :meth:`~hvs_data.Objective.modules`: nothing calls it, and scoring would copy it to protect it.
     """
@@ -30,7 +30,7 @@ def queue_reader(method: str, queue: Any) -> Callable[[], Any]:
         if not all(isinstance(getattr(bank, "bank", None), Tensor) for bank in banks):
             arrived = ", ".join(type_name(bank) for bank in banks)
             raise SelectionError(f"expected {method}'s queue= as modules with their rows in a buffer `bank`, got {arrived} without one")
-        return partial(_read_banks, tuple(banks))
+        return partial(_read_banks, tuple(banks), transposed)
     if not callable(queue):
         raise SelectionError(
             f"expected {method}'s queue= as a tensor, a function that returns one, or memory banks, got {type_name(queue)}"
@@ -42,9 +42,10 @@ def _itself(queue: Tensor) -> Tensor:
     return queue
 
 
-def _read_banks(banks: Sequence[Any]) -> Tensor:
+def _read_banks(banks: Sequence[Any], transposed: bool) -> Tensor:
     # by attribute each time: a move to another device replaces buffers
-    return banks[0].bank if len(banks) == 1 else torch.stack([bank.bank for bank in banks])
+    rows = banks[0].bank if len(banks) == 1 else torch.stack([bank.bank for bank in banks])
+    return rows.mT if transposed else rows
 
 
 def keys_of(queue: Any, length: int) -> Tensor:
