@@ -238,3 +238,16 @@ def test_a_weight_scales_the_distance():
 def test_settings_that_mean_nothing_are_refused(make, message):
     with pytest.raises(SelectionError, match=message):
         make()
+
+
+@ALL
+def test_gathering_without_other_processes_changes_nothing(make, outputs, request):
+    if request.node.callspec.id == "MoCo v2":
+        with pytest.raises(TypeError):  # its negatives are in the queue
+            make(gather=True)
+    else:
+        assert torch.equal(make(gather=True).pair_losses(outputs), make().pair_losses(outputs))
+
+
+def test_a_proxy_gathers_too():
+    assert torch.equal(BarlowTwins(encoder=SAME, gather=True).pair_losses(Z), BarlowTwins(encoder=SAME).pair_losses(Z))
