@@ -55,6 +55,21 @@ def test_scoring_never_asks_the_device(method):
         selector(candidates, **trainer.select)
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("method", TRAINERS)
+def test_scoring_never_waits_for_cuda(method):
+    trainer = started(TRAINERS[method])
+    trainer.model.cuda()
+    selector, candidates = hvs.HardViewSelector(trainer.objective), [view.cuda() for view in make_candidates()]
+    selector(candidates, **trainer.select)  # makes the tables of legal pairs
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        selector(candidates, **trainer.select)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.parametrize("method", TRAINERS)
 def test_only_what_is_called_is_protected_and_copied(method):
     trainer = started(TRAINERS[method])
