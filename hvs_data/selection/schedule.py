@@ -38,7 +38,7 @@ class Schedule:
         if step < self._warmup or step % int(self._every(step)) != 0:
             return False
         probability = self._probability(step)
-        return probability >= 1 or unit_numbers(self._seed, step, WHETHER, 1)[0] < probability
+        return probability >= 1 or bool(unit_numbers(self._seed, step, WHETHER, 1)[0] < probability)
 
 
 def checked(name: str, value: Any, fits: Callable[[Any], bool], expected: str) -> Callable[[int], float]:
