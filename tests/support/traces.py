@@ -23,6 +23,10 @@ def bits(tensor):
     return local.detach().clone().contiguous().reshape(-1).view(torch.uint8).tolist()
 
 
+def grad_bits(parameter):
+    return None if parameter.grad is None else bits(parameter.grad)
+
+
 def plain(value):
     return isinstance(value, (int, float, str, type(None)))
 
@@ -33,13 +37,14 @@ def inside(container):
     return [tuple(map(id, item)) if isinstance(container, dict) else id(item) for item in items]
 
 
-def state_of(model):
-    """Everything that a forward could change, bit for bit."""
+def state_of(model, state_dict=True):
+    """Everything that a forward could change, bit for bit. Making a state_dict is no mere look at a model that FSDP2 shards."""
     modules = list(model.modules())
+    named = model.state_dict() if state_dict else {}
     return {
-        "state_dict": {name: bits(tensor) for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)},
+        "state_dict": {name: bits(tensor) for name, tensor in named.items() if isinstance(tensor, torch.Tensor)},
         "buffers": {name: (id(tensor), bits(tensor)) for name, tensor in model.named_buffers(remove_duplicate=False)},
-        "parameters": {name: (id(tensor), bits(tensor), tensor.grad, tensor._version) for name, tensor in model.named_parameters()},
+        "parameters": {name: (id(tensor), bits(tensor), grad_bits(tensor), tensor._version) for name, tensor in model.named_parameters()},
         "attributes": [{name: value for name, value in vars(module).items() if plain(value)} for module in modules],
         "names": [list(vars(module)) for module in modules],
         "tensors": [{name: id(value) for name, value in vars(module).items() if isinstance(value, torch.Tensor)} for module in modules],
