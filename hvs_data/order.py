@@ -1,14 +1,16 @@
 """The order of an epoch, and each rank's share of it: computed from (seed, epoch) and a position, never stored.
 
 The order is a keyed permutation: a Feistel network over a rectangle of whole numbers that is little larger than the epoch, walked
-until it lands inside. Source: Black & Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002 (generalised Feistel, cycle
-walking); the round function is Philox.
+until it lands inside. Sources: Black & Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002 (generalised Feistel, cycle
+walking); Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014 (the mixing of each round, whose keys come
+from Philox).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,15 +54,26 @@ class EpochOrder:
         columns = math.isqrt(self.length - 1) + 1
         rows = -(-self.length // columns)
         row, column = np.divmod(value, columns)
-        key = split_64(self.seed)
-        for number in range(ROUNDS):
+        for number, round_key in enumerate(self._round_keys):
             if number % 2 == 0:
-                words = philox_4x32((column, self.length & 0xFFFFFFFF, self.epoch, _ORDER | number), key)
-                row = (row + to_integer(words[..., 0], rows)) % rows
+                row = (row + to_integer(_mixed(column, round_key), rows)) % rows
             else:
-                words = philox_4x32((row, self.length & 0xFFFFFFFF, self.epoch, _ORDER | number), key)
-                column = (column + to_integer(words[..., 0], columns)) % columns
+                column = (column + to_integer(_mixed(row, round_key), columns)) % columns
         return row * columns + column
+
+    @cached_property
+    def _round_keys(self) -> list[np.uint64]:
+        low, high = split_64(self.length)
+        words = philox_4x32((low, high, self.epoch, _ORDER + np.arange(ROUNDS)), split_64(self.seed)).astype(np.uint64)
+        return list(words[:, 0] << np.uint64(32) | words[:, 1])
+
+
+def _mixed(value: NDArray[np.int64], key: np.uint64) -> NDArray[np.uint32]:
+    """32 random-looking bits of each value under a key."""
+    mixed = value.astype(np.uint64) + key
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class Plan:
     exif_orientation: bool
     max_pixels: int
     quarantine: Quarantine
+    buffers: BufferPool
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,11 @@ class _Group:
 class Canvases:
     """Memory for V views of B images, one canvas for every size among the slots."""
 
-    def __init__(self, sizes_V: Sequence[int], images: int, plan: Plan, buffers: BufferPool):
+    def __init__(self, sizes_V: Sequence[int], images: int, plan: Plan):
         slots_of = {size: [slot for slot, its in enumerate(sizes_V) if its == size] for size in dict.fromkeys(sizes_V)}
         self._views = len(sizes_V)
         self._parts = [
-            (slots, _empty_canvas(len(slots), images, size, plan, buffers)) for size, slots in slots_of.items()
+            (slots, _empty_canvas(len(slots), images, size, plan)) for size, slots in slots_of.items()
         ]  # fmt: skip
 
     def render(self, images: Sequence[Tensor], params: ViewParams, plan: Plan, first_image: int) -> None:
@@ -99,11 +100,11 @@ class Canvases:
         return [by_slot[slot] for slot in range(self._views)]
 
 
-def _empty_canvas(views: int, images: int, size: int, plan: Plan, buffers: BufferPool) -> Canvas:
+def _empty_canvas(views: int, images: int, size: int, plan: Plan) -> Canvas:
     if plan.device.type == "cuda":
         # torch's own pool of page-locked memory knows when a copy to the device has ended
         return Canvas.empty(views, images, size, plan.dtype, channels_last=plan.channels_last, pin_memory=True)
-    flat = buffers.take(views * images * 3 * size * size, plan.dtype)
+    flat = plan.buffers.take(views * images * 3 * size * size, plan.dtype)
     return Canvas.on(flat, views, images, size, channels_last=plan.channels_last)
 
 
@@ -122,7 +123,6 @@ class Production:
         self._order = order
         self._sizes_V = tuple(sizes_V or (role.size for role in plan.recipe.slot_roles))
         self._keep_images = keep_images
-        self._buffers = BufferPool(spare=plan.prefetch + 2)
         self._crew = Crew(plan.num_threads, name="hvs-loader")
 
     def close(self) -> None:
@@ -145,7 +145,7 @@ class Production:
 
     def render(self, images: Sequence[Tensor], params: ViewParams) -> list[Tensor]:
         """Render rows [B, V] of decoded images at their own sizes, before all that is prefetched: one [B, 3, S, S] tensor a slot."""
-        canvases = Canvases(params.size, len(images), self._plan, self._buffers)
+        canvases = Canvases(params.size, len(images), self._plan)
 
         def render_group(start: int, stop: int) -> None:
             canvases.render(images[start:stop], params.images(slice(start, stop)), self._plan, start)
@@ -156,10 +156,12 @@ class Production:
         return self._on_device(canvases)
 
     def _begin(self, positions_B: NDArray[np.int64]) -> tuple[Canvases, list[Future[_Group]]]:
-        canvases = Canvases(self._sizes_V, len(positions_B), self._plan, self._buffers)
+        canvases = Canvases(self._sizes_V, len(positions_B), self._plan)
         images = len(positions_B)
         groups = _split(images, max(-(-images // MAX_GROUP), min(-(-images // MIN_GROUP), 2 * self._plan.num_threads)))
-        return canvases, [self._crew.submit(self._make_group, positions_B[start:stop], canvases, start) for start, stop in groups]
+        index_B = self._order(positions_B)
+        tasks = [(positions_B[start:stop], index_B[start:stop], canvases, start) for start, stop in groups]
+        return canvases, [self._crew.submit(self._make_group, *task) for task in tasks]
 
     def _finished(self, canvases: Canvases, futures: list[Future[_Group]]) -> Product:
         groups = [future.result() for future in futures]
@@ -181,8 +183,8 @@ class Production:
 
     # --- on the worker threads -----------------------------------------------------------------------------------------
 
-    def _make_group(self, positions_G: NDArray[np.int64], canvases: Canvases, first_image: int) -> _Group:
-        samples = [self._read(int(position)) for position in positions_G]
+    def _make_group(self, positions_G: NDArray[np.int64], index_G: NDArray[np.int64], canvases: Canvases, first_image: int) -> _Group:
+        samples = [self._read(*where) for where in zip(positions_G.tolist(), index_G.tolist(), strict=True)]
         index, labels = [sample[0] for sample in samples], [sample[1] for sample in samples]
         images = ImageBatch([sample[2] for sample in samples])
         plan = self._plan
@@ -192,18 +194,16 @@ class Production:
         canvases.render(images, params, plan, first_image)
         return _Group(params, index, labels, list(images) if self._keep_images else None)
 
-    def _read(self, position: int) -> tuple[int, int, NDArray[np.uint8]]:
+    def _read(self, position: int, index: int) -> tuple[int, int, NDArray[np.uint8]]:
         """Index, label and pixels of the sample at a position of the epoch, or of the next one that can be read."""
         plan = self._plan
-        for further in range(self._order.length):
-            index = int(self._order(position + further))
+        for further in range(1, self._order.length + 1):
             try:
                 data, label = plan.source.read(index)
-                pixels = decode_image(data, exif_orientation=plan.exif_orientation, max_pixels=plan.max_pixels)
+                return index, label, decode_image(data, exif_orientation=plan.exif_orientation, max_pixels=plan.max_pixels)
             except (OSError, HvsError) as error:
                 plan.quarantine.add(index, plan.source.name_of(index), f"{type(error).__name__}: {error}")
-            else:
-                return index, label, pixels
+            index = int(self._order(position + further))
         raise BadImagesError(f"none of the source's {self._order.length} images can be read; see the reasons in the loader's quarantine")
 
 

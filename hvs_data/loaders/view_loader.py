@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import check_dtype
+from hvs_data.loaders.buffers import BufferPool
 from hvs_data.loaders.production import Plan, Product, Production
 from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.loaders.sampler import EpochSampler
@@ -136,6 +137,8 @@ class ViewLoader:
             exif_orientation=exif_orientation,
             max_pixels=max_pixels,
             quarantine=self.quarantine,
+            # in flight: those being made, the one handed out, and its chosen views
+            buffers=BufferPool(spare=prefetch + 3),
         )
         self._shuffle = shuffle
         self._rank = (rank, world_size)
