@@ -65,7 +65,7 @@ def gathered(walk: list[nn.Module], given: list[nn.Module]) -> Iterator[None]:
 
 
 def _groups(state: Any) -> list[Any]:
-    """A state's groups of parameters; before torch 2.11 there was one at most."""
+    """A state's groups of parameters, of which older versions of torch have one at most."""
     several = getattr(state, "_fsdp_param_groups", None)
     return several if several is not None else [group for group in (state._fsdp_param_group,) if group is not None]
 

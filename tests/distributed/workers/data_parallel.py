@@ -88,6 +88,44 @@ def check_every_rank_makes_the_same_forwards(*_):
                 assert selection.non_finite == VIEWS - 1 and 1 not in selection.pair[0]
 
 
+class AcrossRanks(nn.BatchNorm1d):
+    """Batch normalisation over all ranks, for any number of axes: what SyncBatchNorm does on a device."""
+
+    def forward(self, x):
+        shape, axes = (1, -1, *[1] * (x.ndim - 2)), (0, *range(2, x.ndim))
+        if self.training:
+            sums = torch.stack([x.sum(axes), x.square().sum(axes), torch.full_like(self.running_mean, x.numel() / x.shape[1])])
+            dist.all_reduce(sums)
+            mean = sums[0] / sums[2]
+            var = sums[1] / sums[2] - mean.square()
+            self.running_mean.lerp_(mean, 0.1)
+            self.running_var.lerp_(var, 0.1)
+        else:
+            mean, var = self.running_mean, self.running_var
+        return (x - mean.view(shape)) / (var + self.eps).sqrt().view(shape)
+
+
+def synchronised(model):
+    model.encoder[1], model.projector[1] = AcrossRanks(8), AcrossRanks(6)
+    return model
+
+
+def check_statistics_over_all_ranks_are_those_of_all_images(*_):
+    """Forwards that communicate."""
+    model = DistributedDataParallel(synchronised(TinySimSiam()).double())
+    alone = TinySimSiam().double()
+    own = [view.double() for view in candidates(0)]
+    whole = [torch.cat(parts) for parts in zip(*from_all(own), strict=True)]
+    for bn in ("fused", "per_view", "running"):
+        before = state_of(model)
+        arrived = hvs.HardViewSelector(hvs.objectives.SimSiam(model), bn=bn).select(own).losses
+        assert changes(before, state_of(model)) == set()
+        expected = hvs.HardViewSelector(hvs.objectives.SimSiam(alone), bn=bn).select(whole).losses
+        expected = expected.chunk(dist.get_world_size())[dist.get_rank()]
+        # all in float64 but for the cosines of 6 numbers, each side of which errs by at most (2 * 6 + 6) units of 2**-24
+        torch.testing.assert_close(arrived, expected, rtol=0, atol=2 * 18 * 2.0**-24, equal_nan=True)
+
+
 def check_a_nan_on_one_rank_does_not_reach_the_others(*_):
     model = DistributedDataParallel(TinySimSiam())
     selector = hvs.HardViewSelector(hvs.objectives.SimSiam(model))
