@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 import hvs_data
+from hvs_data.demo.settings import Settings
 from hvs_data.errors import HvsError
 
 FAILED = 2  # as argparse
@@ -35,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from hvs_data.demo.records import Settings
+    # Torch's threads share the cores with the loader's: one that waits for the others must sleep, not spin. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from hvs_data.demo.run import run
 
     settings = Settings(
@@ -57,38 +60,46 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hvs-data", description="Hard view selection for self-supervised pretraining.")
     parser.add_argument("--version", action="version", version=f"hvs_data {hvs_data.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    demo = commands.add_parser(
-        "demo",
-        help="pretrain a small model on hardest pairs and write a report",
-        description="Pretrain a small ResNet with SimSiam on the hardest pair of every photo's candidate views, and write an HTML report. "
-        "Ctrl-C ends the training early and still writes it.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    demo.set_defaults(run=_demo)
-    demo.add_argument("--data", metavar="FOLDER", help="photos, flat or in one sub-folder a class; the example set if left out")
-    demo.add_argument("--layout", choices=("auto", "classes", "flat"), default="auto", help="how the folder is read")
-    demo.add_argument("--report", metavar="FILE", default="demo-report.html", help="the HTML file to write")
-    demo.add_argument("--minutes", type=_positive, default=3.0, help="wall time of the training")
-    demo.add_argument("--steps", type=_whole(1), help="most training steps; no bound if left out")
-    demo.add_argument("--candidates", type=_whole(3), default=4, help="views drawn of each photo, at least 3")
-    demo.add_argument("--size", type=_whole(16), default=64, help="side of the views trained on, in pixels")
-    demo.add_argument("--score-size", type=_whole(16), default=32, help="side of the candidates while scored, in pixels")
-    demo.add_argument("--published-colors", action="store_true", help="change colours as much as SimSiam's published recipe does")
-    demo.add_argument("--batch-size", type=_whole(2), default=64, help="photos of a step")
-    demo.add_argument("--learning-rate", type=_positive, default=0.1, help="at the start; it falls to 0")
-    demo.add_argument("--seed", type=_whole(0), default=0, help="of the split, the model and the views")
+    _add_demo(commands.add_parser("demo", help="pretrain a small model on hardest pairs and write a report", description=_DEMO))
     return parser
 
 
+_DEMO = (
+    "Pretrain a small ResNet with SimSiam on the hardest pair of every photo's candidate views, and write an HTML report. "
+    "Ctrl-C ends the training early and still writes it."
+)
+
+
+def _add_demo(demo: argparse.ArgumentParser) -> None:
+    usual = Settings()
+    demo.set_defaults(run=_demo)
+    demo.add_argument("--data", metavar="FOLDER", help="photos, flat or in one sub-folder a class; left out: an example set of groceries")
+    demo.add_argument("--layout", choices=("auto", "classes", "flat"), default="auto", help="how to read the folder (%(default)s)")
+    demo.add_argument("--report", metavar="FILE", default="demo-report.html", help="the HTML file to write (%(default)s)")
+    demo.add_argument("--minutes", metavar="N", type=_positive, default=usual.seconds / 60, help="time of the training (%(default)g)")
+    demo.add_argument("--steps", metavar="N", type=_whole(1), help="most training steps; left out: as many as the time allows")
+
+    def whole(option: str, least: int, default: int, meaning: str) -> None:
+        demo.add_argument(option, metavar="N", type=_whole(least), default=default, help=f"{meaning} (%(default)s)")
+
+    whole("--candidates", 3, usual.candidates, "views drawn of each photo, at least 3")
+    whole("--size", 16, usual.size, "side in pixels of the views that are trained on")
+    whole("--score-size", 16, usual.score_size, "side in pixels of the candidates while they are scored")
+    whole("--batch-size", 2, usual.batch_size, "photos of a step")
+    whole("--seed", 0, usual.seed, "of the split, the model and the views")
+    demo.add_argument("--learning-rate", metavar="X", type=_positive, default=usual.learning_rate, help="at the start (%(default)g)")
+    demo.add_argument("--published-colors", action="store_true", help="change colours as much as SimSiam's published recipe does")
+
+
 def _whole(least: int) -> Callable[[str], int]:
-    """A converter of arguments that are whole numbers of at least ``least``."""
+    """A converter of arguments that are whole numbers of at least ``least``, and of less than 64 bits."""
 
     def convert(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
+        if not least <= value < 2**63:
             raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
         return value
 

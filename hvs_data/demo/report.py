@@ -68,12 +68,12 @@ def _numbers(outcome: Outcome) -> str:
         ),
         _tile(
             "Box overlap (IoU)",
-            {"chosen pair": f"{outcome.late('chosen_iou'):.2f}", "others": f"{outcome.late('other_iou'):.2f}"},
+            {"chosen": f"{outcome.late('chosen_iou'):.2f}", "others": f"{outcome.late('other_iou'):.2f}"},
             f"{late}; 0 is none, 1 is the same box",
         ),
         _tile(
             "Loss as scored",
-            {"chosen pair": signed(outcome.late("chosen_loss")), "all pairs": signed(outcome.late("mean_loss"))},
+            {"chosen": signed(outcome.late("chosen_loss")), "all pairs": signed(outcome.late("mean_loss"))},
             f"{late}; {MINUS}1 is full agreement of two views",
         ),
         _accuracy(outcome),
@@ -109,7 +109,7 @@ def _photos(outcome: Outcome) -> str:
     return (
         "<section><h2>What was chosen</h2>"
         f'<p class="caption">Photos of the last training step, each with the boxes of its {settings.candidates} candidate views '
-        f"(A to {last}), the views as the model sees them, and the loss of every pair: darker is harder, {MINUS}1 is full agreement. "
+        f"(A to {last}), the views themselves, and the loss of every pair: darker is harder, {MINUS}1 is full agreement. "
         "The small number below a loss is how much the two boxes overlap (IoU, 0 to 1). "
         "<b>Solid frames and the outlined cell mark the pair with the largest loss, which was trained on.</b> "
         f"The model scored the views at {settings.score_size} pixels and trained on the chosen two at {settings.size}; for this page they "
@@ -129,8 +129,8 @@ def _plots(outcome: Outcome) -> str:
         plot(
             "Overlap of the two boxes",
             "mean IoU (0 to 1)",
-            "How much of the photo the two views of a pair share. Chosen pairs below the others: the model finds views hard that show "
-            "different parts of a photo. Where the curves meet, hardness comes from something else, such as colour.",
+            "How much of the photo the two views of a pair share. Where the chosen pairs lie below the others, the model finds those hard "
+            "that show different parts of a photo; where the curves meet, hardness comes from something else, such as colour or blur.",
             Line("chosen pairs", outcome.column("chosen_iou"), CHOSEN),
             Line("pairs not chosen", outcome.column("other_iou"), OTHER),
         ),

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 import hvs_data as hvs
-from hvs_data.demo.evaluation import NEIGHBOURS, knn_accuracy
+from hvs_data.demo.evaluation import NeighbourTest, why_no_test
 from hvs_data.demo.examples import Example, examples_of
 from hvs_data.demo.model import SimSiam
-from hvs_data.demo.photos import Part, Photos, hold_out, open_photos
+from hvs_data.demo.photos import Part, hold_out, open_photos
 from hvs_data.demo.progress import ProgressBar
-from hvs_data.demo.records import Accuracy, Outcome, Settings, StepRecord
+from hvs_data.demo.records import Outcome, StepRecord
 from hvs_data.demo.report import report_html
-from hvs_data.demo.training import pretrain
+from hvs_data.demo.settings import Settings
+from hvs_data.demo.training import pretrain, views_of
 from hvs_data.errors import HvsError, SourceError
 
 LEAST_PHOTOS = 8
-MOST_FITTED, MOST_HELD_OUT = 2000, 1000  # photos that the test by nearest neighbours looks at
 SHOWN = 8
 
 
@@ -53,6 +51,7 @@ def run(settings: Settings, report: str | os.PathLike[str], folder: str | os.Pat
     torch.manual_seed(settings.seed)
     model = SimSiam()
     test = NeighbourTest(photos, train_N, held_N, settings, skipped)
+    _warm_up(Part(photos.source, train_N), settings)
     test.measure("before", model)
     records, examples, interrupted = train(Part(photos.source, train_N), model, settings)
     if interrupted:
@@ -91,52 +90,6 @@ def train(photos: Part, model: SimSiam, settings: Settings) -> tuple[list[StepRe
     return records, examples_of(last, photos, SHOWN), interrupted
 
 
-class NeighbourTest:
-    """Measures the encoder before and after the training, where the photos have labels.
-
-    Args:
-        photos: all.
-        train_N, held_N: indices of those that are trained on, and of those held out.
-        settings: of the run.
-        skipped: why nothing is to be measured; empty where it is.
-
-    Attributes:
-        accuracy: what was measured so far.
-    """
-
-    def __init__(self, photos: Photos, train_N: NDArray[np.int64], held_N: NDArray[np.int64], settings: Settings, skipped: str):
-        self._size = settings.size
-        self._fitted = Part(photos.source, _some_of(train_N[photos.labels[train_N] >= 0], MOST_FITTED, settings.seed))
-        self._held_out = Part(photos.source, _some_of(held_N, MOST_HELD_OUT, settings.seed))
-        self.accuracy = Accuracy(skipped=skipped)
-        if not skipped:
-            labels = photos.labels[self._held_out.index]
-            self.accuracy = Accuracy(
-                majority=max(Counter(labels.tolist()).values()) / len(labels),
-                neighbours=min(NEIGHBOURS, len(self._fitted)),
-                fitted=len(self._fitted),
-                held_out=len(self._held_out),
-                classes=len(np.unique(photos.labels[photos.labels >= 0])),
-            )
-
-    def measure(self, when: str, model: SimSiam) -> None:
-        """Test the model's encoder now, "before" or "after"."""
-        if self.accuracy.skipped:
-            return
-        share = knn_accuracy(model.encoder, self._fitted, self._held_out, self._size)
-        self.accuracy = replace(self.accuracy, before=share) if when == "before" else replace(self.accuracy, after=share)
-        print(f"Nearest neighbours name the class of {100 * share:.1f} % of the held-out photos {when} the training.", flush=True)
-
-
-def why_no_test(labels: NDArray[np.int64], held_N: NDArray[np.int64]) -> str:
-    """A sentence for photos that nearest neighbours cannot be tested on; empty where they can."""
-    if (labels < 0).all():
-        return "The photos have no labels, so there is no test by nearest neighbours; photos in one sub-folder a class have."
-    if len(np.unique(labels[held_N])) < 2:
-        return "Fewer than two classes hold four photos or more, so there is no test by nearest neighbours."
-    return ""
-
-
 def _fitting(settings: Settings, photos: int) -> tuple[Settings, tuple[str, ...]]:
     """Settings with a batch that these photos fill, and a word about it where it had to change.
 
@@ -155,15 +108,18 @@ def _fitting(settings: Settings, photos: int) -> tuple[Settings, tuple[str, ...]
     return replace(settings, batch_size=photos), (note,)
 
 
-def _some_of(index: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
-    """At most so many of some indices, drawn by the seed."""
-    return np.sort(np.random.default_rng(seed).permutation(index)[:most])
+def _warm_up(photos: Part, settings: Settings) -> None:
+    """Render a batch, so that the renderer is compiled before the training's time runs."""
+    next(iter(hvs.ViewLoader(photos, views_of(settings), settings.batch_size)))
 
 
 def _check_writable(report: str | os.PathLike[str]) -> None:
-    """Opens the report's file without changing it, so that a run does not end without one."""
+    """Open the report's file before the run, so that a run does not end without one."""
+    is_new = not os.path.exists(report)
     try:
         with open(report, "a", encoding="utf-8"):
             pass
+        if is_new:
+            os.remove(report)
     except OSError as error:
         raise HvsError(f"cannot write the report {os.fspath(report)!r}: {error.strerror}; name another file with --report") from error

@@ -15,13 +15,17 @@ p { margin: 0 0 12px; max-width: 74ch; }
 .tile, .card, .plot { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; }
 
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 14px; margin: 26px 0 0; }
-@media (max-width: 590px) { .tile:last-child { grid-column: 1 / -1; } }
 .tile { padding: 14px 16px; font-size: 13px; line-height: 1.45; }
 .tile strong { font-size: 14px; }
 .tile span { color: var(--soft); display: block; }
-.values { display: flex; gap: 22px; margin: 6px 0 8px; }
+.values { display: flex; gap: 16px; margin: 6px 0 8px; }
 .values i { font-style: normal; display: block; white-space: nowrap; }
-.values b { display: block; font-size: 27px; line-height: 1.2; font-variant-numeric: tabular-nums; white-space: nowrap; }
+@media (max-width: 590px) {
+  .tile:last-child { grid-column: 1 / -1; }
+  .tile .values { gap: 12px; }
+  .tile .values b { font-size: 20px; }
+}
+.values b { display: block; font-size: 25px; line-height: 1.2; font-variant-numeric: tabular-nums; white-space: nowrap; }
 
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 520px), 1fr)); gap: 14px; margin-top: 16px; }
 .card { padding: 13px 15px 15px; min-width: 0; container-type: inline-size; }

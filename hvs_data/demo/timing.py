@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 import hvs_data as hvs
-from hvs_data.demo.records import Settings, StepRecord
+from hvs_data.demo.records import StepRecord
+from hvs_data.demo.settings import Settings
 
 
 class TimedSelector(hvs.HardViewSelector):

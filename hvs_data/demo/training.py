@@ -9,7 +9,8 @@ import torch
 
 import hvs_data as hvs
 from hvs_data.demo.model import SimSiam, simsiam_loss
-from hvs_data.demo.records import Settings, StepRecord
+from hvs_data.demo.records import StepRecord
+from hvs_data.demo.settings import Settings
 from hvs_data.demo.timing import Clock, TimedSelector
 from hvs_data.recipes.spec import ColorJitter, Recipe
 from hvs_data.sources.base import Source
