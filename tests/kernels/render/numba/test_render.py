@@ -266,15 +266,17 @@ def test_a_group_of_images_goes_to_its_place_in_the_canvas() -> None:
     assert canvas.pixels[:, [0, 1, 5]].isnan().all()
 
 
-def test_a_canvas_of_more_elements_than_int32_counts() -> None:
+@pytest.mark.parametrize(("views", "images"), [(1, 14400), (3, 7200)])
+def test_a_canvas_of_more_elements_than_int32_counts(views: int, images: int) -> None:
     """Only the pages that are written to take memory."""
-    views, images, size = 3, 7200, 224
+    size = 224
     try:
         canvas = Canvas.empty(views, images, size, torch.uint8)
     except RuntimeError as error:
         pytest.skip(f"the machine does not promise so much memory: {error}")
-    assert canvas.pixels.stride(0) * 2 > 2**31
-    params = drawn_rows(PRESETS["simsiam"], [photo(30, 40)]).views([0, 1, 2])
+    # the last image's place in the one view; the last view's place
+    assert max(canvas.pixels.stride(1) * (images - 1), canvas.pixels.stride(0) * (views - 1)) > 2**31
+    params = drawn_rows(PRESETS["simsiam"], [photo(30, 40)]).views(range(views))
     render_one(photo(30, 40), 0, Job.make(params, canvas, normalize=False, first_image=images - 1))
     assert torch.equal(canvas.pixels[:, -1], rendered([photo(30, 40)], params, size, torch.uint8)[0])
 
