@@ -82,7 +82,7 @@ def decode(
     return batch if target.type == "cpu" else ImageBatch([image.to(target) for image in batch])
 
 
-def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
+def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS, denominator: int = 1) -> np.ndarray:
     """Decode one image to RGB pixels, equal to Pillow's ``Image.open(...).convert("RGB")``.
 
     The first frame is taken of an animation, alpha and transparency are dropped. Unlike Pillow, which clips, 16-bit greyscale is
@@ -100,6 +100,8 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
             be read count as none. (TIFF files are always turned, which is how Pillow reads them.)
         max_pixels: the largest H * W that is decoded; looked up in the header, before memory is taken. Pillow's own limit,
             ``PIL.Image.MAX_IMAGE_PIXELS``, holds besides for TIFF, WebP and GIF.
+        denominator: 2, 4 or 8 decodes JPEG data that :func:`jpeg_size` knows to that fraction of the size, rounded up, where the fast
+            decoder can read them; all else comes in full.
 
     Returns:
         uint8 [H, W, 3], C-contiguous. It shares memory with ``data`` if that has this form already.
@@ -113,7 +115,7 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
         if isinstance(data, Image.Image):
             return _rgb_of_pillow(data, exif_orientation, max_pixels)
         encoded = _encoded(data)
-        pixels = _decode_jpeg(encoded, max_pixels) if encoded[:3] == _JPEG_START else None
+        pixels = _decode_jpeg(encoded, max_pixels, denominator) if encoded[:3] == _JPEG_START else None
         if pixels is None:
             return _rgb_of_pillow(_open(encoded), exif_orientation, max_pixels)
         return _upright(pixels, _jpeg_orientation(encoded)) if exif_orientation else pixels
@@ -161,18 +163,30 @@ def _encoded(data: Any) -> bytes | memoryview:
     return view.cast("B") if view.c_contiguous else view.tobytes()
 
 
-def _decode_jpeg(encoded: bytes | memoryview, max_pixels: int) -> np.ndarray | None:
-    """RGB pixels of an ordinary, intact JPEG file; None for any other, which Pillow may still read."""
+def jpeg_size(data: Any) -> tuple[int, int] | None:
+    """Height and width as an ordinary JPEG file's header has them, before it is turned by its metadata; None for anything else."""
+    return _jpeg_size(data) if isinstance(data, (bytes, bytearray)) and bytes(data[:3]) == _JPEG_START else None
+
+
+def _jpeg_size(encoded: bytes | bytearray | memoryview) -> tuple[int, int] | None:
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(encoded)
     except Exception:
         return None
-    if colorspace not in ("RGB", "YCbCr", "Gray"):
+    return (height, width) if colorspace in ("RGB", "YCbCr", "Gray") else None
+
+
+def _decode_jpeg(encoded: bytes | memoryview, max_pixels: int, denominator: int) -> np.ndarray | None:
+    """RGB pixels of an ordinary, intact JPEG file; None for any other, which Pillow may still read."""
+    size = _jpeg_size(encoded)
+    if size is None:
         return None
+    height, width = size
     _check_size(height, width, max_pixels)
+    least = {"min_height": -(-height // denominator), "min_width": -(-width // denominator), "min_factor": denominator}
     try:
         # the exact transform and the smooth upsampling, as in Pillow; strict by default: a warning is an error
-        return simplejpeg.decode_jpeg(encoded, "RGB", fastdct=False, fastupsample=False)
+        return simplejpeg.decode_jpeg(encoded, "RGB", fastdct=False, fastupsample=False, **(least if denominator > 1 else {}))
     except Exception:
         return None
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +21,9 @@ from hvs_data.loaders.buffers import BufferPool
 from hvs_data.loaders.crew import Crew
 from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.order import EpochOrder
-from hvs_data.pipelines.decode import decode_image
+from hvs_data.pipelines.decode import decode_image, jpeg_size
 from hvs_data.pipelines.engine import Engine
+from hvs_data.pipelines.scaled import boxes_in_decoded, denominator_for
 from hvs_data.recipes.spec import Recipe
 from hvs_data.sampling import sample_views
 from hvs_data.sources.base import Source
@@ -47,6 +49,7 @@ class Plan:
     normalize: bool
     exif_orientation: bool
     max_pixels: int
+    scaled_decode: bool
     quarantine: Quarantine
     buffers: BufferPool
 
@@ -57,11 +60,11 @@ class Product:
 
     Attributes:
         batch: the candidates.
-        images: B decoded images; None unless they were to be kept.
+        images: of the batch; None unless they were to be kept.
     """
 
     batch: Batch
-    images: list[Tensor] | None
+    images: Images | None
     _production: Production
 
     def render(self, params: ViewParams) -> list[Tensor]:
@@ -71,11 +74,42 @@ class Product:
 
 
 @dataclass(frozen=True)
+class Images:
+    """Decoded images, perhaps smaller than they are.
+
+    Attributes:
+        pixels: uint8 [H, W, 3] each.
+        height_B, width_B: int64, the full sizes, in whose pixels boxes count.
+    """
+
+    pixels: Sequence[Tensor]
+    height_B: Tensor
+    width_B: Tensor
+
+    @staticmethod
+    def joined(parts: Sequence[Images]) -> Images:
+        pixels = [image for part in parts for image in part.pixels]
+        return Images(pixels, torch.cat([part.height_B for part in parts]), torch.cat([part.width_B for part in parts]))
+
+    def part(self, start: int, stop: int) -> Images:
+        return Images(self.pixels[start:stop], self.height_B[start:stop], self.width_B[start:stop])
+
+
+@dataclass(frozen=True)
+class _Sample:
+    index: int
+    label: int
+    pixels: NDArray[np.uint8]
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
 class _Group:
     params: ViewParams
     index: list[int]
     labels: list[int]
-    images: list[Tensor] | None
+    images: Images
 
 
 class Canvases:
@@ -88,11 +122,12 @@ class Canvases:
             (slots, _empty_canvas(len(slots), images, size, plan)) for size, slots in slots_of.items()
         ]  # fmt: skip
 
-    def render(self, images: Sequence[Tensor], params: ViewParams, plan: Plan, first_image: int) -> None:
+    def render(self, images: Images, params: ViewParams, plan: Plan, first_image: int) -> None:
         """Render rows [G, V] into images ``first_image`` to ``first_image + G - 1``."""
+        params = boxes_in_decoded(params, images.height_B, images.width_B, images.pixels)
         for slots, canvas in self._parts:
             rows = params if len(slots) == self._views else params.views(slots)
-            plan.engine.render_group(images, rows, canvas, normalize=plan.normalize, first_image=first_image)
+            plan.engine.render_group(images.pixels, rows, canvas, normalize=plan.normalize, first_image=first_image)
 
     def views(self) -> list[Tensor]:
         """One [B, 3, S, S] tensor a slot."""
@@ -143,14 +178,14 @@ class Production:
         while pending:
             yield self._finished(*pending.popleft())
 
-    def render(self, images: Sequence[Tensor], params: ViewParams) -> list[Tensor]:
+    def render(self, images: Images, params: ViewParams) -> list[Tensor]:
         """Render rows [B, V] of decoded images at their own sizes, before all that is prefetched: one [B, 3, S, S] tensor a slot."""
-        canvases = Canvases(params.size, len(images), self._plan)
+        canvases = Canvases(params.size, params.batch_size, self._plan)
 
         def render_group(start: int, stop: int) -> None:
-            canvases.render(images[start:stop], params.images(slice(start, stop)), self._plan, start)
+            canvases.render(images.part(start, stop), params.images(slice(start, stop)), self._plan, start)
 
-        parts = _split(len(images), 2 * self._plan.num_threads)
+        parts = _split(params.batch_size, 2 * self._plan.num_threads)
         for future in [self._crew.submit(render_group, *bounds, urgent=True) for bounds in parts]:
             future.result()
         return self._on_device(canvases)
@@ -173,8 +208,7 @@ class Production:
             params=ViewParams.concatenate([group.params for group in groups]),
             epoch=self._order.epoch,
         )
-        images = [image for group in groups for image in group.images or ()] if self._keep_images else None
-        return Product(batch, images, self)
+        return Product(batch, Images.joined([group.images for group in groups]) if self._keep_images else None, self)
 
     def _on_device(self, canvases: Canvases) -> list[Tensor]:
         if self._plan.device.type == "cpu":
@@ -185,26 +219,41 @@ class Production:
 
     def _make_group(self, positions_G: NDArray[np.int64], index_G: NDArray[np.int64], canvases: Canvases, first_image: int) -> _Group:
         samples = [self._read(*where) for where in zip(positions_G.tolist(), index_G.tolist(), strict=True)]
-        index, labels = [sample[0] for sample in samples], [sample[1] for sample in samples]
-        images = ImageBatch([sample[2] for sample in samples])
-        plan = self._plan
-        params = sample_views(
-            plan.recipe, seed=plan.seed, epoch=self._order.epoch, index=index, height=images.height, width=images.width
-        )  # fmt: skip
-        canvases.render(images, params, plan, first_image)
-        return _Group(params, index, labels, list(images) if self._keep_images else None)
+        height_G, width_G = (torch.tensor([getattr(sample, side) for sample in samples]) for side in ("height", "width"))
+        images = Images(list(ImageBatch([sample.pixels for sample in samples])), height_G, width_G)
+        index = [sample.index for sample in samples]
+        params = self._rows(index, height_G, width_G)
+        canvases.render(images, params, self._plan, first_image)
+        # what is not kept is let go before the batch is complete
+        return _Group(params, index, [sample.label for sample in samples], images if self._keep_images else images.part(0, 0))
 
-    def _read(self, position: int, index: int) -> tuple[int, int, NDArray[np.uint8]]:
-        """Index, label and pixels of the sample at a position of the epoch, or of the next one that can be read."""
+    def _rows(self, index: Any, height: Any, width: Any) -> ViewParams:
+        return sample_views(self._plan.recipe, seed=self._plan.seed, epoch=self._order.epoch, index=index, height=height, width=width)
+
+    def _read(self, position: int, index: int) -> _Sample:
+        """The sample at a position of the epoch, or the next one that can be read."""
         plan = self._plan
         for further in range(1, self._order.length + 1):
             try:
                 data, label = plan.source.read(index)
-                return index, label, decode_image(data, exif_orientation=plan.exif_orientation, max_pixels=plan.max_pixels)
+                return _Sample(index, label, *self._decoded(data, index))
             except (OSError, HvsError) as error:
                 plan.quarantine.add(index, plan.source.name_of(index), f"{type(error).__name__}: {error}")
             index = int(self._order(position + further))
         raise BadImagesError(f"none of the source's {self._order.length} images can be read; see the reasons in the loader's quarantine")
+
+    def _decoded(self, data: Any, index: int) -> tuple[NDArray[np.uint8], int, int]:
+        """Pixels, and height and width of the image in full."""
+        plan = self._plan
+        # an image that is to be turned is decoded in full: the sizes in its header are not those of what comes out
+        size = jpeg_size(data) if plan.scaled_decode and not plan.exif_orientation else None
+        denominator = 1
+        if size is not None:
+            rows = self._rows([index], [size[0]], [size[1]])
+            denominator = denominator_for(rows, rows.size)
+        pixels = decode_image(data, exif_orientation=plan.exif_orientation, max_pixels=plan.max_pixels, denominator=denominator)
+        height, width = size or pixels.shape[:2]
+        return pixels, height, width
 
 
 def _split(images: int, parts: int) -> list[tuple[int, int]]:

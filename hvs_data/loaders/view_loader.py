@@ -58,6 +58,9 @@ class ViewLoader:
         engine: "auto", "fused", "dali-kornia" or "reference"; see :func:`hvs_data.render`.
         dtype, channels_last, normalize: of the views; see :func:`hvs_data.render`.
         exif_orientation, max_pixels: of decoding; see :func:`hvs_data.decode`.
+        scaled_decode: decode JPEG files at a half, a quarter or an eighth of their size where all views of the image are smaller still.
+            For photographs of many megapixels; the pixels are close to the exact ones, not equal (:mod:`hvs_data.pipelines.scaled`).
+            Without effect on images that are turned upright.
         max_bad_share: the share of unreadable images, of all that the source holds, past which iterating raises BadImagesError. A handful
             (4) is always let pass, unless this is 0.
         quarantine: path of a file to which a JSON line (index, path, reason) is appended for every unreadable image.
@@ -93,6 +96,7 @@ class ViewLoader:
         normalize: bool | None = None,
         exif_orientation: bool = False,
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        scaled_decode: bool = False,
         max_bad_share: float = 0.01,
         quarantine: str | os.PathLike[str] | None = None,
         rank: int | None = None,
@@ -136,6 +140,7 @@ class ViewLoader:
             normalize=normalize,
             exif_orientation=exif_orientation,
             max_pixels=max_pixels,
+            scaled_decode=scaled_decode,
             quarantine=self.quarantine,
             # in flight: those being made, the one handed out, and its chosen views
             buffers=BufferPool(spare=prefetch + 3),

@@ -1,0 +1,56 @@
+"""Large JPEG files decoded at a half, a quarter or an eighth of their size, where every view of the image is smaller still.
+
+A JPEG decoder gets a smaller image by an inverse transform of fewer coefficients, which also leaves out most of the work behind it. The
+pixels are close to those of decoding in full and resizing, not equal: another low-pass filter, and boxes rounded to the smaller grid.
+"""
+
+# Axes: B image, V view.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from hvs_data.types import ViewParams
+
+DENOMINATORS = (8, 4, 2)
+
+
+def denominator_for(params: ViewParams, sizes_V: Sequence[int]) -> int:
+    """The strongest reduction that leaves every view of these images with at least a pixel of its box for each of its own.
+
+    Args:
+        params: rows [B, V].
+        sizes_V: side in pixels at which each slot is rendered at most.
+
+    Returns:
+        1, 2, 4 or 8.
+    """
+    room = (params.box[..., 2:].amin(-1) // torch.tensor(sizes_V, dtype=torch.int32)).min()
+    return next((denominator for denominator in DENOMINATORS if room >= denominator), 1)
+
+
+def boxes_in_decoded(params: ViewParams, height_B: Tensor, width_B: Tensor, images: Sequence[Tensor]) -> ViewParams:
+    """Rows for images that were decoded smaller than the size with which the rows were drawn.
+
+    Args:
+        params: rows [B, V], boxes in pixels of the full size.
+        height_B, width_B: int64, the full sizes.
+        images: B decoded images [H, W, 3].
+
+    Returns:
+        the same rows with boxes in pixels of the decoded images, at least one pixel each way; the very same where nothing differs.
+    """
+    shape_B2 = torch.tensor([image.shape[:2] for image in images])
+    full_B2 = torch.stack([height_B, width_B], dim=1)
+    if torch.equal(shape_B2, full_B2):
+        return params
+    start_BV2, length_BV2 = params.box.to(torch.float64).split(2, dim=-1)
+    ratio_B12 = (shape_B2 / full_B2.to(torch.float64))[:, None]
+    stop_BV2 = ((start_BV2 + length_BV2) * ratio_B12).round()
+    start_BV2 = (start_BV2 * ratio_B12).round().minimum(stop_BV2 - 1).clamp_min(0)
+    stop_BV2 = stop_BV2.maximum(start_BV2 + 1)
+    return replace(params, box=torch.cat([start_BV2, stop_BV2 - start_BV2], dim=-1).to(torch.int32))
