@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from hvs_data.pipelines.decode import decode
     from hvs_data.pipelines.render import render
     from hvs_data.sampling import sample_views
-    from hvs_data.trace_free import scoring
     from hvs_data.selector import HardViewSelector
     from hvs_data.sources import open_source
+    from hvs_data.trace_free import scoring
     from hvs_data.types import Batch, ImageBatch, RenderSpec, Selection, ViewParams
 
 _HOME_OF = {

@@ -33,24 +33,23 @@ def denominator_for(params: ViewParams, sizes_V: Sequence[int]) -> int:
     return next((denominator for denominator in DENOMINATORS if room >= denominator), 1)
 
 
-def boxes_in_decoded(params: ViewParams, height_B: Tensor, width_B: Tensor, images: Sequence[Tensor]) -> ViewParams:
-    """Rows for images that were decoded smaller than the size with which the rows were drawn.
+def boxes_in_decoded(params: ViewParams, denominator_B: Tensor, images: Sequence[Tensor]) -> ViewParams:
+    """Rows for images that were decoded at a fraction of the size with which the rows were drawn.
 
     Args:
         params: rows [B, V], boxes in pixels of the full size.
-        height_B, width_B: int64, the full sizes.
+        denominator_B: int64; an image has 1 / denominator of its full size, rounded up.
         images: B decoded images [H, W, 3].
 
     Returns:
-        the same rows with boxes in pixels of the decoded images, at least one pixel each way; the very same where nothing differs.
+        the same rows with boxes in pixels of the decoded images, at least one pixel each way; the very same where all are in full.
     """
-    shape_B2 = torch.tensor([image.shape[:2] for image in images])
-    full_B2 = torch.stack([height_B, width_B], dim=1)
-    if torch.equal(shape_B2, full_B2):
+    if not len(images) or int(denominator_B.max()) == 1:
         return params
     start_BV2, length_BV2 = params.box.to(torch.float64).split(2, dim=-1)
-    ratio_B12 = (shape_B2 / full_B2.to(torch.float64))[:, None]
-    stop_BV2 = ((start_BV2 + length_BV2) * ratio_B12).round()
-    start_BV2 = (start_BV2 * ratio_B12).round().minimum(stop_BV2 - 1).clamp_min(0)
-    stop_BV2 = stop_BV2.maximum(start_BV2 + 1)
+    stop_BV2 = ((start_BV2 + length_BV2) / denominator_B[:, None, None]).round()
+    start_BV2 = (start_BV2 / denominator_B[:, None, None]).round()
+    last_B12 = torch.tensor([image.shape[:2] for image in images], dtype=torch.float64)[:, None]
+    start_BV2 = start_BV2.minimum(last_B12 - 1)
+    stop_BV2 = stop_BV2.minimum(last_B12).maximum(start_BV2 + 1)
     return replace(params, box=torch.cat([start_BV2, stop_BV2 - start_BV2], dim=-1).to(torch.int32))

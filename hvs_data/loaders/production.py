@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -79,29 +79,27 @@ class Images:
 
     Attributes:
         pixels: uint8 [H, W, 3] each.
-        height_B, width_B: int64, the full sizes, in whose pixels boxes count.
+        denominator_B: int64, the fraction of its full size, in whose pixels boxes count, to which each was decoded.
     """
 
     pixels: Sequence[Tensor]
-    height_B: Tensor
-    width_B: Tensor
+    denominator_B: Tensor
 
     @staticmethod
     def joined(parts: Sequence[Images]) -> Images:
-        pixels = [image for part in parts for image in part.pixels]
-        return Images(pixels, torch.cat([part.height_B for part in parts]), torch.cat([part.width_B for part in parts]))
+        return Images([image for part in parts for image in part.pixels], torch.cat([part.denominator_B for part in parts]))
 
     def part(self, start: int, stop: int) -> Images:
-        return Images(self.pixels[start:stop], self.height_B[start:stop], self.width_B[start:stop])
+        return Images(self.pixels[start:stop], self.denominator_B[start:stop])
 
 
-@dataclass(frozen=True)
-class _Sample:
-    index: int
+class _Sample(NamedTuple):
+    place: int  # index in the source
     label: int
     pixels: NDArray[np.uint8]
     height: int
     width: int
+    denominator: int
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ class Canvases:
 
     def render(self, images: Images, params: ViewParams, plan: Plan, first_image: int) -> None:
         """Render rows [G, V] into images ``first_image`` to ``first_image + G - 1``."""
-        params = boxes_in_decoded(params, images.height_B, images.width_B, images.pixels)
+        params = boxes_in_decoded(params, images.denominator_B, images.pixels)
         for slots, canvas in self._parts:
             rows = params if len(slots) == self._views else params.views(slots)
             plan.engine.render_group(images.pixels, rows, canvas, normalize=plan.normalize, first_image=first_image)
@@ -219,13 +217,12 @@ class Production:
 
     def _make_group(self, positions_G: NDArray[np.int64], index_G: NDArray[np.int64], canvases: Canvases, first_image: int) -> _Group:
         samples = [self._read(*where) for where in zip(positions_G.tolist(), index_G.tolist(), strict=True)]
-        height_G, width_G = (torch.tensor([getattr(sample, side) for sample in samples]) for side in ("height", "width"))
-        images = Images(list(ImageBatch([sample.pixels for sample in samples])), height_G, width_G)
-        index = [sample.index for sample in samples]
-        params = self._rows(index, height_G, width_G)
+        index, labels, arrays, height, width, denominators = (list(column) for column in zip(*samples, strict=True))
+        images = Images(list(ImageBatch(arrays)), torch.tensor(denominators))
+        params = self._rows(index, height, width)
         canvases.render(images, params, self._plan, first_image)
         # what is not kept is let go before the batch is complete
-        return _Group(params, index, [sample.label for sample in samples], images if self._keep_images else images.part(0, 0))
+        return _Group(params, index, labels, images if self._keep_images else images.part(0, 0))
 
     def _rows(self, index: Any, height: Any, width: Any) -> ViewParams:
         return sample_views(self._plan.recipe, seed=self._plan.seed, epoch=self._order.epoch, index=index, height=height, width=width)
@@ -242,8 +239,8 @@ class Production:
             index = int(self._order(position + further))
         raise BadImagesError(f"none of the source's {self._order.length} images can be read; see the reasons in the loader's quarantine")
 
-    def _decoded(self, data: Any, index: int) -> tuple[NDArray[np.uint8], int, int]:
-        """Pixels, and height and width of the image in full."""
+    def _decoded(self, data: Any, index: int) -> tuple[NDArray[np.uint8], int, int, int]:
+        """Pixels, height and width of the image in full, and the denominator of the fraction to which it was decoded."""
         plan = self._plan
         # an image that is to be turned is decoded in full: the sizes in its header are not those of what comes out
         size = jpeg_size(data) if plan.scaled_decode and not plan.exif_orientation else None
@@ -252,8 +249,9 @@ class Production:
             rows = self._rows([index], [size[0]], [size[1]])
             denominator = denominator_for(rows, rows.size)
         pixels = decode_image(data, exif_orientation=plan.exif_orientation, max_pixels=plan.max_pixels, denominator=denominator)
-        height, width = size or pixels.shape[:2]
-        return pixels, height, width
+        if size is None or pixels.shape[:2] == size:
+            return pixels, pixels.shape[0], pixels.shape[1], 1
+        return pixels, *size, denominator
 
 
 def _split(images: int, parts: int) -> list[tuple[int, int]]:

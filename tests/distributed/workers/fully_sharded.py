@@ -5,7 +5,7 @@ import torch.distributed as dist
 from models import SIDE, TinySimSiam, candidates, gradients, train
 from shards import assert_same, everything, prepared, shard
 from torch import nn
-from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.fsdp import MixedPrecisionPolicy, register_fsdp_forward_method
 
 import hvs_data as hvs
 from hvs_data import sharded
@@ -198,6 +198,66 @@ def check_a_part_without_the_module_that_shards_it_is_explained(*_):
         raise AssertionError("ran without its parameters")
     with hvs.scoring(model, model.encoder):
         model.encoder(candidates(0)[0])
+
+
+def check_a_registered_method_is_scored(*_):
+    class Projections(hvs.Objective):
+        def __init__(self, model):
+            self.project = model.project
+
+        def encode(self, pixels):
+            return self.project(pixels)
+
+    for way in ("root alone", "half precision"):
+        model, twin = make(way), make(way)
+        for each in (model, twin):
+            register_fsdp_forward_method(each, "project")
+        selector = hvs.HardViewSelector(Projections(model))
+
+        def score(step, model=model, selector=selector, way=way):
+            before = everything(model)
+            selector(candidates(step))
+            assert_same(before, everything(model), way)
+
+        assert_same_steps(model, twin, score)
+
+
+class Block(nn.Module):
+    """A part with a forward of its own, as blocks of real models have."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def check_a_compiled_block_is_compiled_for_scoring_and_for_training_only(*_):
+    torch._dynamo.reset()
+    graphs, counts = [], []
+
+    def compile_graph(graph, _):
+        graphs.append(graph)
+        return graph
+
+    model, twin = TinySimSiam(), TinySimSiam()
+    for each in (model, twin):
+        each.encoder = Block(each.encoder)
+        if each is model:
+            each.encoder.compile(backend=compile_graph, dynamic=False)
+        shard(each.encoder, each)
+        prepared(each)
+    selector = hvs.HardViewSelector(hvs.objectives.SimSiam(model))
+
+    def score(step):
+        before = everything(model)
+        selector(candidates(step))
+        assert_same(before, everything(model))
+        counts.append(len(graphs))
+
+    assert_same_steps(model, twin, score, steps=4)
+    assert counts == [1, 2, 2, 2] and len(graphs) == 2, (counts, len(graphs))
 
 
 def check_gathering_ahead_for_a_module_that_is_not_called(*_):

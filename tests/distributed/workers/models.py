@@ -26,8 +26,11 @@ class TinySimSiam(nn.Module):
         self.predictor = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 6))
 
     def forward(self, x):
-        z = self.projector(self.encoder(x))
+        z = self.project(x)
         return self.predictor(z), z
+
+    def project(self, x):
+        return self.projector(self.encoder(x))
 
     def loss(self, views):
         return simsiam_loss(self, views)
