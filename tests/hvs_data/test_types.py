@@ -118,7 +118,8 @@ def test_concatenate_is_undone_by_indexing(params: ViewParams) -> None:
 
 
 def test_concatenate_refuses_parts_that_differ(params: ViewParams) -> None:
-    for other in (params.views(range(11)), replace(params, spec=RenderSpec(blur_kernel=9)), replace(params, size=(64,) * 12), replace(params, emitted={})):
+    others = [params.views(range(11)), replace(params, spec=RenderSpec(blur_kernel=9)), replace(params, size=(64,) * 12)]
+    for other in (*others, replace(params, emitted={})):
         with pytest.raises(HvsError, match="parts of one recipe.* in part 1"):
             ViewParams.concatenate([params, other])
     with pytest.raises(HvsError, match="at least one part"):
