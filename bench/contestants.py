@@ -16,9 +16,11 @@ import hvs_data as hvs
 from hvs_data.recipes.spec import Recipe
 
 OURS = "hvs_data"
+SCALED = "hvs_data-scaled"
 DIFFERS = {
     OURS: "nothing: float arithmetic, antialiased, true Gaussian up to 4 sigma, one rounding; rows by seed, epoch and index",
     "hvs_data-hard": "gives a pair, chosen by an objective that costs nothing; candidates at score_size, the pair rendered again at size",
+    SCALED: "JPEG files are decoded at 1/2, 1/4 or 1/8 where every view is smaller still: close to the exact pixels, not equal",
     "resident": "no work at all: one batch in memory, handed out again and again; the ceiling of any loader",
     "copied": "no work but a copy of one batch in memory into new memory: what any loader that makes new batches must write",
     **peers.DIFFERS,
@@ -79,8 +81,11 @@ class Contestant:
             return _PEERS[self.loader](paths, self.recipe, self.batch_size, workers, self.seed)
         if self.loader in ("resident", "copied"):
             return ResidentBatch(self, len(paths) // self.batch_size)
-        loader = hvs.ViewLoader(list(paths), self.recipe, self.batch_size, seed=self.seed, drop_last=True, num_threads=workers)
-        if self.loader == OURS:
+        scaled = self.loader == SCALED
+        loader = hvs.ViewLoader(
+            list(paths), self.recipe, self.batch_size, seed=self.seed, drop_last=True, num_threads=workers, scaled_decode=scaled
+        )
+        if self.loader in (OURS, SCALED):
             return loader
         return hvs.HardViewLoader(loader, hvs.HardViewSelector(FewPixels(), score_size=self.score_size))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import random
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +25,7 @@ BN_STATISTICS = ("batch", "running")
 _KEEP_BUFFERS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
 
 # Attributes of these types are kept one level deep: tables of hooks, and where models gather features or remember positions.
-_CONTAINERS = frozenset({dict, OrderedDict, list, set, deque})
+_CONTAINERS = frozenset({dict, OrderedDict, defaultdict, list, set, deque})
 # Not among them: buffers have a way of their own, and of parameters and submodules FSDP2 swaps the former while a forward runs.
 _NOT_CONTAINERS = frozenset({"_buffers", "_parameters", "_modules"})
 
@@ -53,8 +53,9 @@ def scoring(*modules: nn.Module, bn: str = "batch", dropout: bool = False) -> It
 
     Afterwards, also after an exception: attributes (training flags and all others), buffers and hooks of all modules, and the random
     states of torch (CPU, and CUDA once it is in use), numpy and Python are what they were, bit for bit. Contexts nest. Nothing
-    waits for the device. Hooks run as in any forward, so what they do outside the modules stays done. Not undone either: changes made
-    in place to parameters, to tensors that are not buffers and to containers in containers, and whatever is kept outside the modules.
+    waits for the device. Hooks run as in any forward, so what they do outside the modules stays done. Not undone either: parameters or
+    submodules put in place of others, changes made in place to parameters, to tensors that are not buffers and to containers in
+    containers, and whatever is kept outside the modules.
 
     On several ranks every rank must make the same number of forwards, as in training: synchronised batch normalisation and FSDP2
     communicate in them.

@@ -17,7 +17,7 @@ import loader_cpu  # noqa: E402
 import photos  # noqa: E402
 
 
-@pytest.mark.parametrize("loader", ["hvs_data", "hvs_data-hard", "torchvision", "albumentations", "resident", "copied"])
+@pytest.mark.parametrize("loader", ["hvs_data", "hvs_data-hard", "hvs_data-scaled", "torchvision", "albumentations", "resident", "copied"])
 def test_everyone_gives_as_many_images_and_views_as_asked(loader: str, photo_folder: Path) -> None:
     score_size = 16 if loader == "hvs_data-hard" else None
     contestant = contestants.Contestant(loader, candidates=4, size=32, batch_size=2, score_size=score_size)
@@ -46,7 +46,7 @@ def test_an_objective_that_costs_nothing_tells_views_apart() -> None:
 
 def ratios(**medians: float) -> list[dict[str, object]]:
     names = {"tv4": ("n = 4", "hvs_data / torchvision"), "alb4": ("n = 4", "hvs_data / albumentations")}
-    names |= {"photos": ("photos, n = 4", "hvs_data / torchvision"), "from2": ("n = 8", "hvs_data, n = 2 / hvs_data-hard")}
+    names |= {"photos": ("photos, n = 4", "hvs_data-scaled / torchvision"), "from2": ("n = 8", "hvs_data, n = 2 / hvs_data-hard")}
     return [{"group": names[key][0], "name": names[key][1], "median": median} for key, median in medians.items()]
 
 
