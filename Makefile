@@ -35,10 +35,11 @@ $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.installed-demo
 	$(BIN)/hvs-data demo $(if $(DATA),--data '$(DATA)')
 
-test: $(VENV)/.installed-test
+# the bench extra holds the test and demo extras, whose parts have tests too
+test: $(VENV)/.installed-bench
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.installed-test
+lint: $(VENV)/.installed-bench
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

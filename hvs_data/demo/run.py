@@ -59,9 +59,9 @@ def run(settings: Settings, report: str | os.PathLike[str], folder: str | os.Pat
         notes += (f"The training was stopped after {records[-1].elapsed:.0f} of {settings.seconds:g} s.",)
     test.measure("after", model)
     outcome = Outcome(settings, photos.title, len(train_N), test.accuracy, tuple(records), tuple(examples), interrupted, notes)
-    with open(report, "w", encoding="utf-8") as file:
+    with open(report, "w", encoding="utf-8", errors="replace") as file:
         file.write(report_html(outcome))
-    print(f"Report: {os.path.abspath(report)}", flush=True)
+    print(f"Report: {os.fspath(report)}", flush=True)
     return outcome
 
 

@@ -71,12 +71,14 @@ class HardViewLoader:
         self.loader.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """As :meth:`ViewLoader.state_dict`."""
-        return self.loader.state_dict()
+        """As :meth:`ViewLoader.state_dict`, with the selector's step."""
+        return {**self.loader.state_dict(), "selector": self.selector.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """As :meth:`ViewLoader.load_state_dict`."""
+        """As :meth:`ViewLoader.load_state_dict`. The state of a ViewLoader does too, and leaves the selector's step as it is."""
         self.loader.load_state_dict(state)
+        if "selector" in state:
+            self.selector.load_state_dict(state["selector"])
 
     def __iter__(self) -> Iterator[Batch]:
         roles = self.loader.recipe.slot_roles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import threading
@@ -123,6 +124,14 @@ def test_a_broken_photo_does_not_stop_the_run(tmp_path: Path) -> None:
     (photos / "05.jpg").write_bytes(b"not a photo")
     outcome = run(replace(TINY, max_steps=3), tmp_path / "r.html", photos)
     assert len(outcome.records) == 3 and len(outcome.examples) == 8
+
+
+def test_names_that_are_no_text_do_not_stop_the_run(tmp_path: Path) -> None:
+    photos = write_photos(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")), 8)
+    (photos / "00.jpg").rename(os.fsdecode(os.fsencode(photos) + b"/\xff.jpg"))
+    run(replace(TINY, max_steps=1), tmp_path / "r.html", photos)
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "caf?" in text and "?.jpg" in text
 
 
 def test_ctrl_c_ends_the_training_and_still_writes_the_report(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

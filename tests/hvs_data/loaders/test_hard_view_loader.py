@@ -155,11 +155,12 @@ def test_it_stands_in_for_the_loader(photos: Path) -> None:
 
 
 @pytest.mark.parametrize("score_size", [None, 15])
-def test_resuming_continues_where_it_stopped(photos: Path, score_size: int | None) -> None:
+@pytest.mark.parametrize("policy", ["hardest", "softmax"])
+def test_resuming_continues_where_it_stopped(photos: Path, score_size: int | None, policy: str) -> None:
     def make() -> hvs.HardViewLoader:
-        return hvs.HardViewLoader(
-            candidates_loader(photos, batch_size=5), hvs.HardViewSelector(hvs.objectives.SimSiam(Toy()), score_size=score_size)
-        )
+        # what is drawn, and in which steps the model is asked, depends on the selector's own step
+        selector = hvs.HardViewSelector(hvs.objectives.SimSiam(Toy()), score_size=score_size, policy=policy, every=2)
+        return hvs.HardViewLoader(candidates_loader(photos, batch_size=5), selector)
 
     expected = list(make())
     interrupted = make()
