@@ -103,7 +103,7 @@ class PatchBackbone(nn.Module):
             self.masked_embed = nn.Parameter(torch.randn(1, WIDTH))
 
     def forward(self, pixels, mask=None):
-        tokens = self.patches(pixels)
+        tokens = self.patches(pixels.to(self.patches.weight.dtype))
         if self.masked_im_modeling:
             assert mask is not None
             tokens = torch.where(mask[:, None], self.masked_embed[..., None, None].to(tokens.dtype), tokens)
