@@ -31,6 +31,8 @@ from hvs_data.types import Batch, ImageBatch, ViewParams
 
 # Images that one task reads and renders: rows are cheaper to draw for many images at once, small tasks share the work evenly.
 MIN_GROUP, MAX_GROUP = 8, 16
+# Bytes of decoded images that a thread holds beside those kept for later: of ImageNet's about sixty, of 11 megapixels one.
+MAX_GROUP_BYTES = 2**25
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class Production:
         Args:
             steps: positions [B] of each step's samples.
         """
-        pending: deque[tuple[Canvases, list[Future[_Group]]]] = deque()
+        pending: deque[tuple[Canvases, list[Future[list[_Group]]]]] = deque()
         for positions in steps:
             pending.append(self._begin(positions))
             if len(pending) > self._plan.prefetch:
@@ -188,16 +190,16 @@ class Production:
             future.result()
         return self._on_device(canvases)
 
-    def _begin(self, positions_B: NDArray[np.int64]) -> tuple[Canvases, list[Future[_Group]]]:
+    def _begin(self, positions_B: NDArray[np.int64]) -> tuple[Canvases, list[Future[list[_Group]]]]:
         canvases = Canvases(self._sizes_V, len(positions_B), self._plan)
         images = len(positions_B)
         groups = _split(images, max(-(-images // MAX_GROUP), min(-(-images // MIN_GROUP), 2 * self._plan.num_threads)))
         index_B = self._order(positions_B)
         tasks = [(positions_B[start:stop], index_B[start:stop], canvases, start) for start, stop in groups]
-        return canvases, [self._crew.submit(self._make_group, *task) for task in tasks]
+        return canvases, [self._crew.submit(self._make_groups, *task) for task in tasks]
 
-    def _finished(self, canvases: Canvases, futures: list[Future[_Group]]) -> Product:
-        groups = [future.result() for future in futures]
+    def _finished(self, canvases: Canvases, futures: list[Future[list[_Group]]]) -> Product:
+        groups = [group for future in futures for group in future.result()]
         device = self._plan.device
         batch = Batch(
             views=self._on_device(canvases),
@@ -215,8 +217,19 @@ class Production:
 
     # --- on the worker threads -----------------------------------------------------------------------------------------
 
-    def _make_group(self, positions_G: NDArray[np.int64], index_G: NDArray[np.int64], canvases: Canvases, first_image: int) -> _Group:
-        samples = [self._read(*where) for where in zip(positions_G.tolist(), index_G.tolist(), strict=True)]
+    def _make_groups(self, positions: NDArray[np.int64], index: NDArray[np.int64], canvases: Canvases, first_image: int) -> list[_Group]:
+        """Read and render these samples: one group, or several where large images would take too much memory together."""
+        groups: list[_Group] = []
+        waiting: list[_Sample] = []
+        for position, place in zip(positions.tolist(), index.tolist(), strict=True):
+            waiting.append(self._read(position, place))
+            if sum(sample.pixels.nbytes for sample in waiting) >= MAX_GROUP_BYTES:
+                groups.append(self._rendered(waiting, canvases, first_image))
+                first_image += len(waiting)
+                waiting = []
+        return [*groups, self._rendered(waiting, canvases, first_image)] if waiting else groups
+
+    def _rendered(self, samples: list[_Sample], canvases: Canvases, first_image: int) -> _Group:
         index, labels, arrays, height, width, denominators = (list(column) for column in zip(*samples, strict=True))
         images = Images(list(ImageBatch(arrays)), torch.tensor(denominators))
         params = self._rows(index, height, width)

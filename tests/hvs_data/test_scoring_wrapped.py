@@ -17,9 +17,7 @@ from traces import WIDTH, Forward, beside, bits, changes, inputs, state_of
 
 def network():
     torch.manual_seed(3)
-    return nn.Sequential(
-        nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.Dropout(0.5), nn.ReLU(), beside(nn.BatchNorm1d(WIDTH))
-    )
+    return nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.Dropout(0.5), nn.ReLU(), beside(nn.BatchNorm1d(WIDTH)))
 
 
 def gradients(model):

@@ -149,6 +149,25 @@ def test_threads_and_prefetching_change_nothing(photos: Path, num_threads: int, 
     assert all(same(a, b) for a, b in zip(expected, actual, strict=True))
 
 
+@pytest.mark.parametrize("limit", [1, 10_000, 20_000])
+def test_large_images_are_rendered_a_few_at_a_time(photos: Path, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hvs_data.loaders import production
+
+    expected = list(hvs.ViewLoader(photos, RECIPE, batch_size=11))
+    held: list[int] = []
+    rendered = production.Production._rendered
+
+    def noting(self: Any, samples: list, *rest: Any) -> Any:
+        held.append(sum(sample.pixels.nbytes for sample in samples[:-1]))
+        return rendered(self, samples, *rest)
+
+    monkeypatch.setattr(production, "MAX_GROUP_BYTES", limit)
+    monkeypatch.setattr(production.Production, "_rendered", noting)
+    actual = list(hvs.ViewLoader(photos, RECIPE, batch_size=11))
+    assert all(same(a, b) for a, b in zip(expected, actual, strict=True))
+    assert len(held) > 4 and max(held) < limit
+
+
 def test_views_do_not_depend_on_the_batch_or_the_other_slots(photos: Path) -> None:
     def views_of(batch_size: int, candidates: int) -> dict[int, Tensor]:
         loader = hvs.ViewLoader(photos, hvs.recipes.simsiam(candidates=candidates, size=24), batch_size=batch_size)
