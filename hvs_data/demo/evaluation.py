@@ -110,7 +110,7 @@ class NeighbourTest:
 def why_no_test(labels: NDArray[np.int64], held_N: NDArray[np.int64]) -> str:
     """A sentence for photos that nearest neighbours cannot be tested on; empty where they can."""
     if (labels < 0).all():
-        return "The photos have no labels, so there is no test by nearest neighbours; photos in one sub-folder a class have."
+        return "The photos have no labels, so there is no test by nearest neighbours; it takes one sub-folder a class."
     if len(np.unique(labels[held_N])) < 2:
         return "Fewer than two classes hold four photos or more, so there is no test by nearest neighbours."
     return ""

@@ -45,7 +45,7 @@ def run(settings: Settings, report: str | os.PathLike[str], folder: str | os.Pat
     skipped = why_no_test(photos.labels, held_N)
     if skipped:
         train_N, held_N = np.arange(len(photos.source)), held_N[:0]
-    print(f"{len(photos.source):,} {photos.title}, {len(train_N):,} to train on" + (f"; {skipped}" if skipped else ""), flush=True)
+    print(f"{len(photos.source):,} {photos.title}, {len(train_N):,} to train on.", *filter(None, [skipped]), flush=True)
     settings, notes = _fitting(settings, len(train_N))
 
     torch.manual_seed(settings.seed)
@@ -59,8 +59,7 @@ def run(settings: Settings, report: str | os.PathLike[str], folder: str | os.Pat
         notes += (f"The training was stopped after {records[-1].elapsed:.0f} of {settings.seconds:g} s.",)
     test.measure("after", model)
     outcome = Outcome(settings, photos.title, len(train_N), test.accuracy, tuple(records), tuple(examples), interrupted, notes)
-    with open(report, "w", encoding="utf-8", errors="replace") as file:
-        file.write(report_html(outcome))
+    _write(report, report_html(outcome))
     print(f"Report: {os.fspath(report)}", flush=True)
     return outcome
 
@@ -114,12 +113,16 @@ def _warm_up(photos: Part, settings: Settings) -> None:
 
 
 def _check_writable(report: str | os.PathLike[str]) -> None:
-    """Open the report's file before the run, so that a run does not end without one."""
+    """Open the report's file before the run, so that a run does not end without one. A file that is there stays as it is."""
     is_new = not os.path.exists(report)
+    _write(report, "", mode="a")
+    if is_new:
+        os.remove(report)
+
+
+def _write(report: str | os.PathLike[str], text: str, mode: str = "w") -> None:
     try:
-        with open(report, "a", encoding="utf-8"):
-            pass
-        if is_new:
-            os.remove(report)
+        with open(report, mode, encoding="utf-8", errors="replace") as file:
+            file.write(text)
     except OSError as error:
         raise HvsError(f"cannot write the report {os.fspath(report)!r}: {error.strerror}; name another file with --report") from error
