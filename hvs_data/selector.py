@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +62,8 @@ class HardViewSelector:
             size, and under bn="fused" and "per_view" each part is normalised with its own statistics. Additive objectives go through
             the images in parts, so that the outputs of one part exist at a time.
         dropout: keep dropout and drop path on, as the published code does.
+        autocast: type to which scoring casts automatically, such as torch.bfloat16; None leaves it to the code around, and many trainers
+            ask for the next batch outside of their own autocast.
         policy: "hardest"; "easiest", the smallest loss; "quantile", the loss at the share ``quantile`` of the way from an image's
             smallest to its largest; "softmax", drawn with probabilities proportional to exp(loss / ``temperature``); "smallest_iou",
             the boxes that overlap least (of several views, by the sum over the loss's pairs of views), from the rows alone; "random",
@@ -75,7 +78,7 @@ class HardViewSelector:
             whole batch is the same on every rank, so that all ranks make the same forwards.
         keep_teacher: keep the teacher's outputs for the chosen pair in ``selection.teacher_outputs``, for trainers that reuse them
             instead of another forward. They are what the trainer's own forward would give if the teacher has neither batch
-            normalisation in training mode nor dropout, and the trainer's autocast is on while selecting.
+            normalisation in training mode nor dropout, and ``autocast`` is the trainer's.
 
     Attributes:
         last: the latest selection, None before the first.
@@ -93,6 +96,7 @@ class HardViewSelector:
         bn: str = "fused",
         chunk: int | None = None,
         dropout: bool = False,
+        autocast: torch.dtype | None = None,
         policy: str = "hardest",
         quantile: Scheduled = 0.75,
         temperature: Scheduled = 1.0,
@@ -117,6 +121,8 @@ class HardViewSelector:
         for name, value in (("chunk", chunk), ("limit", limit), *_named_sizes(score_size)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise SelectionError(f"{name} must be a whole number of at least 1, or None, got {value!r}")
+        if autocast is not None and not (isinstance(autocast, torch.dtype) and autocast.is_floating_point):
+            raise SelectionError(f"autocast must be a floating type, such as torch.bfloat16, or None, got {autocast!r}")
         if keep_teacher and (score_size is not None or not isinstance(objective, AdditiveObjective)):
             raise SelectionError(
                 "keep_teacher needs an objective with a teacher, such as DINO, and candidates scored at their own size (score_size=None), "
@@ -127,6 +133,7 @@ class HardViewSelector:
         self.bn = bn
         self.chunk = chunk
         self.dropout = dropout
+        self.autocast = autocast
         self.policy = policy
         self.limit = limit
         self.seed = seed
@@ -235,7 +242,10 @@ class HardViewSelector:
         tables = tables_of(layout, device)
         forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout), params)
         teacher: Outputs = None
-        with scoring(*self.objective.modules(), bn="running" if self.bn == "running" else "batch", dropout=self.dropout):
+        with (
+            scoring(*self.objective.modules(), bn="running" if self.bn == "running" else "batch", dropout=self.dropout),
+            self._casting(device),
+        ):
             if isinstance(self.objective, AdditiveObjective):
                 table_BTS, teacher = forward.term_table(self.objective, groups, layout.emitted, self.keep_teacher)
                 table_BTS = table_BTS.detach()
@@ -252,6 +262,12 @@ class HardViewSelector:
         image_B = torch.arange(len(place_B2), device=device)
         kept = map_outputs(lambda output_BT: torch.cat([output_BT[image_B, place_B] for place_B in place_B2.unbind(1)]), teacher)
         return replace(selection, teacher_outputs=kept)
+
+    def _casting(self, device: torch.device) -> AbstractContextManager[Any]:
+        if self.autocast is None:
+            return nullcontext()
+        # a weight that is cast under no_grad and kept would lack its gradient in an autocast region around
+        return torch.autocast(device.type, dtype=self.autocast, cache_enabled=False)
 
     def _chosen(self, parts: Parts, layout: Layout, tables: Tables, non_finite: Tensor, params: ViewParams | None, step: int) -> Selection:
         device = parts.pair.device

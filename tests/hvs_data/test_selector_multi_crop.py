@@ -12,7 +12,8 @@ from distillers import DISTILLERS, MASKED_RECIPE, RECIPE, MultiCrop, chosen, qui
 from hvs_data import SelectionError
 from hvs_data.objectives import DINO
 from multi_crop import GLOBAL_SIDE, LOCAL_SIDE, Terms, make_pixels, make_recipe, make_rows
-from trainers import NoQuestions, next_step, started, traces
+from traces import bits
+from trainers import NoQuestions, next_step, seed, started, traces
 
 IMAGES = 5
 
@@ -341,6 +342,42 @@ def test_networks_without_batch_norm_give_the_same_choice_in_any_chunks():
     pixels, rows = make_pixels(RECIPE, 30, dtype=torch.float64), make_rows(RECIPE, 30)
     slots = [hvs.HardViewSelector(objective, chunk=chunk).select(pixels, rows).slots for chunk in (None, 1, 7, 11, 100)]
     assert all(torch.equal(other, slots[0]) for other in slots[1:])
+
+
+@pytest.mark.parametrize("around", [False, True], ids=["outside", "inside the trainer's autocast"])
+def test_scoring_may_cast_by_itself(around):
+    trainer = started(DISTILLERS["DINO"])
+    pixels = make_pixels(RECIPE, IMAGES)
+    types = []
+    trainer.model["student"].head.register_forward_hook(lambda module, args, output: types.append(output.dtype))
+    with torch.autocast("cpu", dtype=torch.float16, enabled=around):
+        before = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+        for autocast, expected in ((None, torch.float16 if around else torch.float32), (torch.bfloat16, torch.bfloat16)):
+            types.clear()
+            hvs.HardViewSelector(trainer.objective, autocast=autocast).select(pixels, **trainer.select)
+            assert set(types) == {expected}
+            assert (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")) == before
+    for wrong in ("bfloat16", torch.int8, True):
+        with pytest.raises(SelectionError, match="autocast must be a floating type"):
+            hvs.HardViewSelector(trainer.objective, autocast=wrong)
+
+
+@pytest.mark.parametrize("method", DISTILLERS)
+def test_scoring_that_casts_changes_nothing(method):
+    pixels = make_pixels(RECIPE, IMAGES)
+    assert traces(DISTILLERS[method], pixels, autocast=torch.bfloat16) == set()
+
+    def gradients(score, around):
+        trainer = started(DISTILLERS[method])
+        seed(11)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=around):
+            if score:
+                hvs.HardViewSelector(trainer.objective, autocast=torch.bfloat16).select(pixels, **trainer.select)
+            trainer.loss(pixels[:2]).backward()
+        return {name: None if value.grad is None else bits(value.grad) for name, value in trainer.model.named_parameters()}
+
+    for around in (False, True):
+        assert gradients(True, around) == gradients(False, around)
 
 
 def test_masks_are_asked_for_by_those_who_take_them_only():
