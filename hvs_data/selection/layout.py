@@ -150,8 +150,7 @@ def _tables(layout: Layout, device: torch.device) -> Tables:
     read = torch.zeros(globals_, globals_ + len(layout.local_slots), dtype=torch.bool)
     for (first, second), (i, j) in zip(layout.pairs, places, strict=True):
         legal[first, second] = read[i, j] = read[j, i] = read[i, i] = read[j, j] = True
-    if layout.emitted_locals:
-        read[:, globals_:] = read.diagonal()[:, None]
+    read[:, globals_:] = layout.emitted_locals > 0  # every global slot is in a pair
 
     def whole(numbers: object) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=device)
