@@ -48,9 +48,21 @@ def _two_globals(candidates: int, size: int, scale: tuple[float, float], blur: t
     return first, replace(first, name="global2", blur=blur[1], solarize=0.2)
 
 
-def _local(like: Role, local_candidates: int | None, locals_: int, size: int, scale: tuple[float, float]) -> Role:
-    drawn = locals_ if local_candidates is None else local_candidates
-    return replace(like, name="local", candidates=drawn, emitted=locals_, size=size, scale=scale, blur=0.5, solarize=0.0)
+def _with_locals(
+    globals_: tuple[Role, Role],
+    published: int,
+    local_candidates: int | None,
+    local_views: int | None,
+    size: int,
+    scale: tuple[float, float],
+) -> tuple[Role, ...]:
+    """The global roles and the local one, if there are any local views."""
+    drawn = local_candidates if local_candidates is not None else published if local_views is None else local_views
+    emitted = local_views if local_views is not None else min(published, drawn)
+    if drawn == emitted == 0:
+        return globals_
+    local = replace(globals_[0], name="local", candidates=drawn, emitted=emitted, size=size, scale=scale, blur=0.5, solarize=0.0)
+    return *globals_, local
 
 
 def simsiam(candidates: int = 2, size: int = 224, **recipe: Any) -> Recipe:
@@ -108,18 +120,20 @@ def dino(
     size: int = 224,
     local_size: int = 96,
     variant: str = "paper",
+    local_views: int | None = None,
     **recipe: Any,
 ) -> Recipe:
     """DINO (Caron et al. 2021, arXiv 2104.14294; github.com/facebookresearch/dino): two global views and small local ones.
 
     Args:
         candidates: global views drawn for an image, even; half are of role "global1", half of "global2".
-        local_candidates: local views drawn for an image; by default as many as reach the trainer.
+        local_candidates: local views drawn for an image; by default as many as reach the trainer. 0 leaves them out.
         size, local_size: sides of global and local views in pixels.
         variant: "paper" has 8 local views, "as_run" the 10 of the released runs.
+        local_views: local views of an image that reach the trainer; by default the published number, or all that are drawn if fewer.
         recipe: other fields of :class:`~hvs_data.recipes.spec.Recipe` to replace.
     """
-    return _multi_crop("dino", (0.4, 1.0), candidates, local_candidates, size, local_size, variant, recipe)
+    return _multi_crop("dino", (0.4, 1.0), candidates, local_candidates, size, local_size, variant, local_views, recipe)
 
 
 def ibot(
@@ -128,13 +142,14 @@ def ibot(
     size: int = 224,
     local_size: int = 96,
     variant: str = "paper",
+    local_views: int | None = None,
     **recipe: Any,
 ) -> Recipe:
     """iBOT (Zhou et al. 2022, arXiv 2111.07832; github.com/bytedance/ibot): DINO's views, globals down to .14 of the area.
 
     Arguments as :func:`dino`. With ``masking=Masking()`` global views have masks, and a batch unpacks as ``views, labels, masks``.
     """
-    return _multi_crop("ibot", (0.14, 1.0), candidates, local_candidates, size, local_size, variant, recipe)
+    return _multi_crop("ibot", (0.14, 1.0), candidates, local_candidates, size, local_size, variant, local_views, recipe)
 
 
 def _multi_crop(
@@ -145,12 +160,13 @@ def _multi_crop(
     size: int,
     local_size: int,
     variant: str,
+    local_views: int | None,
     recipe: dict[str, Any],
 ) -> Recipe:
     _check_variant(variant)
-    first, second = _two_globals(candidates, size, scale)
-    local = _local(first, local_candidates, 10 if variant == "as_run" else 8, local_size, (0.05, 0.4))
-    return Recipe(f"{name}/{variant}", (first, second, local), **{"interpolation": "bicubic", **recipe})
+    published = 10 if variant == "as_run" else 8
+    roles = _with_locals(_two_globals(candidates, size, scale), published, local_candidates, local_views, local_size, (0.05, 0.4))
+    return Recipe(f"{name}/{variant}", roles, **{"interpolation": "bicubic", **recipe})
 
 
 def dinov2(
@@ -159,6 +175,7 @@ def dinov2(
     size: int = 224,
     local_size: int = 96,
     variant: str = "paper",
+    local_views: int | None = None,
     **recipe: Any,
 ) -> Recipe:
     """DINOv2 (Oquab et al. 2023, arXiv 2304.07193; github.com/facebookresearch/dinov2).
@@ -166,9 +183,10 @@ def dinov2(
     Args:
         variant: "paper" blurs the first global view always and the second in 1 of 10; "as_run" follows the released code, whose
             blur is applied with the complement of the probability that it names: never, and in 9 of 10.
-        candidates, local_candidates, size, local_size, recipe: as :func:`dino`; released configurations use local_size 96 or 98.
+        candidates, local_candidates, size, local_size, local_views, recipe: as :func:`dino`; released configurations use
+            local_size 96 or 98.
     """
     _check_variant(variant)
-    first, second = _two_globals(candidates, size, (0.32, 1.0), blur=(0.0, 0.9) if variant == "as_run" else (1.0, 0.1))
-    local = _local(first, local_candidates, 8, local_size, (0.05, 0.32))
-    return Recipe(f"dinov2/{variant}", (first, second, local), **{"interpolation": "bicubic", "blur_kernel": 9, **recipe})
+    globals_ = _two_globals(candidates, size, (0.32, 1.0), blur=(0.0, 0.9) if variant == "as_run" else (1.0, 0.1))
+    roles = _with_locals(globals_, 8, local_candidates, local_views, local_size, (0.05, 0.32))
+    return Recipe(f"dinov2/{variant}", roles, **{"interpolation": "bicubic", "blur_kernel": 9, **recipe})

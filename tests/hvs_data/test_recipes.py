@@ -204,8 +204,8 @@ REFUSED: list[tuple[Callable[[], Any], str, Any]] = [
         (lambda preset=preset: preset(variant="published"), "variant", "published")
         for preset in (recipes.dino, recipes.ibot, recipes.dinov2)
     ),
-    (lambda: recipes.dino(local_candidates=4), "emitted", 8),
-    (lambda: recipes.dino(local_candidates=0), "candidates", 0),
+    (lambda: recipes.dino(local_candidates=4, local_views=8), "emitted", 8),
+    (lambda: recipes.dino(local_candidates=-1), "candidates", -1),
     (lambda: recipes.moco_v3(scale=(0, 1)), "scale", (0, 1)),
     (lambda: recipes.simclr(interpolation="lanczos"), "interpolation", "lanczos"),
 ]
@@ -254,3 +254,19 @@ def test_hue_is_accepted_exactly_between_0_and_a_half(value: float) -> None:
     else:
         with pytest.raises(RecipeError):
             ColorJitter(hue=value)
+
+
+@pytest.mark.parametrize("preset", [recipes.dino, recipes.ibot, recipes.dinov2])
+def test_the_number_of_local_views_may_be_chosen(preset: Any) -> None:
+    def locals_of(**arguments: Any) -> tuple[int, int]:
+        role = preset(**arguments).roles[2]
+        return role.candidates, role.emitted
+
+    assert locals_of() == (8, 8)
+    assert locals_of(local_candidates=16) == (16, 8)
+    assert locals_of(local_candidates=3) == (3, 3)
+    assert locals_of(local_views=6) == (6, 6)
+    assert locals_of(local_candidates=12, local_views=4) == (12, 4)
+    assert [role.name for role in preset(local_candidates=0).roles] == ["global1", "global2"]
+    with pytest.raises(RecipeError, match="emitted"):
+        preset(local_candidates=2, local_views=3)
