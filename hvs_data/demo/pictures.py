@@ -41,7 +41,7 @@ def boxed_photo(example: Example) -> str:
     unit = max(height, width) / 200  # about a pixel of the page
     order = [view for view in range(len(example.box)) if view not in example.pair] + list(example.pair)
     corner_of = _tag_corners(example, list(reversed(order)), 16 * unit)
-    boxes = "".join(_box(example, view, corner_of[view], unit) for view in order)
+    boxes = "".join([_box(example, view, unit) for view in order] + [_tag(view, corner_of[view], unit) for view in order])
     return (
         f'<svg class="photo" viewBox="0 0 {width} {height}" role="img" aria-label="photo with the boxes of its candidate views">'
         f'<image href="{data_url(example.photo, PHOTO_SIDE)}" width="{width}" height="{height}"/>{boxes}</svg>'
@@ -89,24 +89,26 @@ def data_url(pixels: NDArray[np.uint8], longest: int | None = None, quality: int
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _box(example: Example, view: int, corner: tuple[float, float], unit: float) -> str:
+def _box(example: Example, view: int, unit: float) -> str:
     top, left, height, width = (int(side) for side in example.box[view])
     rectangle = f'x="{left}" y="{top}" width="{width}" height="{height}" fill="none"'
-    # a white line below keeps the coloured one visible on any photo
     if view in example.pair:
         line, paper, dashes = 3.0, 5.0, ""
     else:
         line, paper, dashes = 1.8, 2.5, f' stroke-dasharray="{4 * unit:.2f} {3 * unit:.2f}"'
-    lines = [
-        f'<rect {rectangle} stroke="#fff" stroke-opacity=".6" stroke-width="{paper * unit:.2f}"/>',
-        f'<rect {rectangle} stroke="{color(view)}" stroke-width="{line * unit:.2f}"{dashes}/>',
-    ]
+    # a white line below keeps the coloured one visible on any photo
+    return (
+        f'<rect {rectangle} stroke="#fff" stroke-opacity=".6" stroke-width="{paper * unit:.2f}"/>'
+        f'<rect {rectangle} stroke="{color(view)}" stroke-width="{line * unit:.2f}"{dashes}/>'
+    )
+
+
+def _tag(view: int, corner: tuple[float, float], unit: float) -> str:
     x, y = corner
-    lines.append(
+    return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{14 * unit:.2f}" height="{14 * unit:.2f}" rx="{2 * unit:.2f}" fill="{color(view)}"/>'
         f'<text x="{x + 7 * unit:.1f}" y="{y + 10.6 * unit:.1f}" font-size="{10.5 * unit:.2f}">{letter(view)}</text>'
     )
-    return "".join(lines)
 
 
 def _tag_corners(example: Example, order: list[int], tag: float) -> dict[int, tuple[float, float]]:

@@ -177,7 +177,7 @@ def _facts(outcome: Outcome) -> str:
         "Views": f"{settings.candidates} candidates at {settings.score_size} pixels, 2 trained on at {settings.size}",
         "Colours": "as published for SimSiam"
         if settings.published_colors
-        else "gentler than published for SimSiam (hue by 0.02 turns, saturation by 20 %, never grey), as kinds of fruit differ by colour",
+        else "gentler than published for SimSiam (hue by 0.02 turns, saturation by 20 %, never grey), so that colour stays useful",
         "Optimizer": f"SGD, learning rate {settings.learning_rate:g} falling to 0 along a cosine, momentum {settings.momentum:g}, "
         f"weight decay {settings.weight_decay:g}",
         "Time": f"{settings.seconds:g} s" + (f", at most {settings.max_steps:,} steps" if settings.max_steps else ""),
