@@ -29,6 +29,14 @@ class BadImagesError(HvsError, RuntimeError):
     """More images were unreadable than the failure policy allows; the run stops instead of training on the rest."""
 
 
+class StalledError(HvsError, RuntimeError):
+    """No batch came within the loader's ``timeout``, or a thread that works on it has died."""
+
+
+class ForkError(HvsError, RuntimeError):
+    """An iteration that was begun before a fork is used in the forked process."""
+
+
 class SelectionError(HvsError, ValueError):
     """Candidates, model outputs or pair losses that do not fit each other."""
 

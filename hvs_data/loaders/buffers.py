@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from hvs_data.loaders.forks import ForkSafeLock
 
 ALIGNMENT = 64  # a line of the cache; renderers write whole ones past it
 
@@ -24,7 +25,7 @@ class BufferPool:
 
     def __init__(self, spare: int):
         self._spare = spare
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         # blocks, and what is behind the tensors that were last made of them
         self._blocks: list[tuple[NDArray[np.uint8], weakref.ref[NDArray[np.uint8]]]] = []
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import atexit
+import logging
+import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
+
+from hvs_data.errors import ForkError
+
+# Seconds that the interpreter's exit waits for all threads together. Those that are still held up by storage then are left to end with
+# the process, which is safe for a thread that waits for the operating system.
+EXIT_PATIENCE = 5.0
+
+logger = logging.getLogger("hvs_data")
 
 _open_crews: weakref.WeakSet[Crew] = weakref.WeakSet()
 
@@ -28,14 +39,32 @@ class Crew:
         self._waiting: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
         self._ready = threading.Condition()
         self._closed = False
+        self._process = os.getpid()
         # daemons, since the interpreter waits for other threads before anything could tell them to stop
         self._threads = [threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(threads)]
         _open_crews.add(self)
         for thread in self._threads:
             thread.start()
 
+    def check_process(self) -> None:
+        """Nothing, in the process that started the threads.
+
+        Raises:
+            ForkError: this process was forked since, and has none of them.
+        """
+        if os.getpid() != self._process:
+            raise ForkError(
+                f"expected an iteration to go on in the process that began it ({self._process}), got process {os.getpid()}, which was "
+                "forked since and has none of its threads; begin a new one here: iter(loader)"
+            )
+
+    def dead(self) -> list[str]:
+        """Names of the threads that have ended though the crew is open, which nothing but outside force brings about."""
+        return [] if self._closed else [thread.name for thread in self._threads if not thread.is_alive()]
+
     def submit(self, function: Callable[..., Any], *args: Any, urgent: bool = False) -> Future[Any]:
         """Have a function called. What it raises, of whatever kind, is raised by the future's ``result``."""
+        self.check_process()  # before the lock, which a thread of the other process may hold for ever here
         future: Future[Any] = Future()
         with self._ready:
             if self._closed:
@@ -44,8 +73,15 @@ class Crew:
             self._ready.notify()
         return future
 
-    def close(self) -> None:
-        """Cancel what has not begun, wait for what has, end the threads. May be called more than once."""
+    def close(self, patience: float | None = None) -> None:
+        """Cancel what has not begun, wait for what has, end the threads. May be called more than once.
+
+        Args:
+            patience: seconds to wait for all threads together; None = for ever. A thread that is not done by then is left behind: it
+                ends as soon as what holds it up does.
+        """
+        if os.getpid() != self._process:
+            return  # there is nothing to end in a forked process
         with self._ready:
             self._closed = True
             for future, _, _ in (*self._urgent, *self._waiting):
@@ -53,9 +89,14 @@ class Crew:
             self._urgent.clear()
             self._waiting.clear()
             self._ready.notify_all()
+        deadline = None if patience is None else time.monotonic() + patience
         for thread in self._threads:
             if thread is not threading.current_thread():  # a generator may be collected, and so closed, by any thread
-                thread.join()
+                thread.join(None if deadline is None else max(deadline - time.monotonic(), 0))
+        if any(thread.is_alive() and thread is not threading.current_thread() for thread in self._threads):
+            logger.warning("threads of a loader are held up, by storage most likely, and are left behind; they end once they go on")
+            self._threads = []
+        _open_crews.discard(self)
 
     def _work(self) -> None:
         while (task := self._next_task()) is not None:
@@ -76,5 +117,6 @@ class Crew:
 
 @atexit.register
 def _close_all() -> None:
+    deadline = time.monotonic() + EXIT_PATIENCE
     for crew in list(_open_crews):
-        crew.close()
+        crew.close(max(deadline - time.monotonic(), 0))

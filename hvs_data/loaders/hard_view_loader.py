@@ -11,6 +11,7 @@ from typing import Any
 
 from hvs_data.errors import HvsError
 from hvs_data.loaders.production import Product
+from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.loaders.sampler import EpochSampler
 from hvs_data.loaders.view_loader import ViewLoader
 from hvs_data.selector import HardViewSelector
@@ -58,6 +59,15 @@ class HardViewLoader:
     @property
     def sampler(self) -> EpochSampler:
         return self.loader.sampler
+
+    @property
+    def quarantine(self) -> Quarantine:
+        return self.loader.quarantine
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """As :attr:`ViewLoader.counters`."""
+        return self.loader.counters
 
     @property
     def batch_size(self) -> int:

@@ -18,8 +18,11 @@ from torch import Tensor
 from hvs_data.errors import BadImagesError, HvsError
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.loaders.buffers import BufferPool
+from hvs_data.loaders.counters import Counters
 from hvs_data.loaders.crew import Crew
 from hvs_data.loaders.quarantine import Quarantine
+from hvs_data.loaders.reading import read_with_retries
+from hvs_data.loaders.watch import Watch
 from hvs_data.order import EpochOrder
 from hvs_data.pipelines.decode import decode_image, jpeg_size
 from hvs_data.pipelines.engine import Engine
@@ -27,6 +30,7 @@ from hvs_data.pipelines.scaled import boxes_in_decoded, denominator_for
 from hvs_data.recipes.spec import Recipe
 from hvs_data.sampling import sample_views
 from hvs_data.sources.base import Source
+from hvs_data.sources.retry import Retries
 from hvs_data.types import Batch, ImageBatch, ViewParams
 
 # Images that one task reads and renders: rows are cheaper to draw for many images at once, small tasks share the work evenly.
@@ -53,6 +57,9 @@ class Plan:
     max_pixels: int
     scaled_decode: bool
     quarantine: Quarantine
+    counters: Counters
+    retries: Retries
+    timeout: float | None
     buffers: BufferPool
 
 
@@ -159,10 +166,11 @@ class Production:
         self._sizes_V = tuple(sizes_V or (role.size for role in plan.recipe.slot_roles))
         self._keep_images = keep_images
         self._crew = Crew(plan.num_threads, name="hvs-loader")
+        self._watch = Watch(self._crew, plan.source, plan.timeout)
 
     def close(self) -> None:
-        """End the threads."""
-        self._crew.close()
+        """End the threads; those that storage holds up are left behind after the timeout, or at once where it has passed already."""
+        self._crew.close(0 if self._watch.stalled else self._plan.timeout)
 
     def batches(self, steps: Iterable[NDArray[np.int64]]) -> Iterator[Product]:
         """The batch of each step, in order, while the next ones are in the making.
@@ -186,8 +194,7 @@ class Production:
             canvases.render(images.part(start, stop), params.images(slice(start, stop)), self._plan, start)
 
         parts = _split(params.batch_size, 2 * self._plan.num_threads)
-        for future in [self._crew.submit(render_group, *bounds, urgent=True) for bounds in parts]:
-            future.result()
+        self._watch.results([self._crew.submit(render_group, *bounds, urgent=True) for bounds in parts])
         return self._on_device(canvases)
 
     def _begin(self, positions_B: NDArray[np.int64]) -> tuple[Canvases, list[Future[list[_Group]]]]:
@@ -199,7 +206,7 @@ class Production:
         return canvases, [self._crew.submit(self._make_groups, *task) for task in tasks]
 
     def _finished(self, canvases: Canvases, futures: list[Future[list[_Group]]]) -> Product:
-        groups = [group for future in futures for group in future.result()]
+        groups = [group for made in self._watch.results(futures) for group in made]
         device = self._plan.device
         batch = Batch(
             views=self._on_device(canvases),
@@ -244,11 +251,16 @@ class Production:
         """The sample at a position of the epoch, or the next one that can be read."""
         plan = self._plan
         for further in range(1, self._order.length + 1):
+            self._watch.reads(index)
             try:
-                data, label = plan.source.read(index)
-                return _Sample(index, label, *self._decoded(data, index))
+                data, label = read_with_retries(plan.source, index, plan.retries, plan.counters)
+                sample = _Sample(index, label, *self._decoded(data, index))
+                plan.counters.add(read=1, replaced=int(further > 1))
+                return sample
             except (OSError, HvsError) as error:
                 plan.quarantine.add(index, plan.source.name_of(index), f"{type(error).__name__}: {error}")
+            finally:
+                self._watch.has_read()
             index = int(self._order(position + further))
         raise BadImagesError(f"none of the source's {self._order.length} images can be read; see the reasons in the loader's quarantine")
 

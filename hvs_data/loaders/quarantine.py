@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import threading
 
 from hvs_data.errors import BadImagesError
+from hvs_data.loaders.forks import ForkSafeLock
 
 # A few bad files are no reason to stop, however small the source.
 ALWAYS_ALLOWED = 4
@@ -22,7 +22,8 @@ class Quarantine:
         length: images in the source.
         max_share: the run stops when more than this share of the source's images is bad, but never for the first ``ALWAYS_ALLOWED``;
             0 stops it at the first one.
-        log: path of a file to which one JSON line is appended for every bad image (index, path, reason); None for no file.
+        log: path of a file to which one JSON line is appended for every bad image (index, path, reason); None for no file. Several
+            ranks may share it. Lines that cannot be written go to the log of the program.
 
     Attributes:
         reasons: why, by the image's index in its source.
@@ -34,7 +35,7 @@ class Quarantine:
         self._max_share = max_share
         self._allowed = max(int(max_share * length), ALWAYS_ALLOWED) if max_share > 0 else 0
         self._log = log
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def __len__(self) -> int:
         return len(self.reasons)
@@ -61,8 +62,13 @@ class Quarantine:
             logger.warning("unreadable image %r (index %d) is replaced by the next one of the epoch: %s; %s", name, index, reason, where)
         if self._log is not None:
             line = json.dumps({"index": index, "path": name, "reason": reason}) + "\n"
-            with open(self._log, "a", encoding="utf-8") as file:
-                file.write(line)
+            try:
+                # one write at the file's end, so that lines of several ranks do not mix
+                with open(self._log, "ab", buffering=0) as file:
+                    file.write(line.encode())
+            except OSError as error:
+                # no reason to stop either: the disk may be full, the folder gone
+                logger.warning("cannot write to the quarantine log %s: %s; it misses: %s", os.fspath(self._log), error, line.rstrip())
 
     def _remedy(self) -> str:
         listed = f"they are listed in {os.fspath(self._log)}" if self._log else "quarantine=PATH lists them in a file"

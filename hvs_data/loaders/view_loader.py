@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import check_dtype
 from hvs_data.loaders.buffers import BufferPool
+from hvs_data.loaders.counters import Counters
 from hvs_data.loaders.production import Plan, Product, Production
 from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.loaders.sampler import EpochSampler
@@ -26,6 +27,7 @@ from hvs_data.pipelines.render import checked_normalize
 from hvs_data.recipes.spec import Recipe
 from hvs_data.sources import open_source
 from hvs_data.sources.base import Source
+from hvs_data.sources.retry import Retries
 from hvs_data.types import Batch
 
 STATE_VERSION = 1
@@ -41,6 +43,7 @@ class ViewLoader:
     off at any point, and several may run at once; each has its own threads, which end with it.
 
     An image that cannot be read or decoded is replaced by the next one of the epoch's order, written to the quarantine, and counted.
+    A read that fails for a reason of the storage is begun again first, and a batch that does not come in time is an error.
 
     A batch's tensors stay valid for as long as they are kept; their memory is used again only after they are gone.
 
@@ -64,6 +67,10 @@ class ViewLoader:
         max_bad_share: the share of unreadable images, of all that the source holds, past which iterating raises BadImagesError. A handful
             (4) is always let pass, unless this is 0.
         quarantine: path of a file to which a JSON line (index, path, reason) is appended for every unreadable image.
+        retries: how often a read that fails for a reason of the storage is begun again, after waits that double
+            (:class:`hvs_data.sources.retry.Retries`). A file that is missing or may not be read is not waited for.
+        timeout: seconds to wait for a batch, after which iterating raises StalledError, which names the samples that are being read;
+            None waits for ever.
         rank, world_size: this process's share of every step; by default those of ``torch.distributed`` or of torchrun's environment.
             Every rank makes the same number of steps.
 
@@ -72,6 +79,7 @@ class ViewLoader:
         recipe, batch_size: as given.
         sampler: has ``set_epoch`` and the indices of this rank, for trainers that look for it.
         quarantine: the unreadable images so far: a length, and ``reasons`` by index.
+        counters: numbers since the loader was made, of this process; see there.
 
     Raises:
         HvsError: an argument that means nothing; the message says what was expected.
@@ -99,6 +107,8 @@ class ViewLoader:
         scaled_decode: bool = False,
         max_bad_share: float = 0.01,
         quarantine: str | os.PathLike[str] | None = None,
+        retries: int = 3,
+        timeout: float | None = 600.0,
         rank: int | None = None,
         world_size: int | None = None,
     ):
@@ -112,6 +122,9 @@ class ViewLoader:
         _check_whole("max_pixels", max_pixels, 1, "the largest height * width that is decoded")
         threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
         _check_whole("num_threads", threads, 1, "the number of threads that decode and render")
+        _check_whole("retries", retries, 0, "how often a read that failed is begun again")
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+            raise HvsError(f"timeout must be a number of seconds above 0, or None for no limit, got {timeout!r}")
         if isinstance(max_bad_share, bool) or not isinstance(max_bad_share, (int, float)) or not 0 <= max_bad_share <= 1:
             raise HvsError(
                 f"max_bad_share must satisfy 0 <= max_bad_share <= 1, got {max_bad_share!r}; it is a share of the source's images"
@@ -142,6 +155,9 @@ class ViewLoader:
             max_pixels=max_pixels,
             scaled_decode=scaled_decode,
             quarantine=self.quarantine,
+            counters=Counters(),
+            retries=Retries(attempts=retries + 1),
+            timeout=timeout,
             # in flight: those being made, the one handed out, and its chosen views
             buffers=BufferPool(spare=prefetch + 3),
         )
@@ -149,6 +165,7 @@ class ViewLoader:
         self._rank = (rank, world_size)
         self._next = (0, 0)  # epoch of the next iteration, and the position in it
         self._reached = (0, 0)  # epoch and position after the last batch that was handed out
+        self._latest = object()  # stands for the iteration whose place that is
         if not len(self):
             whole = batch_size * rank_and_size[1]
             raise HvsError(
@@ -162,6 +179,13 @@ class ViewLoader:
     def device(self) -> torch.device:
         """Where the batches go."""
         return self._plan.device
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Plain numbers, for logs: images ``read`` and decoded; positions at which a bad image was ``replaced``; distinct ``bad`` images;
+        ``retries`` of reads."""
+        counters = self._plan.counters
+        return {"read": counters.read, "replaced": counters.replaced, "bad": len(self.quarantine), "retries": counters.retries}
 
     def __len__(self) -> int:
         """Batches of a whole epoch, the same on every rank."""
@@ -192,6 +216,8 @@ class ViewLoader:
         Raises:
             HvsError: the state of another version, source, seed or order.
         """
+        if not isinstance(state, Mapping):
+            raise HvsError(f"expected the dictionary of state_dict(), got {type(state).__name__}")
         mine = self.state_dict()
         if state.get("version") != STATE_VERSION:
             raise HvsError(
@@ -203,7 +229,11 @@ class ViewLoader:
                     f"expected the state of a loader with {key} = {mine[key]!r}, as this one has, got {state.get(key)!r}; open the same "
                     "source with the same seed and order to resume"
                 )
-        self._next = self._reached = (int(state["epoch"]), int(state["position"]))
+        epoch, position = state.get("epoch"), state.get("position")
+        _check_whole("the state's epoch", epoch, 0, "the number of the epoch, counted from 0", below=2**32)
+        _check_whole("the state's position", position, 0, "how many of the epoch's images were handed out")
+        self._next = self._reached = (epoch, position)
+        self._latest = object()  # iterations that are still open say no longer where the loader stands
 
     # --- iteration -----------------------------------------------------------------------------------------------------
 
@@ -214,9 +244,10 @@ class ViewLoader:
         """Begin an epoch, for loaders that build on this one; arguments as :class:`hvs_data.loaders.production.Production`."""
         epoch, start = self._reached = self._next
         self._next = (epoch + 1, 0)
-        return self._run(epoch, start, sizes_V, keep_images)
+        self._latest = object()
+        return self._run(self._latest, epoch, start, sizes_V, keep_images)
 
-    def _run(self, epoch: int, start: int, sizes_V: Sequence[int] | None, keep_images: bool) -> Iterator[Product]:
+    def _run(self, iteration: object, epoch: int, start: int, sizes_V: Sequence[int] | None, keep_images: bool) -> Iterator[Product]:
         rank, world_size = self._current_rank()
         shares = self._shares(world_size)
         whole = self.batch_size * world_size
@@ -224,9 +255,11 @@ class ViewLoader:
         with closing(Production(self._plan, self._order(epoch), sizes_V=sizes_V, keep_images=keep_images)) as production:
             products = production.batches(shares.positions(position, rank) for position in starts)
             for position, product in zip(starts, products, strict=True):
-                self._reached = (epoch, shares.next_position(position))
+                if self._latest is iteration:
+                    self._reached = (epoch, shares.next_position(position))
                 yield product
-        self._reached = (epoch + 1, 0)
+        if self._latest is iteration:
+            self._reached = self._next
 
     def epoch_indices(self) -> Iterator[NDArray[np.int64]]:
         """Indices in the source of each batch of the whole epoch that the next iteration belongs to, on this rank."""
