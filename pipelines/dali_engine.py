@@ -1,0 +1,68 @@
+"""The engine "dali-kornia": DALI cuts, resizes and flips, Kornia colours and blurs, on the CPU or on a CUDA device."""
+
+# Axes: G image of a group, V view slot, N view of any image, C channel, S side.
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.pipelines.dali_colour import coloured
+from hvs_data.pipelines.dali_coverage import frame_width
+from hvs_data.pipelines.dali_resize import ResizerPool
+from hvs_data.pipelines.dali_rows import Rows
+from hvs_data.pipelines.storing import store_views
+from hvs_data.types import ViewParams
+
+# Bytes of views in float32 that are worked on together, and of boxes cut out together, which DALI holds twice: little enough for a cache
+# on the CPU, much enough to keep a GPU busy.
+VIEW_BYTES = {"cpu": 2**24, "cuda": 2**29}
+BOX_BYTES = {"cpu": 2**26, "cuda": 2**29}
+
+_POOL = ResizerPool()
+
+
+class DaliKorniaEngine:
+    """Implements :class:`hvs_data.pipelines.engine.Engine`. May be used from several threads at once.
+
+    On a CUDA device, work is queued on the calling thread's current stream, and the CPU does not wait for it.
+    """
+
+    name = "dali-kornia"
+
+    def render_group(self, images: Sequence[Tensor], params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: int = 0) -> None:
+        if not len(images) or not params.num_views:
+            return
+        device = images[0].device
+        together = max(1, VIEW_BYTES[device.type] // (params.num_views * 3 * canvas.size**2 * 4))
+        # autocast would round what is summed
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            for start in range(0, len(images), together):
+                some = slice(start, min(start + together, len(images)))
+                x_VG3SS = _rendered(images[some], params.images(some), canvas.size, max_views=together * params.num_views)
+                store_views(x_VG3SS, canvas, params.spec, normalize=normalize, first_image=first_image + start)
+
+
+def _rendered(images: Sequence[Tensor], params: ViewParams, size: int, max_views: int) -> Tensor:
+    """float32 [V, G, 3, S, S], values 0-1."""
+    rows, spec, device = Rows.of(params, size), params.spec, images[0].device
+    x_N3SS = torch.empty(len(rows), 3, size, size, device=device)
+    for start, stop in _parts(rows, size, spec.interpolation, BOX_BYTES[device.type]):
+        with _POOL.lend(size, spec.interpolation, device, max_views) as resizer:
+            x_N3SS[start:stop] = resizer.views(images, rows.part(start, stop))
+    return coloured(x_N3SS, rows, spec.solarize_threshold).unflatten(0, (params.num_views, len(images)))
+
+
+def _parts(rows: Rows, size: int, interpolation: str, max_bytes: int) -> Iterator[tuple[int, int]]:
+    """Bounds of parts whose framed boxes together have no more bytes than that, unless there is one box only."""
+    framed_N2 = rows.box_N4[:, 2:].long() + 2 * frame_width(rows.box_N4[:, 2:], size, interpolation)
+    start = held = 0
+    for stop, box_bytes in enumerate((3 * framed_N2.prod(dim=1)).tolist()):
+        if stop > start and held + box_bytes > max_bytes:
+            yield start, stop
+            start, held = stop, 0
+        held += box_bytes
+    yield start, len(rows)

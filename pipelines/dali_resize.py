@@ -1,0 +1,153 @@
+"""DALI's part: boxes cut out, resized and flipped on its CPU or GPU backend, many views at once.
+
+DALI's resize could cut by itself (``roi_start``, ``roi_end``), but its filter then reads what lies around the box. So boxes are cut out
+first, and framed with zeros; :mod:`hvs_data.pipelines.dali_coverage` says why.
+"""
+
+# Axes: N view of any image, H W pixels, C channel, S side.
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from nvidia.dali import fn
+from nvidia.dali.pipeline import Pipeline
+from nvidia.dali.types import DALIDataType, DALIInterpType
+from torch import Tensor
+
+from hvs_data.pipelines.dali_coverage import coverage, frame_width
+from hvs_data.pipelines.dali_rows import Rows, on_device
+
+# Pipelines that are kept while nobody uses them: each has a thread of its own.
+MAX_IDLE = 16
+
+_INTERPOLATIONS = {"bilinear": DALIInterpType.INTERP_LINEAR, "bicubic": DALIInterpType.INTERP_CUBIC}
+
+
+class Resizer:
+    """A DALI pipeline for views of one size. It works on one call at a time.
+
+    Args:
+        size: S.
+        interpolation: "bilinear" or "bicubic".
+        device: of images and views.
+        max_views: the largest number of views in a call; DALI takes memory only for those that come.
+    """
+
+    def __init__(self, size: int, interpolation: str, device: torch.device, max_views: int):
+        self._size = size
+        self._interpolation = interpolation
+        self._device = device
+        self._pipeline = _build(size, interpolation, device, max_views)
+
+    def views(self, images: Sequence[Tensor], rows: Rows) -> Tensor:
+        """Boxes of images, resized, clamped and flipped.
+
+        Args:
+            images: uint8 [H, W, 3] on the device, numbered as in the rows.
+            rows: of N views.
+
+        Returns:
+            float32 [N, 3, S, S] of its own memory, values 0-1.
+        """
+        feed = self._pipeline.feed_input
+        length_N2 = rows.box_N4[:, 2:]
+        feed("start", _samples(rows.box_N4[:, :2]))
+        feed("length", _samples(length_N2))
+        feed("frame", _samples(frame_width(length_N2, self._size, self._interpolation)))
+        feed("flip", _samples(rows.flip_N))
+        # an image that was decoded once stands behind all of its views
+        sources = [images[image] for image in rows.image_N.tolist()]
+        if self._device.type == "cpu":
+            feed("images", [image.numpy() for image in sources], layout="HWC")
+            (output,) = self._pipeline.run()
+        else:
+            # DALI waits for the images, and whoever uses the views next waits for DALI; the CPU waits for neither
+            stream = torch.cuda.current_stream(self._device)
+            feed("images", sources, layout="HWC", cuda_stream=stream)
+            (output,) = self._pipeline.run(stream)
+        raw_NSSC = torch.from_dlpack(output.as_tensor())
+        return torch.div(raw_NSSC.permute(0, 3, 1, 2), self._weight(rows)[:, None]).contiguous().clamp_(0, 1)
+
+    def _weight(self, rows: Rows) -> Tensor:
+        """float32 [N, S, S]: what DALI's sums over 0-255 have to be divided by."""
+        heights_N, widths_N = rows.box_N4[:, 2:].unbind(1)
+        rows_NS = 255 * coverage(heights_N, self._size, self._interpolation)
+        columns_NS = coverage(widths_N, self._size, self._interpolation)
+        columns_NS = torch.where(rows.flip_N[:, None], columns_NS.flip(1), columns_NS)
+        rows_NS1, columns_N1S = (
+            on_device(values, self._device) for values in (rows_NS.float()[:, :, None], columns_NS.float()[:, None, :])
+        )
+        return rows_NS1 * columns_N1S
+
+
+def _samples(values: Tensor) -> np.ndarray:
+    return values.to(torch.int32).contiguous().numpy()
+
+
+def _build(size: int, interpolation: str, device: torch.device, max_views: int) -> Pipeline:
+    place = "cpu" if device.type == "cpu" else "gpu"
+    on_cpu = place == "cpu"
+    pipeline = Pipeline(
+        batch_size=max_views,
+        # calls come from several threads already, each with a pipeline of its own
+        num_threads=1,
+        device_id=None if on_cpu else torch.cuda.current_device() if device.index is None else device.index,
+        prefetch_queue_depth=1,
+        exec_pipelined=not on_cpu,
+        exec_async=not on_cpu,
+        **({} if on_cpu else {"exec_dynamic": True}),
+    )
+    with pipeline:
+
+        def argument(name: str) -> Any:
+            return fn.external_source(name=name, dtype=DALIDataType.INT32)
+
+        images = fn.external_source(name="images", device=place, layout="HWC", dtype=DALIDataType.UINT8, ndim=3, no_copy=True)
+        start, length, frame, flip = (argument(name) for name in ("start", "length", "frame", "flip"))
+        boxes = fn.slice(images, start=start, shape=length, axes=(0, 1))
+        framed = fn.slice(boxes, start=-frame, shape=length + 2 * frame, axes=(0, 1), out_of_bounds_policy="pad", fill_values=0)
+        views: Any = fn.resize(
+            framed,
+            size=(size, size),
+            roi_start=fn.cast(frame, dtype=DALIDataType.FLOAT),
+            roi_end=fn.cast(frame + length, dtype=DALIDataType.FLOAT),
+            interp_type=_INTERPOLATIONS[interpolation],
+            antialias=True,
+            dtype=DALIDataType.FLOAT,
+        )
+        pipeline.set_outputs(fn.flip(views, horizontal=flip, vertical=0))
+    pipeline.build()
+    return pipeline
+
+
+class ResizerPool:
+    """Lends resizers out, each to one caller at a time: as many exist as were ever in use at once. May be used from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: OrderedDict[int, tuple[tuple[Any, ...], Resizer]] = OrderedDict()
+
+    @contextmanager
+    def lend(self, size: int, interpolation: str, device: torch.device, max_views: int) -> Iterator[Resizer]:
+        """A resizer made with these arguments. One with which something went wrong is not lent again."""
+        # threads do not survive a fork
+        key = (os.getpid(), size, interpolation, device, max_views)
+        resizer = self._take(key) or Resizer(size, interpolation, device, max_views)
+        yield resizer
+        with self._lock:
+            self._idle[id(resizer)] = (key, resizer)
+            surplus = [self._idle.popitem(last=False) for _ in range(len(self._idle) - MAX_IDLE)]
+        del surplus  # outside of the lock: it ends threads
+
+    def _take(self, key: tuple[Any, ...]) -> Resizer | None:
+        with self._lock:
+            fitting = next((name for name, (its, _) in reversed(self._idle.items()) if its == key), None)
+            return None if fitting is None else self._idle.pop(fitting)[1]

@@ -1,0 +1,30 @@
+"""Rendered views, on the 0-1 scale in float32, into a canvas: normalised and rounded as it wants them."""
+
+# Axes: V view, G image of a group, C channel, S side.
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.types import RenderSpec
+
+
+def store_views(x_VG3SS: Tensor, canvas: Canvas, spec: RenderSpec, *, normalize: bool, first_image: int = 0) -> None:
+    """Write views of some images into their places.
+
+    Args:
+        x_VG3SS: float32, values 0-1, on the canvas' device. Its memory may be written over.
+        canvas: receives images ``first_image`` to ``first_image + G - 1``.
+        normalize: apply the mean and standard deviation of ``spec``; else values stay 0-1, or become 0-255 in a uint8 canvas.
+    """
+    target_VG3SS = canvas.pixels[:, first_image : first_image + x_VG3SS.shape[1]]
+    if canvas.flat.dtype == torch.uint8:
+        x_VG3SS = (x_VG3SS * 255).round_().clamp_(0, 255)
+    if not normalize:
+        target_VG3SS.copy_(x_VG3SS)
+        return
+    # numbers instead of a tensor of three: nothing has to be sent to the device
+    for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True)):
+        target_VG3SS[:, :, channel].copy_(x_VG3SS[:, :, channel].sub(mean).div_(std))
