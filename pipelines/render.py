@@ -16,6 +16,7 @@ from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import Canvas, check_dtype
 from hvs_data.kernels.render.request import check_request
 from hvs_data.pipelines.engine import choose_engine
+from hvs_data.pipelines.extra_stage import ExtraStage, with_extra_stage
 from hvs_data.types import ImageBatch, ViewParams
 
 
@@ -29,6 +30,7 @@ def render(
     normalize: bool | None = None,
     channels_last: bool = False,
     num_threads: int | None = None,
+    extra_stage: ExtraStage | None = None,
 ) -> Tensor:
     """Render every view of every image.
 
@@ -44,6 +46,8 @@ def render(
             for floating types and False for uint8.
         channels_last: keep each view's channels innermost in memory; the shape stays the same.
         num_threads: images rendered at a time on the CPU; None = one a core that this process may use.
+        extra_stage: a function or module of float32 [N, 3, S, S] RGB, values 0-1, such as a Kornia augmentation: called after the last
+            operation and before normalisation, with the views of a few images at a time (:mod:`hvs_data.pipelines.extra_stage`).
 
     Returns:
         [B, V, 3, S, S], on the images' device; each image's views are contiguous.
@@ -58,7 +62,7 @@ def render(
     normalize = checked_normalize(normalize, dtype)
     if num_threads is not None and num_threads < 1:
         raise HvsError(f"num_threads must be at least 1, got {num_threads}; leave it out for one thread a core")
-    chosen = choose_engine(engine, batch.device)
+    chosen = with_extra_stage(choose_engine(engine, batch.device), extra_stage)
     elements = len(batch) * params.num_views * 3 * size * size
     flat = torch.empty(elements, dtype=dtype, device=batch.device)
     canvas = Canvas.on(flat, params.num_views, len(batch), size, channels_last=channels_last, image_major=True)

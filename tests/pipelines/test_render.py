@@ -116,7 +116,7 @@ def test_auto_says_what_it_chose_once(caplog: pytest.LogCaptureFixture) -> None:
     ("arguments", "message"),
     [
         ({"engine": "opencv"}, "engine must be one of"),
-        ({"engine": "dali-kornia"}, "dali-kornia"),
+        ({"extra_stage": "blur"}, "extra_stage must be a function"),
         ({"size": 0}, "size must be at least 1"),
         ({"size": 32.0}, "size must be at least 1"),
         ({"dtype": torch.float64}, "dtype must be one of"),
