@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hvs_data.errors import HvsError
+from hvs_data.errors import HvsError, MissingDependencyError
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.types import ViewParams
 
@@ -53,7 +53,7 @@ def choose_engine(name: str, device: torch.device) -> Engine:
         name = "fused" if device.type == "cpu" else "reference"
         _announce(name, device.type)
     if name == "dali-kornia":
-        raise HvsError('engine "dali-kornia" is not part of this version; pass engine="auto" or "fused"')
+        return _dali_kornia(device)
     if name == "fused":
         if device.type != "cpu":
             raise HvsError(
@@ -66,6 +66,20 @@ def choose_engine(name: str, device: torch.device) -> Engine:
     from hvs_data.pipelines.reference_engine import ReferenceEngine
 
     return ReferenceEngine()
+
+
+def _dali_kornia(device: torch.device) -> Engine:
+    if device.type not in ("cpu", "cuda"):
+        raise HvsError(f'engine "dali-kornia" renders images on the CPU and on CUDA devices, got images on {device}; decode to these')
+    try:
+        from hvs_data.pipelines.dali_engine import DaliKorniaEngine
+    except ModuleNotFoundError as error:
+        if error.name not in ("nvidia", "nvidia.dali", "kornia"):
+            raise
+        # the wheels for CUDA hold the CPU backend too
+        extra = "cuda12" if (torch.version.cuda or "").startswith("12.") else "cuda13"
+        raise MissingDependencyError(error.name, extra, 'engine "dali-kornia"') from error
+    return DaliKorniaEngine()
 
 
 @cache
