@@ -19,13 +19,23 @@ _LASTING = frozenset(
     (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENXIO)
 )
 _LASTING_KINDS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+# Mark of an error that came in spite of retries.
+_TRIED = "hvs_data_attempts"
 # its own, so that nobody's seeded numbers move
 _draw = random.Random()
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed a little later: an OSError (timeouts are of that kind) that is not about the file itself."""
-    return isinstance(error, OSError) and not isinstance(error, _LASTING_KINDS) and error.errno not in _LASTING
+    """Whether the same call may succeed a little later: an OSError (timeouts are of that kind) that is not about the file itself.
+
+    Nor one that comes after several attempts already: whoever retries what retries inside would multiply them.
+    """
+    return (
+        isinstance(error, OSError)
+        and not isinstance(error, _LASTING_KINDS)
+        and error.errno not in _LASTING
+        and _TRIED not in error.__dict__
+    )
 
 
 @dataclass(frozen=True)
@@ -58,4 +68,12 @@ class Retries:
                 wait = min(self.first_wait * 2 ** (attempt - 1), self.longest_wait) * _draw.uniform(0.5, 1)
                 logger.info("attempt %d of %d failed, the next one in %.2g s: %r", attempt, self.attempts, wait, error)
             time.sleep(wait)
-        return function(*args)
+        try:
+            return function(*args)
+        except OSError as error:
+            if self.attempts > 1:
+                error.__dict__[_TRIED] = self.attempts
+            raise
+
+
+USUAL = Retries()
