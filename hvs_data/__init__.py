@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hvs_data.sampling import sample_views
     from hvs_data.selector import HardViewSelector
     from hvs_data.sources import open_source
+    from hvs_data.sources.base import Sample, Source
     from hvs_data.trace_free import scoring
     from hvs_data.types import Batch, ImageBatch, RenderSpec, Selection, ViewParams
 
@@ -36,8 +37,10 @@ _HOME_OF = {
     "Objective": "objectives.base",
     "RecipeError": "errors",
     "RenderSpec": "types",
+    "Sample": "sources.base",
     "Selection": "types",
     "SelectionError": "errors",
+    "Source": "sources.base",
     "SourceError": "errors",
     "ViewLoader": "loaders.view_loader",
     "ViewParams": "types",

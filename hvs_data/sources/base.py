@@ -29,7 +29,7 @@ class Sample(NamedTuple):
 
 
 class Source(ABC):
-    """A fixed number of images that can be read in any order. Subclass it to read from anywhere else.
+    """A fixed number of images that can be read in any order. Subclass it to read from anywhere else; see `docs/sources.md`.
 
     Attributes:
         classes: name of each label, in the order of the labels; empty where they are not known.

@@ -78,11 +78,13 @@ def open_paths(paths: Sequence[Any]) -> FileSource:
     """Source of the files at these paths, in the order given, without labels.
 
     Raises:
-        SourceError: an element that is not a path.
+        SourceError: an element that is not a path, or a URL.
     """
     for position, path in enumerate(paths):
         if not isinstance(path, (str, os.PathLike)):
             raise SourceError(f"expected paths only in a list of paths, got {type(path).__name__} at position {position}")
+        if isinstance(path, str) and "://" in path:
+            raise SourceError(f"expected paths of this machine in a list of image files, got a URL at position {position}; download it")
     # relative paths are meant from here, wherever the process goes later
     return FileSource(os.getcwd(), map(os.fsdecode, paths))
 
@@ -198,10 +200,6 @@ def _identity(folder: str) -> tuple[int, int]:
 
 
 def _why_no_folder(folder: str, root: str) -> str:
-    if folder.endswith((".tar", ".tar.gz", ".tgz")) or "{" in folder:
-        return f"expected a folder of image files, got {folder!r}; tar shards cannot be read by this version: unpack them into a folder"
-    if "://" in folder:
-        return f"expected a folder on this machine, got {folder!r}; remote storage cannot be read by this version: copy or mount it"
     if os.path.exists(root):
-        return f"expected a folder of images, got the file {root}; pass the folder that holds it, or a list of paths"
+        return f"expected a folder of images, got the file {root}; pass the folder that holds it, a list of paths, or shards (.tar, .parquet)"
     return f"expected a folder of images, got {folder!r}, which does not exist (looked for {root}); check the path"

@@ -174,9 +174,7 @@ def test_a_pipe_is_not_waited_on(tmp_path: Path) -> None:
         ([".hidden/a.jpg"], "", "auto", "not hidden.*got none"),
         (["cat/1.jpg", "dog/", "emu/a.txt"], "", "auto", 'each one is a class, got none in dog, emu; remove them, or pass layout="flat"'),
         (["a.jpg"], "a.jpg", "auto", "got the file .*a.jpg; pass the folder that holds it"),
-        (["train.tar"], "train.tar", "auto", "tar shards cannot be read by this version: unpack"),
-        ([], "train-{0000..0146}.tar", "auto", "tar shards cannot be read by this version: unpack"),
-        ([], "s3://bucket/train", "auto", "remote storage cannot be read by this version: copy or mount"),
+        ([], "s3://bucket/train", "auto", "expected tar shards .*at a URL, got 's3://bucket/train'; name them"),
         (["a.jpg"], "", "tree", r"layout to be one of \('auto', 'classes', 'flat'\), got 'tree'"),
     ],
 )
@@ -272,6 +270,11 @@ def test_a_folder_in_a_list_of_paths_fails_when_read(tmp_path: Path) -> None:
 def test_a_path_that_is_none_fails_when_read() -> None:
     with pytest.raises(SourceError, match="cannot open 'a.0b.jpg'|cannot open .*null"):
         hvs.open_source(["a\0b.jpg"]).read(0)
+
+
+def test_a_url_of_an_image_is_told_from_a_path() -> None:
+    with pytest.raises(SourceError, match="expected paths of this machine in a list of image files, got a URL at position 1; download it"):
+        hvs.open_source(["a.jpg", "http://host/b.jpg"])
 
 
 def test_a_list_of_paths_holds_paths_only() -> None:

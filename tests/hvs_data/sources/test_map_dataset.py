@@ -173,7 +173,7 @@ class EndlessWithLength(Endless):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"train": PIXELS_NHWC}, "expected a folder, a list of paths, a map-style dataset.*got dict; .*one split"),
+        ({"train": PIXELS_NHWC}, "expected a folder, a list of paths, shards, a map-style dataset.*got dict; .*one split"),
         (b"\xff\xd8\xff", "expected a folder.*got bytes"),
         (None, "expected a folder.*got NoneType"),
         (7, "expected a folder.*got int"),

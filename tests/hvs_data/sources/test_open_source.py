@@ -51,5 +51,44 @@ def test_a_layout_is_for_folders(data: Any) -> None:
         hvs.open_source(data, layout="flat")
 
 
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (Ramp(), {"image": "jpg"}, "expected tar shards or Parquet files or a Hugging Face dataset with image='jpg', got Ramp; leave image out"),
+        (["a.jpg"], {"label": "cls"}, "with label='cls', got list; leave label out"),
+        (np.zeros((2, 4, 4, 3), np.uint8), {"storage_options": {}}, "expected tar shards or Parquet files with storage_options={}, got ndarray"),
+        ("a.parquet", {"damaged_shards": "keep"}, "expected tar shards with damaged_shards='keep', got 'a.parquet'; leave damaged_shards out"),
+        ("a.parquet", {"index_cache": "x"}, "expected tar shards with index_cache='x'"),
+        ("a.tar", {"layout": "flat"}, "expected a folder with layout='flat', got 'a.tar'; leave layout out"),
+        ("folder", {"index_cache": "x"}, "expected tar shards with index_cache='x', got 'folder'"),
+    ],
+    ids=str,
+)
+def test_an_option_that_means_nothing_is_refused(data: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        hvs.open_source(data, **options)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("{a.tar,b.parquet}", "files of one kind in {a.tar,b.parquet}, got 'a.tar' and 'b.parquet'; open them apart"),
+        (["a.tar", "b.jpg"], "files of one kind in a list of 2 paths, got 'a.tar' and 'b.jpg'"),
+        (["a.jpg", "b.tar"], "files of one kind"),
+        (["a.tar", 3], "files of one kind"),
+        (["a.tar", "b.tgz"], "tar shards that are not compressed.*got 'b.tgz'; decompress"),
+        ("a.tar.gz", "tar shards that are not compressed.*got 'a.tar.gz'"),
+        ("a-{0..3}.tar.zst", "got 'a-0.tar.zst'"),
+    ],
+)
+def test_files_of_a_kind_are_opened_together(data: Any, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        hvs.open_source(data)
+
+
+def test_the_protocol_has_public_names() -> None:
+    assert hvs.Source is Source and hvs.Sample is Sample
+
+
 def test_digests_tell_parts_apart() -> None:
     assert len({digest(b"ab", b"c"), digest(b"a", b"bc"), digest(b"abc"), digest(b"abc", b"")}) == 4

@@ -1,0 +1,117 @@
+"""Which columns of a table hold the images and the labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvs_data.errors import SourceError
+from hvs_data.sources.base import NO_LABEL
+from hvs_data.sources.folder import MAX_FILE_BYTES
+from hvs_data.sources.map_dataset import IMAGE_KEYS
+
+LABEL_KEYS = ("label", "labels")
+
+
+def image_column(candidates: Sequence[str], names: Sequence[str], given: str | None, where: str) -> str:
+    """The column of images: the one given, else the only candidate, else the one of a usual name.
+
+    Args:
+        candidates: columns of a kind that holds images.
+        names: all columns.
+        given: the caller's choice, if any.
+        where: the table, for messages.
+
+    Raises:
+        SourceError: no such column, none of images, or several.
+    """
+    chosen = [given] if given else candidates if len(candidates) == 1 else [name for name in IMAGE_KEYS if name in candidates][:1]
+    if len(chosen) == 1 and chosen[0] in candidates:
+        return chosen[0]
+    if given in names:
+        raise SourceError(f"expected encoded images in the column {given!r} of {where}, got another kind; the columns of images are {list(candidates)}")
+    raise SourceError(
+        f"expected {f'a column {given!r}' if given else 'one column of encoded images'} in {where}, got the columns {list(names)}, "
+        f"{list(candidates) or 'none'} of them with images; pass image=NAME of the one that is meant"
+    )
+
+
+def label_column(whole: Sequence[str], classes: Sequence[str], names: Sequence[str], given: str | None, where: str) -> str | None:
+    """The column of labels: the one given, else one of a usual name, else the only one of classes, else None.
+
+    Args:
+        whole: columns of whole numbers.
+        classes: those of them that are known to number classes.
+        names, given, where: as for :func:`image_column`.
+
+    Raises:
+        SourceError: no such column, one of another kind, or several of classes.
+    """
+    chosen = given or next((name for name in LABEL_KEYS if name in names), None)
+    if chosen is None and len(classes) > 1:
+        raise SourceError(f"expected one column of labels in {where}, got {list(classes)}; pass label=NAME of the one that is meant")
+    chosen = chosen or next(iter(classes), None)
+    if chosen is not None and chosen not in names:
+        raise SourceError(f"expected a column {chosen!r} of labels in {where}, got the columns {list(names)}; correct label=")
+    if chosen is not None and chosen not in whole:
+        raise SourceError(
+            f"expected whole numbers in the column {chosen!r} of {where}, got another kind; number the classes (a Hugging Face dataset: "
+            f"class_encode_column({chosen!r})), or pass label=NAME of a column that does, or remove the column"
+        )
+    return chosen
+
+
+def whole_numbers(column: Any) -> NDArray[np.int64]:
+    """A column of pyarrow as int64 [N], -1 for what is missing.
+
+    Raises:
+        ValueError: a number past 64 bits.
+    """
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.fill_null(column.cast("int64"), NO_LABEL), dtype=np.int64)
+
+
+def encoded_bytes(value: Any, name: str) -> bytes | None:
+    """The bytes of a binary scalar of pyarrow; None for a missing one.
+
+    Raises:
+        SourceError: more than ``MAX_FILE_BYTES``.
+    """
+    if not value.is_valid:
+        return None
+    buffer = value.as_buffer()
+    if buffer.size > MAX_FILE_BYTES:
+        raise SourceError(f"expected an image of at most {MAX_FILE_BYTES} bytes, got {buffer.size} in {name}; remove it")
+    return buffer.to_pybytes()
+
+
+def noted_classes(schema_metadata: dict[bytes, bytes] | None, column: str | None) -> tuple[str, ...]:
+    """Names of the classes as the Hugging Face library notes them beside a schema, as JSON; none where that is missing or odd."""
+    try:
+        names = json.loads((schema_metadata or {})[b"huggingface"])["info"]["features"][column]["names"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return ()
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+
+
+def is_binary(kind: Any) -> bool:
+    """Whether a type of pyarrow is one of bytes."""
+    import pyarrow.types as kinds
+
+    return kinds.is_binary(kind) or kinds.is_large_binary(kind)
+
+
+def holds_images(kind: Any) -> bool:
+    """Whether a type of pyarrow may hold encoded images: bytes, or a struct with a field ``bytes`` of them."""
+    import pyarrow.types as kinds
+
+    return is_binary(kind) or (kinds.is_struct(kind) and any(field.name == "bytes" and is_binary(field.type) for field in fields_of(kind)))
+
+
+def fields_of(kind: Any) -> Iterable[Any]:
+    return [kind.field(position) for position in range(kind.num_fields)]

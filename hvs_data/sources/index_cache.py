@@ -1,0 +1,147 @@
+"""Indices of shards kept in files, so that a shard is walked once and not in every run.
+
+A file holds, in this order: a line that names the form and its version; a line of JSON with the key and the number of samples; the
+columns of the index as little-endian numbers; the text of the names; and SHA-256 of all that. Nothing in it is executed or unpickled,
+and a file that is broken, of another version or of another key counts as none.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from hvs_data.sources.packed import PackedStrings
+from hvs_data.sources.shard_index import ShardIndex
+
+# To be raised when what stands in the file, or how samples are found in a shard, changes.
+VERSION = 1
+FOLDER_VARIABLE = "HVS_DATA_CACHE"
+
+_MAGIC = b"hvs_data shard index\n"
+_DIGEST_BYTES = 32
+
+logger = logging.getLogger("hvs_data")
+
+
+def default_folder() -> str:
+    """``$HVS_DATA_CACHE/shards``, else ``hvs_data/shards`` in the user's folder for caches."""
+    base = os.environ.get(FOLDER_VARIABLE)
+    if not base:
+        base = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"), "hvs_data")
+    return os.path.join(base, "shards")
+
+
+class IndexCache:
+    """Indices by key, shared by all processes that use the same folder.
+
+    Args:
+        folder: made on first use. If it cannot be written, indices are built for this process only, and a log line says so.
+    """
+
+    def __init__(self, folder: str):
+        self.folder = folder
+        self._warned = threading.Event()
+
+    def get(self, key: str, build: Callable[[], ShardIndex]) -> ShardIndex:
+        """The index kept under a key; else the one that is built, which is kept. One process builds it while others wait.
+
+        Args:
+            key: hexadecimal digits.
+            build: called at most once; what it raises is raised.
+        """
+        path = os.path.join(self.folder, f"{key}.index")
+        index = _load(path, key)
+        if index is not None:
+            return index
+        with self._locked(path + ".lock"):
+            index = _load(path, key)  # another process may have built it in the meantime
+            if index is None:
+                index = build()
+                self._save(path, key, index)
+        return index
+
+    def _save(self, path: str, key: str, index: ShardIndex) -> None:
+        """Write beside the file and rename, so that nobody ever reads half of it."""
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=f"{key[:16]}.", suffix=".part", delete=False) as file:
+                try:
+                    file.write(_packed(key, index))
+                    file.close()
+                    os.replace(file.name, path)
+                except BaseException:
+                    os.unlink(file.name)
+                    raise
+        except OSError as error:
+            if not self._warned.is_set():
+                self._warned.set()
+                logger.warning(
+                    "indices of shards cannot be kept in %s: %s; they are built anew in every process. Name another folder by %s or index_cache=",
+                    self.folder,
+                    error,
+                    FOLDER_VARIABLE,
+                )
+
+    @contextmanager
+    def _locked(self, path: str) -> Iterator[None]:
+        """Keep other processes and threads from building the same index. Where files cannot be locked, work is done twice."""
+        descriptor = -1
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            logger.debug("no lock on %s: %s", path, error)
+        try:
+            yield
+        finally:
+            if descriptor >= 0:
+                # whoever waits for this lock looks for the index first, and so needs no file
+                try:
+                    os.unlink(path)
+                except OSError:
+                    pass
+                os.close(descriptor)
+
+
+def _packed(key: str, index: ShardIndex) -> bytes:
+    about = json.dumps({"version": VERSION, "key": key, "samples": len(index)}).encode() + b"\n"
+    columns = (index.names.ends, index.offset_N, index.size_N, index.label_N)
+    content = b"".join([_MAGIC, about, *(column.astype("<i8").tobytes() for column in columns), index.names.block])
+    return content + hashlib.sha256(content).digest()
+
+
+def _load(path: str, key: str) -> ShardIndex | None:
+    """The index in a file; None where there is none of this key and version, or a broken one."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError:
+        return None
+    try:
+        return _unpacked(content, key)
+    except (ValueError, KeyError, TypeError) as error:
+        logger.warning("the index %s is built anew, as the file is broken: %s", path, error)
+        return None
+
+
+def _unpacked(content: bytes, key: str) -> ShardIndex | None:
+    end = len(content) - _DIGEST_BYTES
+    if hashlib.sha256(content[: max(end, 0)]).digest() != content[end:]:
+        raise ValueError("its checksum does not fit")
+    magic, about, rest = content[:end].split(b"\n", 2)
+    fields = json.loads(about)
+    if magic + b"\n" != _MAGIC or fields["version"] != VERSION or fields["key"] != key:
+        return None
+    samples = int(fields["samples"])
+    columns = np.frombuffer(rest, "<i8", 4 * samples).astype(np.int64, copy=False).reshape(4, samples)
+    return ShardIndex(PackedStrings.of_bytes(rest[columns.nbytes :], columns[0]), *columns[1:])

@@ -1,0 +1,481 @@
+"""Tar shards: which files are a sample, where labels come from, what damage does, and what is kept of them between runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from source_contract import add, check_samples, encoded, photos, shards, write_tar
+
+import hvs_data as hvs
+from hvs_data.errors import SourceError
+from hvs_data.sources import index_cache, shard_index
+from hvs_data.sources.folder import MAX_FILE_BYTES
+from hvs_data.sources.index_cache import IndexCache
+from hvs_data.sources.shard_index import ShardIndex, split_name
+from hvs_data.sources.shards import ShardSource
+from hvs_data.sources.storage import OPEN_FILES
+
+PHOTOS = photos(12)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HVS_DATA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "shards"
+
+
+def tar_of(path: Path, files: Sequence[tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, data in files:
+            add(archive, name, data)
+    return path
+
+
+def opened(tmp_path: Path, files: Sequence[tuple[str, bytes]], **options: Any) -> Any:
+    return hvs.open_source(tar_of(tmp_path / "s.tar", files), **options)
+
+
+def listed(source: Any) -> list[tuple[str, bytes, int]]:
+    return [(source.name_of(index), *source.read(index)) for index in range(len(source))]
+
+
+# --- samples -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("a.jpg", ("a", "jpg")),
+        ("x/y.z/a.JPG", ("x/y.z/a", "jpg")),
+        ("./a.seg.png", ("./a", "seg.png")),
+        ("a", ("a", "")),
+        ("x/.hidden.jpg", ("x/", "hidden.jpg")),
+    ],
+)
+def test_a_name_is_parted_at_its_first_dot(name: str, parts: tuple[str, str]) -> None:
+    assert split_name(name) == parts
+
+
+def test_files_of_one_key_are_a_sample(tmp_path: Path) -> None:
+    files = [
+        ("b/1.cls", b"3"),
+        ("b/1.jpg", b"one"),
+        ("a/1.JPEG", b"two"),
+        ("a/1.txt", b"a caption"),
+        ("a/1.cls", b" 4\n"),
+        ("c.png", b"three"),
+        ("d.webp", b"four"),
+        ("no-image.cls", b"9"),
+        ("no-image.npy", b"\x93NUMPY"),
+        ("README", b"no extension"),
+        ("._b.jpg", b"of another system"),
+        ("d.cls", b"-1"),
+    ]
+    source = opened(tmp_path, files)
+    assert isinstance(source, ShardSource) and source.classes == ()
+    assert listed(source) == [
+        ("s.tar/b/1.jpg", b"one", 3),
+        ("s.tar/a/1.JPEG", b"two", 4),
+        ("s.tar/c.png", b"three", -1),
+        ("s.tar/d.webp", b"four", -1),
+    ]
+    assert repr(source) == "ShardSource(4 images)"
+
+
+def test_files_of_one_key_need_not_follow_one_another(tmp_path: Path) -> None:
+    files = [("a.jpg", b"a"), ("b.jpg", b"b"), ("b.cls", b"1"), ("a.cls", b"0")]
+    assert [(data, label) for _, data, label in listed(opened(tmp_path, files))] == [(b"a", 0), (b"b", 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        (b'{"label": 7}', 7),
+        (b'{"label": null}', -1),
+        (b'{"caption": "a cat"}', -1),
+        (b"5", 5),
+        (b'{"label": -1, "label": 2}', 2),
+    ],
+)
+def test_labels_of_json(text: bytes, label: int, tmp_path: Path) -> None:
+    assert opened(tmp_path, [("a.jpg", b"a"), ("a.json", text)]).read(0) == (b"a", label)
+
+
+@pytest.mark.parametrize("first", ["cls", "json"])
+def test_cls_goes_before_json(first: str, tmp_path: Path) -> None:
+    files = [("a.cls", b"1"), ("a.json", b'{"label": 2}')]
+    source = opened(tmp_path, [("a.jpg", b"a"), *(files if first == "cls" else reversed(files))])
+    assert source.read(0).label == 1
+
+
+@pytest.mark.parametrize(
+    ("extension", "text"),
+    [
+        ("cls", b"cat"),
+        ("cls", b""),
+        ("cls", b"1.5"),
+        ("cls", b"\xff\xfe"),
+        ("cls", b"9" * 5000),
+        ("cls", str(-(2**63)).encode()),
+        ("cls", b" " * (2**20) + b"1"),
+        ("json", b'{"label": "cat"}'),
+        ("json", b'{"label": 1.0}'),
+        ("json", b'{"label": true}'),
+        ("json", b'{"label": [1]}'),
+        ("json", b'{"label": 99999999999999999999}'),
+        ("json", b'{"label": '),
+        ("json", b"[" * 100_000),
+        ("json", b'{"label": __import__("os").getpid()}'),
+    ],
+)
+def test_a_label_that_is_no_whole_number_costs_its_sample(extension: str, text: bytes, tmp_path: Path) -> None:
+    source = opened(tmp_path, [("a.jpg", b"a"), (f"a.{extension}", text), ("b.jpg", b"b"), ("b.cls", b"1")])
+    with pytest.raises(SourceError, match="expected a whole number as the label of s.tar/a.jpg"):
+        source.read(0)
+    assert source.read(1) == (b"b", 1)
+
+
+def test_labels_that_are_all_of_another_kind_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="expected whole numbers as labels in s.tar, got none; .*pass label="):
+        opened(tmp_path, [("a.jpg", b"a"), ("a.cls", b"cat"), ("b.jpg", b"b"), ("b.cls", b"dog")])
+
+
+def test_an_image_beside_others_of_its_key(tmp_path: Path) -> None:
+    files = [("a.jpg", b"photo"), ("a.seg.png", b"mask"), ("b.left.jpg", b"left")]
+    assert [data for _, data, _ in listed(opened(tmp_path, files))] == [b"photo", b"left"]
+    files = [("a.jpg", b"photo"), ("a.png", b"mask"), ("a.cls", b"1"), ("a.target.txt", b"6")]
+    with pytest.raises(SourceError, match=r'one image a sample, got a.jpg, a.png with the key .a. in the shard s.tar; pass .*image="jpg"'):
+        opened(tmp_path, files)
+    assert listed(opened(tmp_path, files, image="PNG", label=".target.txt")) == [("s.tar/a.png", b"mask", 6)]
+    with pytest.raises(SourceError, match="one image a sample, got photo.v1.jpg, photo.v2.jpg"):
+        opened(tmp_path, [("photo.v1.jpg", b"1"), ("photo.v2.jpg", b"2")])
+
+
+def test_an_unusual_extension_is_named(tmp_path: Path) -> None:
+    files = [("a.img", b"photo"), ("a.cls", b"1")]
+    with pytest.raises(SourceError, match="expected samples with an image in s.tar, got none; .*pass image="):
+        opened(tmp_path, files)
+    assert opened(tmp_path, files, image="img").read(0) == (b"photo", 1)
+
+
+# --- many shards -------------------------------------------------------------------------------------------------------
+
+
+def test_shards_follow_one_another_and_may_be_empty(tmp_path: Path) -> None:
+    tar_of(tmp_path / "0.tar", [("a.jpg", b"0")])
+    tar_of(tmp_path / "1.tar", [])
+    tar_of(tmp_path / "2.tar", [("a.jpg", b"2"), ("b.jpg", b"3")])
+    source = hvs.open_source(str(tmp_path / "{0..2}.tar"))
+    assert listed(source) == [("0.tar/a.jpg", b"0", -1), ("2.tar/a.jpg", b"2", -1), ("2.tar/b.jpg", b"3", -1)]
+    again = hvs.open_source([tmp_path / "2.tar", str(tmp_path / "{0,2}.tar")])
+    assert [data for _, data, _ in listed(again)] == [b"2", b"3", b"0", b"2", b"3"]
+
+
+def test_names_and_fingerprints_do_not_depend_on_the_place(tmp_path: Path) -> None:
+    for place in ("here", "there/deep"):
+        for part in ("a", "b"):
+            (tmp_path / place / part).mkdir(parents=True)
+            tar_of(tmp_path / place / part / "x.tar", [("1.jpg", part.encode())])
+    here, there = (hvs.open_source(str(tmp_path / place / "{a,b}" / "x.tar")) for place in ("here", "there/deep"))
+    assert here.fingerprint == there.fingerprint
+    assert [here.name_of(index) for index in range(2)] == ["a/x.tar/1.jpg", "b/x.tar/1.jpg"]
+
+
+def test_a_glob_is_sorted_and_must_fit(tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        tar_of(tmp_path / f"{name}.tar", [("1.jpg", name.encode())])
+    assert [data for _, data, _ in listed(hvs.open_source(str(tmp_path / "[ab].tar")))] == [b"a", b"b"]
+    with pytest.raises(SourceError, match=r"expected files that fit .*x\*.tar', got none"):
+        hvs.open_source(str(tmp_path / "x*.tar"))
+
+
+def test_relative_paths_and_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tar_of(tmp_path / "s.tar", [("1.jpg", b"1")])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sources = [hvs.open_source(path) for path in ("s.tar", "~/s.tar", f"file://{tmp_path}/s.tar")]
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert [source.read(0).data for source in sources] == [b"1"] * 3
+
+
+def test_few_files_are_open_however_many_shards(tmp_path: Path) -> None:
+    count = OPEN_FILES + 20
+    for number in range(count):
+        tar_of(tmp_path / f"{number:03}.tar", [("1.jpg", str(number).encode())])
+    before = len(os.listdir("/proc/self/fd"))
+    source = hvs.open_source(str(tmp_path / f"{{000..{count - 1:03}}}.tar"))
+    order = np.random.default_rng(0).integers(0, count, 2000).tolist()
+    with ThreadPoolExecutor(8) as pool:
+        assert [sample.data for sample in pool.map(source.read, order)] == [str(index).encode() for index in order]
+    # threads that miss at the same moment may each leave one more behind
+    assert len(os.listdir("/proc/self/fd")) - before <= OPEN_FILES + 8
+    del source
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+# --- what cannot be opened or read -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gone.tar", "gone-{0..1}.tar"])
+def test_a_shard_that_is_missing(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="cannot open the shards: .*No such file.*gone.*; check the path"):
+        hvs.open_source(tmp_path / name)
+
+
+def test_a_damaged_shard_is_named_and_may_be_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_tar(tmp_path / "s.tar", PHOTOS)
+    with tarfile.open(path) as archive:
+        member = archive.getmember(f"{PHOTOS[7].key}.jpg")
+    os.truncate(path, member.offset_data + 10)
+    with pytest.raises(SourceError, match=rf"the shard s.tar is damaged at offset {member.offset}: cut off within .*with the 7 samples before"):
+        hvs.open_source(path)
+    with caplog.at_level(logging.WARNING):
+        source = hvs.open_source(path, damaged_shards="keep")
+    check_samples(source, PHOTOS[:7])
+    assert f"s.tar is damaged at offset {member.offset}" in caplog.text and "7 samples before are kept" in caplog.text
+    with pytest.raises(SourceError, match="one of .'raise', 'keep'., got 'ignore'"):
+        hvs.open_source(path, damaged_shards="ignore")
+
+
+def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "s.tar").write_bytes(encoded(0))
+    with pytest.raises(SourceError, match="the shard s.tar is damaged at offset 0: .*header"):
+        hvs.open_source(tmp_path / "s.tar")
+
+
+def test_a_member_too_large_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "s.tar"
+    huge = tarfile.TarInfo("huge.jpg")
+    huge.size = MAX_FILE_BYTES + 1
+    with open(path, "wb") as file:  # a hole takes no room on the disk
+        file.write(huge.tobuf())
+        file.seek(-(-huge.size // 512) * 512, os.SEEK_CUR)
+        small = tarfile.TarInfo("small.jpg")
+        small.size = 5
+        file.write(small.tobuf() + b"small".ljust(512, b"\0"))
+    source = hvs.open_source(path)
+    with pytest.raises(SourceError, match=f"at most {MAX_FILE_BYTES} bytes, got {MAX_FILE_BYTES + 1} in s.tar/huge.jpg"):
+        source.read(0)
+    assert source.read(1).data == b"small"
+
+
+def test_a_shard_that_was_cut_while_in_use(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "s.tar", PHOTOS)
+    source = hvs.open_source(path)
+    os.truncate(path, 2000)
+    with pytest.raises(SourceError, match="expected .* bytes at offset .*s.tar, got 0: it was cut"):
+        source.read(11)
+    assert source.read(0).data == PHOTOS[0].data
+
+
+def test_a_shard_that_vanished_is_an_os_error(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "s.tar", PHOTOS)
+    source = hvs.open_source(path)
+    path.unlink()
+    # the index was built through a file that is still open
+    assert source.read(3).data == PHOTOS[3].data
+    source = hvs.open_source(write_tar(tmp_path / "t.tar", PHOTOS))
+    source = hvs.open_source(tmp_path / "t.tar")
+    (tmp_path / "t.tar").unlink()
+    with pytest.raises(FileNotFoundError):
+        source.read(3)
+
+
+def test_a_local_read_that_fails_for_a_moment_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = hvs.open_source(write_tar(tmp_path / "s.tar", PHOTOS))
+    original, failures = os.pread, [OSError(116, "Stale file handle"), OSError(5, "Input/output error")]
+
+    def pread(*arguments: Any) -> bytes:
+        if failures:
+            raise failures.pop()
+        return original(*arguments)
+
+    monkeypatch.setattr(os, "pread", pread)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert source.read(3).data == PHOTOS[3].data and not failures
+
+
+def test_short_reads_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = hvs.open_source(write_tar(tmp_path / "s.tar", PHOTOS))
+    original = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, offset: original(descriptor, min(size, 100), offset))
+    check_samples(source, PHOTOS)
+
+
+def test_names_in_an_archive_are_never_paths(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.jpg"
+    files = [("../outside.jpg", b"1"), (str(outside), b"2"), ("a/../../b.jpg", b"3"), ("nul\0.jpg", b"4")]
+    before = sorted(tmp_path.rglob("*"))
+    source = opened(tmp_path, files, index_cache=tmp_path / "index")
+    # a name ends at its first NUL, and so has no extension
+    assert [data for _, data, _ in listed(source)] == [b"1", b"2", b"3"]
+    written = set(tmp_path.rglob("*")) - set(before) - {tmp_path / "s.tar", tmp_path / "index"}
+    assert len(written) == 1 and next(iter(written)).suffix == ".index"
+
+
+# --- the index between runs --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def walks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the shards that are walked."""
+    walked: list[str] = []
+    original = shard_index.index_shard
+
+    def counting(window: Any, shard: str, *others: Any) -> ShardIndex:
+        walked.append(shard)
+        return original(window, shard, *others)
+
+    monkeypatch.setattr("hvs_data.sources.shards.index_shard", counting)
+    return walked
+
+
+def test_a_shard_is_walked_once(tmp_path: Path, walks: list[str], cache: Path) -> None:
+    pattern = shards(tmp_path, PHOTOS)
+    first = hvs.open_source(pattern)
+    assert sorted(walks) == ["train-0000.tar", "train-0001.tar", "train-0002.tar"]
+    second = hvs.open_source(pattern)
+    assert len(walks) == 3
+    check_samples(second, PHOTOS)
+    assert first.fingerprint == second.fingerprint
+    assert sorted(path.suffix for path in cache.iterdir()) == [".index"] * 3
+    # each a few dozen bytes a sample
+    assert all(path.stat().st_size < 700 for path in cache.iterdir())
+
+
+def test_a_shard_that_changed_is_walked_again(tmp_path: Path, walks: list[str]) -> None:
+    path = write_tar(tmp_path / "s.tar", PHOTOS)
+    hvs.open_source(path)
+    write_tar(path, list(reversed(PHOTOS)))
+    os.utime(path, ns=(1, 1))
+    check_samples(hvs.open_source(path), list(reversed(PHOTOS)))
+    os.utime(path, ns=(2, 2))
+    hvs.open_source(path)
+    hvs.open_source(path, image="jpg")
+    hvs.open_source(path, label="cls")
+    hvs.open_source(path, damaged_shards="keep")
+    assert len(walks) == 6
+
+
+def test_a_folder_of_ones_own(tmp_path: Path, walks: list[str], cache: Path) -> None:
+    path = write_tar(tmp_path / "s.tar", PHOTOS)
+    for _ in range(2):
+        hvs.open_source(path, index_cache=tmp_path / "mine")
+    assert len(walks) == 1 and len(list((tmp_path / "mine").iterdir())) == 1 and not cache.exists()
+
+
+def broken(change: Callable[[bytes], bytes]) -> Any:
+    return pytest.param(change, id=change.__name__)
+
+
+def cut(content: bytes) -> bytes:
+    return content[:-7]
+
+
+def empty(content: bytes) -> bytes:
+    return b""
+
+
+def flipped(content: bytes) -> bytes:
+    return content[:100] + bytes([content[100] ^ 1]) + content[101:]
+
+
+def pickled(content: bytes) -> bytes:
+    import pickle
+
+    return pickle.dumps({"offset": [1]})
+
+
+@pytest.mark.parametrize("change", [broken(cut), broken(empty), broken(flipped), broken(pickled)])
+def test_a_broken_index_is_built_anew(
+    change: Callable[[bytes], bytes], tmp_path: Path, walks: list[str], cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_tar(tmp_path / "s.tar", PHOTOS)
+    hvs.open_source(path)
+    (file,) = cache.iterdir()
+    content = file.read_bytes()
+    file.write_bytes(change(content))
+    check_samples(hvs.open_source(path), PHOTOS)
+    assert len(walks) == 2 and "built anew, as the file is broken" in caplog.text
+    assert file.read_bytes() == content
+
+
+def test_an_index_of_another_version_or_shard_is_none(tmp_path: Path, walks: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tar(tmp_path / "s.tar", PHOTOS)
+    hvs.open_source(path)
+    monkeypatch.setattr(index_cache, "VERSION", index_cache.VERSION + 1)
+    hvs.open_source(path)
+    assert len(walks) == 2
+    (file,) = cache.iterdir()
+    other = "0" * 64
+    file.rename(cache / f"{other}.index")
+    assert len(IndexCache(str(cache)).get(other, lambda: ShardIndex.joined([empty_index()] * 2))) == 0
+
+
+def empty_index() -> ShardIndex:
+    none = np.zeros(0, np.int64)
+    return ShardIndex(index_cache.PackedStrings(()), none, none, none)
+
+
+@pytest.mark.parametrize("obstacle", ["a file in its place", "a full disk"])
+def test_a_cache_that_cannot_be_written(
+    obstacle: str, tmp_path: Path, walks: list[str], cache: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pattern = shards(tmp_path, PHOTOS)
+    if obstacle == "a full disk":
+        monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    else:
+        cache.parent.write_text("no folder")
+    for _ in range(2):
+        check_samples(hvs.open_source(pattern), PHOTOS)
+    assert len(walks) == 6
+    assert caplog.text.count("indices of shards cannot be kept in") == 2
+    assert not cache.is_dir() or list(cache.iterdir()) == []
+
+
+def test_threads_that_open_at_once_share_the_work(tmp_path: Path, walks: list[str], cache: Path) -> None:
+    pattern = shards(tmp_path, PHOTOS)
+    with ThreadPoolExecutor(8) as pool:
+        sources = list(pool.map(hvs.open_source, [pattern] * 8))
+    assert len(walks) == 3 and len({source.fingerprint for source in sources}) == 1
+    assert sorted(path.suffix for path in cache.iterdir()) == [".index"] * 3
+
+
+RANK = """
+import sys
+from hvs_data.sources import shards
+from hvs_data.sources.shard_index import index_shard
+import time
+
+def walk(*arguments):
+    print("walked", arguments[1])
+    time.sleep(0.2)  # long enough for the others to come
+    return index_shard(*arguments)
+
+shards.index_shard = walk
+print("fingerprint", shards.open_shards([sys.argv[1]]).fingerprint)
+"""
+
+
+def test_ranks_that_start_at_once_walk_each_shard_once(tmp_path: Path, cache: Path) -> None:
+    shards(tmp_path, PHOTOS)
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", RANK, str(tmp_path / "*.tar")], stdout=subprocess.PIPE, text=True, env=os.environ.copy())
+        for _ in range(3)
+    ]
+    told = [line for rank in ranks for line in rank.communicate()[0].splitlines()]
+    assert all(rank.returncode == 0 for rank in ranks)
+    assert sorted(line for line in told if line.startswith("walked")) == [f"walked train-000{number}.tar" for number in range(3)]
+    assert len({line for line in told if line.startswith("fingerprint")}) == 1
+    assert sorted(path.suffix for path in cache.iterdir()) == [".index"] * 3
