@@ -74,11 +74,12 @@ def _dali_kornia(device: torch.device) -> Engine:
     try:
         from hvs_data.pipelines.dali_engine import DaliKorniaEngine
     except ModuleNotFoundError as error:
-        if error.name not in ("nvidia", "nvidia.dali", "kornia"):
+        package = {"nvidia": "nvidia.dali", "kornia": "kornia"}.get((error.name or "").partition(".")[0])
+        if package is None:
             raise
         # the wheels for CUDA hold the CPU backend too
         extra = "cuda12" if (torch.version.cuda or "").startswith("12.") else "cuda13"
-        raise MissingDependencyError(error.name, extra, 'engine "dali-kornia"') from error
+        raise MissingDependencyError(package, extra, 'engine "dali-kornia"') from error
     return DaliKorniaEngine()
 
 
