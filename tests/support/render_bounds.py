@@ -92,6 +92,7 @@ def row_error(
     dtype: torch.dtype,
     *,
     mean_terms: int | None = None,
+    resize_gap: float = 0.0,
     gray_gap: float = 0.0,
     hue_gap: float = 0.0,
     blur_gap: float = 0.0,
@@ -103,11 +104,11 @@ def row_error(
     Args:
         size: S.
         mean_terms: how many grey values the mean of a view sums in this dtype; None: all.
-        gray_gap, hue_gap, blur_gap: by how much the two renderers' definitions of an operation differ.
+        resize_gap, gray_gap, hue_gap, blur_gap: by how much the two renderers' definitions of an operation differ.
     """
     u = unit_roundoff(dtype)
     mean_error = mean_gray_error(mean_terms or size**2, dtype) + mean_gray_error(size**2, torch.float64)
-    error = resize_error(*params.box[b, v, 2:].tolist(), size, dtype)
+    error = resize_error(*params.box[b, v, 2:].tolist(), size, dtype) + resize_gap
     brightness, contrast, saturation, hue = (
         float(value[b, v]) for value in (params.brightness, params.contrast, params.saturation, params.hue)
     )
