@@ -21,6 +21,8 @@ from hvs_data.types import ViewParams
 # on the CPU, much enough to keep a GPU busy.
 VIEW_BYTES = {"cpu": 2**24, "cuda": 2**29}
 BOX_BYTES = {"cpu": 2**26, "cuda": 2**29}
+# Views of any size that go to DALI together: it takes memory for every place in a batch.
+MAX_VIEWS = 1024
 
 _POOL = ResizerPool()
 
@@ -37,7 +39,8 @@ class DaliKorniaEngine:
         if not len(images) or not params.num_views:
             return
         device = images[0].device
-        together = max(1, VIEW_BYTES[device.type] // (params.num_views * 3 * canvas.size**2 * 4))
+        views = min(MAX_VIEWS, VIEW_BYTES[device.type] // (3 * canvas.size**2 * 4))
+        together = max(1, views // params.num_views)
         # autocast would round what is summed
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             for start in range(0, len(images), together):

@@ -51,6 +51,8 @@ class StagedEngine:
         self._stage = stage
 
     def render_group(self, images: Sequence[Tensor], params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: int = 0) -> None:
+        if not len(images):
+            return  # not every module takes no views
         views, size = params.num_views, canvas.size
         flat = torch.empty(views * len(images) * 3 * size * size, device=canvas.flat.device)
         plain = Canvas.on(flat, views, len(images), size)

@@ -1,0 +1,130 @@
+"""Decoding with nvImageCodec on its CPU backend: the same pixels, and bad files that harm nobody else."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hvs_data.errors import DecodeError, HvsError
+from hvs_data.pipelines.decode import decode_image
+from render_material import photo
+
+pytest.importorskip("nvidia.nvimgcodec", reason="needs nvImageCodec, which comes with DALI: pip install 'hvs_data[dali-test]'")
+
+PHOTO = Image.fromarray(photo(61, 83).numpy())
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[274] = orientation
+    return encoded(PHOTO, exif=exif)
+
+
+GOOD = {
+    "4:2:0": encoded(PHOTO, quality=90),
+    "4:4:4": encoded(PHOTO, subsampling=0),
+    "4:2:2": encoded(PHOTO, subsampling=1),
+    "progressive": encoded(PHOTO, progressive=True),
+    "grey": encoded(PHOTO.convert("L")),
+    "one pixel": encoded(PHOTO.crop((0, 0, 1, 1))),
+    "bytes behind the end": encoded(PHOTO) + bytes(20),
+    # not for nvImageCodec
+    "CMYK": encoded(PHOTO.convert("CMYK")),
+    "PNG": encoded(PHOTO, "PNG"),
+    "alpha": encoded(PHOTO.convert("RGBA"), "PNG"),
+    "pixels": np.array(PHOTO),
+}
+BAD = {
+    "half": GOOD["4:2:0"][: len(GOOD["4:2:0"]) // 2],
+    "header only": b"\xff\xd8\xff" + bytes(200) + b"\xff\xd9",
+    "text": b"no image at all" * 20,
+    "empty": b"",
+    "nothing": None,
+}
+
+
+def decoder(**options: Any) -> Any:
+    from hvs_data.pipelines.dali_decode import BatchDecoder
+
+    return BatchDecoder("cpu", **options)
+
+
+def test_pixels_are_those_of_the_other_decoder() -> None:
+    for name, image in zip(GOOD, decoder().decode(list(GOOD.values())), strict=True):
+        # the same inverse transform and upsampling (libjpeg-turbo behind both)
+        assert torch.equal(image, torch.from_numpy(decode_image(GOOD[name]))), name
+        assert image.is_contiguous()
+
+
+def test_bad_files_are_reported_in_their_places() -> None:
+    good = list(GOOD.values())
+    mixed = [item for pair in zip(good, BAD.values(), strict=False) for item in pair]
+    one = decoder()
+    for _ in range(2):  # nothing is broken afterwards
+        results = one.decode(mixed)
+        for item, result in zip(mixed, results, strict=True):
+            if any(item is bad for bad in BAD.values()):
+                assert isinstance(result, DecodeError)
+            else:
+                assert torch.equal(result, torch.from_numpy(decode_image(item)))
+    assert one.decode([]) == []
+    assert all(isinstance(result, DecodeError) for result in one.decode(list(BAD.values())))
+
+
+def test_a_file_that_only_nvimagecodec_refuses_is_read_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = decoder()
+    whole = one._decoder
+
+    class Refusing:
+        def decode(self, streams: list[Any], **options: Any) -> list[Any]:
+            return [None if position % 2 else image for position, image in enumerate(whole.decode(streams, **options))]
+
+    monkeypatch.setattr(one, "_decoder", Refusing())
+    files = [GOOD["4:2:0"], GOOD["grey"], GOOD["progressive"], GOOD["4:4:4"]]
+    for file, image in zip(files, one.decode(files), strict=True):
+        assert torch.equal(image, torch.from_numpy(decode_image(file)))
+
+
+@pytest.mark.parametrize("exif_orientation", [False, True])
+def test_orientation(exif_orientation: bool) -> None:
+    files = [turned(orientation) for orientation in range(1, 9)]
+    for file, image in zip(files, decoder(exif_orientation=exif_orientation).decode(files), strict=True):
+        assert torch.equal(image, torch.from_numpy(decode_image(file, exif_orientation=exif_orientation)))
+
+
+def test_the_limit_of_pixels_holds_before_memory_is_taken() -> None:
+    small, large = decoder(max_pixels=60 * 83).decode([GOOD["one pixel"], GOOD["4:2:0"]])
+    assert small.shape == (1, 1, 3)
+    assert isinstance(large, DecodeError) and "at most 4980 pixels, got 61 x 83" in str(large)
+
+
+def test_several_threads() -> None:
+    one, items = decoder(), list(GOOD.values())
+    expected = one.decode(items)
+    with ThreadPoolExecutor(4) as pool:
+        for images in pool.map(lambda _: one.decode(items), range(8)):
+            assert all(torch.equal(a, b) for a, b in zip(images, expected, strict=True))
+
+
+def test_pixels_outlive_the_decoder() -> None:
+    (image,) = decoder().decode([GOOD["4:2:0"]])
+    spare = [decoder().decode([GOOD["4:4:4"]]) for _ in range(3)]
+    assert torch.equal(image, torch.from_numpy(decode_image(GOOD["4:2:0"]))) and len(spare) == 3
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_is_a_share(share: float) -> None:
+    with pytest.raises(HvsError, match="hardware_share must satisfy"):
+        decoder(hardware_share=share)

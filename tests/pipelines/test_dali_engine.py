@@ -1,0 +1,154 @@
+"""The engine "dali-kornia" on DALI's CPU backend and Kornia on CPU tensors, against the reference."""
+
+# Axes: B image, V view, S side.
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+import hvs_data as hvs
+from dali_bounds import dali_row_error, resize_gap
+from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.kernels.render.reference import render_reference
+from hvs_data.types import RenderSpec, ViewParams
+from render_bounds import assert_within, normalize_error, resize_error, solarize_error
+from render_material import INTERPOLATIONS, PRESETS, SIZES, drawn_rows, photo, plain_rows
+
+WHY = "needs DALI and Kornia: pip install 'hvs_data[dali-test]'"
+pytest.importorskip("nvidia.dali", reason=WHY)
+pytest.importorskip("kornia", reason=WHY)
+
+IMAGES = [photo(height, width, seed) for seed, (height, width) in enumerate(SIZES)]
+
+
+def rendered(images: list[Tensor], params: ViewParams, size: int, *, normalize: bool = False, dtype: torch.dtype = torch.float32) -> Tensor:
+    """[B, V, 3, S, S] as the engine writes it over NaN (or 77)."""
+    from hvs_data.pipelines.dali_engine import DaliKorniaEngine
+
+    elements = len(images) * params.num_views * 3 * size * size
+    flat = torch.full((elements,), float("nan") if dtype.is_floating_point else 77, dtype=dtype)
+    canvas = Canvas.on(flat, params.num_views, len(images), size)
+    DaliKorniaEngine().render_group(images, params, canvas, normalize=normalize)
+    return canvas.pixels.transpose(0, 1)
+
+
+def assert_rows_agree(images: list[Tensor], params: ViewParams, size: int) -> None:
+    """Every view within its derived bound, before and after normalisation."""
+    actual, normalized = rendered(images, params, size), rendered(images, params, size, normalize=True)
+    expected = render_reference(images, params, size, normalize=False)
+    unsolarized = render_reference(images, replace(params, solarize=torch.zeros_like(params.solarize)), size, normalize=False)
+    expected_normalized = render_reference(images, params, size)
+    for b in range(len(images)):
+        for v in range(params.num_views):
+            error: Tensor | float = dali_row_error(params, b, v, size)
+            if params.solarize[b, v]:
+                error = solarize_error(unsolarized[b, v], error, params.spec.solarize_threshold, torch.float32)
+            assert_within(actual[b, v], expected[b, v], error)
+            bound = normalize_error(torch.as_tensor(error).expand(3, size, size), params.spec.std, torch.float32)
+            assert_within(normalized[b, v], expected_normalized[b, v], bound)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_rows_of_every_recipe(name: str) -> None:
+    assert_rows_agree(IMAGES, drawn_rows(PRESETS[name], IMAGES, seed=3), 32)
+
+
+@pytest.mark.parametrize("size", [1, 2, 21])
+def test_odd_and_smallest_sizes(size: int) -> None:
+    for name in ("simclr", "moco_v3"):
+        assert_rows_agree(IMAGES, drawn_rows(PRESETS[name], IMAGES, seed=4), size)
+
+
+def test_a_grey_image() -> None:
+    grey = [photo(40, 30)[..., :1].expand(-1, -1, 3).contiguous()]
+    assert_rows_agree(grey, drawn_rows(PRESETS["byol"], grey, seed=5), 32)
+
+
+def boxes_at_the_borders(height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """The whole image, boxes of one pixel in two corners, and thin ones along two borders."""
+    bottom, right = height - 1, width - 1
+    return [(0, 0, height, width), (0, 0, 1, 1), (bottom, right, 1, 1), (0, right, height, 1), (bottom, 0, 1, width)]
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("size", [1, 9, 32])
+def test_only_the_box_is_read_and_borders_are_exact(interpolation: str, size: int) -> None:
+    images = [*IMAGES, photo(700, 431)]
+    params = plain_rows([boxes_at_the_borders(*image.shape[:2]) for image in images], size, RenderSpec(interpolation=interpolation))
+    params = replace(params, flip=torch.arange(params.box[..., 0].numel()).view(params.box.shape[:2]) % 2 == 0)
+    actual, expected = rendered(images, params, size), render_reference(images, params, size, normalize=False)
+    for b in range(len(images)):
+        for v, (_, _, height, width) in enumerate(params.box[b].tolist()):
+            error = resize_error(height, width, size, torch.float32) + resize_gap(height, width, size, interpolation)
+            assert_within(actual[b, v], expected[b, v], error)
+
+
+def test_the_tolerance_is_far_below_a_step_of_eight_bits() -> None:
+    # what the bounds come to for a view of 224 pixels: bilinear has no table, bicubic one of 129 entries
+    assert resize_gap(375, 500, 224, "bilinear") < 2 / 255
+    assert resize_gap(375, 500, 224, "bicubic") < 5 / 255
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.uint8])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_number_formats_and_memory_orders(dtype: torch.dtype, channels_last: bool) -> None:
+    params = drawn_rows(PRESETS["moco_v3"], IMAGES, seed=6)
+    unit = hvs.render(IMAGES, params, 32, "dali-kornia", normalize=False, num_threads=1)
+    actual = hvs.render(IMAGES, params, 32, "dali-kornia", dtype, normalize=False, channels_last=channels_last, num_threads=1)
+    assert actual.dtype == dtype and actual.shape == unit.shape
+    assert torch.equal(actual, (unit * 255).round().to(dtype) if dtype == torch.uint8 else unit.to(dtype))
+    assert actual.flatten(0, 1).is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+
+def test_parts_and_threads_do_not_change_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hvs_data.pipelines import dali_engine
+
+    params = drawn_rows(PRESETS["simsiam"], IMAGES, seed=7)
+    whole = rendered(IMAGES, params, 32)
+    threads = 4
+    with ThreadPoolExecutor(threads) as pool:
+        for other in pool.map(lambda _: rendered(IMAGES, params, 32), range(3 * threads)):
+            assert torch.equal(other, whole)
+    for limit in ("VIEW_BYTES", "BOX_BYTES"):
+        with monkeypatch.context() as changed:
+            changed.setattr(dali_engine, limit, {"cpu": 3 * 5000})
+            assert torch.equal(rendered(IMAGES, params, 32), whole)
+
+
+def test_pipelines_are_used_again_and_those_that_failed_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hvs_data.pipelines import dali_resize
+
+    made = []
+    build = dali_resize._build
+    monkeypatch.setattr(dali_resize, "_build", lambda *arguments: made.append(arguments) or build(*arguments))
+    monkeypatch.setattr(dali_resize, "MAX_IDLE", 2)
+    pool = dali_resize.ResizerPool()
+
+    def use(size: int) -> None:
+        with pool.lend(size, "bilinear", torch.device("cpu"), 4):
+            pass
+
+    for _ in range(3):
+        use(8)
+    assert len(made) == 1
+    with pytest.raises(RuntimeError, match="on purpose"), pool.lend(8, "bilinear", torch.device("cpu"), 4):
+        raise RuntimeError("on purpose")
+    use(8)
+    assert len(made) == 2
+    # two are kept: the oldest one goes
+    use(9)
+    use(10)
+    use(8)
+    assert [size for size, *_ in made] == [8, 8, 9, 10, 8]
+
+
+def test_no_images_and_strided_rows() -> None:
+    params = drawn_rows(PRESETS["simsiam"], IMAGES, seed=8)
+    assert hvs.render([], params.images(slice(0, 0)), 16, "dali-kornia").shape == (0, 4, 3, 16, 16)
+    some = params.images(slice(0, None, 2)).views([3, 0])
+    assert_rows_agree(IMAGES[::2], some, 16)
