@@ -23,6 +23,7 @@ from hvs_data.loaders.sampler import EpochSampler
 from hvs_data.order import EpochOrder, Shares, current_rank
 from hvs_data.pipelines.decode import DEFAULT_MAX_PIXELS, usable_device
 from hvs_data.pipelines.engine import choose_engine
+from hvs_data.pipelines.extra_stage import ExtraStage, with_extra_stage
 from hvs_data.pipelines.render import checked_normalize
 from hvs_data.recipes.spec import Recipe
 from hvs_data.sources import open_source
@@ -73,6 +74,8 @@ class ViewLoader:
             None waits for ever.
         rank, world_size: this process's share of every step; by default those of ``torch.distributed`` or of torchrun's environment.
             Every rank makes the same number of steps.
+        extra_stage: a stage of your own, such as a Kornia module, between the last operation and normalisation; see
+            :func:`hvs_data.render`. It runs on several threads at once.
 
     Attributes:
         dataset: the source.
@@ -111,6 +114,7 @@ class ViewLoader:
         timeout: float | None = 600.0,
         rank: int | None = None,
         world_size: int | None = None,
+        extra_stage: ExtraStage | None = None,
     ):
         if not isinstance(recipe, Recipe):
             raise HvsError(
@@ -143,7 +147,7 @@ class ViewLoader:
         self._plan = Plan(
             source=self.dataset,
             recipe=recipe,
-            engine=choose_engine(engine, torch.device("cpu")),
+            engine=with_extra_stage(choose_engine(engine, torch.device("cpu")), extra_stage),
             device=usable_device(device),
             seed=seed,
             num_threads=threads,
