@@ -117,7 +117,7 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
         encoded = _encoded(data)
         pixels = _decode_jpeg(encoded, max_pixels, denominator) if encoded[:3] == _JPEG_START else None
         if pixels is None:
-            return _rgb_of_pillow(_open(encoded), exif_orientation, max_pixels)
+            return _rgb_of_pillow(_open(encoded, max_pixels), exif_orientation, max_pixels)
         return _upright(pixels, _jpeg_orientation(encoded)) if exif_orientation else pixels
     except DecodeError:
         raise
@@ -191,7 +191,25 @@ def _decode_jpeg(encoded: bytes | memoryview, max_pixels: int, denominator: int)
         return None
 
 
-def _open(encoded: bytes | memoryview) -> Image.Image:
+def _check_webp(header: bytes, max_pixels: int) -> None:
+    """Check the size in bytes 12 to 30 of a WebP file, since its decoder takes memory for the canvas as soon as it is made.
+
+    Source: RFC 9649, sections 2.5 to 2.7.
+    """
+    kind, rest = header[:4], header[8:]
+    if kind == b"VP8X":
+        width, height = int.from_bytes(rest[4:7], "little") + 1, int.from_bytes(rest[7:10], "little") + 1
+    elif kind == b"VP8L":
+        bits = int.from_bytes(rest[1:5], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (int.from_bytes(rest[start : start + 2], "little") & 0x3FFF for start in (6, 8))
+    else:
+        return  # the decoder refuses it
+    _check_size(height, width, max_pixels)
+
+
+def _open(encoded: bytes | memoryview, max_pixels: int) -> Image.Image:
     """The image with its header read and its pixels not.
 
     Pillow's own ``Image.open`` would try every format, and warn or refuse by a limit that is not ours.
@@ -204,6 +222,8 @@ def _open(encoded: bytes | memoryview) -> Image.Image:
         if isinstance(accepted, str):
             raise DecodeError(f"expected a format that the installed Pillow reads, got {name}: {accepted}; install a full Pillow")
         if accepted and factory is not None:
+            if name == "WEBP":
+                _check_webp(bytes(encoded[12:30]), max_pixels)
             return factory(io.BytesIO(encoded), "")
     raise DecodeError(
         f"expected an image of a known format ({', '.join(FORMATS)}), got {len(encoded)} bytes that start with {prefix!r}; convert it to "
@@ -244,7 +264,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _jpeg_orientation(encoded: bytes | memoryview) -> int:
     try:
-        return _orientation(_open(encoded))
+        return _orientation(_open(encoded, DEFAULT_MAX_PIXELS))
     except Exception:
         return 1
 

@@ -88,8 +88,8 @@ def pillow_opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     opened: list[str] = []
     original = module._open
 
-    def recording(data: Any) -> Image.Image:
-        image = original(data)
+    def recording(data: Any, max_pixels: int) -> Image.Image:
+        image = original(data, max_pixels)
         opened.append(str(image.format))
         return image
 
@@ -509,6 +509,22 @@ def test_damaged_jpeg_files_are_read_as_pillow_reads_them(seed: bytes, changes: 
 
 # --- size --------------------------------------------------------------------------------------------------------------
 
+
+def webp_claiming(kind: str, height: int, width: int) -> bytes:
+    """A WebP file of one of its three kinds whose header is changed to another size, at most 2**14 - 1 each way."""
+    options: dict[str, Any] = {"simple": {}, "lossless": {"lossless": True}, "extended": {"icc_profile": bytes(128)}}[kind]
+    data = bytearray(encoded(photo(16, 16), "WEBP", **options))
+    if kind == "simple":
+        data[26:30] = struct.pack("<HH", width, height)
+    elif kind == "lossless":
+        bits = int.from_bytes(data[21:25], "little") & ~(2**28 - 1)
+        data[21:25] = struct.pack("<I", bits | (height - 1) << 14 | (width - 1))
+    else:
+        assert data[12:16] == b"VP8X"
+        data[24:30] = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return bytes(data)
+
+
 BOMBS = {
     "PNG": png(100_000, 100_000, 8, 2, b"\0"),
     "JPEG": jpeg_claiming(65_000, 65_000),
@@ -524,6 +540,15 @@ def test_size_is_looked_up_before_memory_is_taken(kind: str, monkeypatch: pytest
         monkeypatch.setattr(owner, name, lambda *args, **options: pytest.fail("decoded"))
     with pytest.raises(DecodeError, match=rf"at most {DEFAULT_MAX_PIXELS} pixels, got (100000|65000) x .*larger max_pixels"):
         decode_image(BOMBS[kind])
+
+
+@pytest.mark.parametrize("kind", ["simple", "lossless", "extended"])
+def test_size_of_webp_is_looked_up_before_its_decoder_is_made(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = webp_claiming(kind, 12_000, 16_000)
+    assert decode_image(webp_claiming(kind, 16, 16)).shape == (16, 16, 3)
+    monkeypatch.setitem(Image.OPEN, "WEBP", (lambda *_: pytest.fail("decoder made"), Image.OPEN["WEBP"][1]))
+    with pytest.raises(DecodeError, match=rf"at most {DEFAULT_MAX_PIXELS} pixels, got 12000 x 16000 = 192000000"):
+        decode_image(bomb)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "array", "tensor", "image"])
