@@ -96,10 +96,12 @@ class BatchDecoder:
         return [None if stream is None else self._tensor(next(images)) for stream in streams]
 
     def _tensor(self, image: Any) -> Tensor | None:
-        """The memory of nvImageCodec's image, which lives as long as the tensor."""
         if image is None:
             return None
-        return torch.from_numpy(np.asarray(image)) if self.device.type == "cpu" else torch.from_dlpack(image)
+        if self.device.type == "cpu":
+            return torch.from_numpy(np.asarray(image))
+        # into torch's memory: nvImageCodec's own is free on the decoding stream once the tensor is gone, whichever stream still reads it
+        return torch.from_dlpack(image).clone()
 
     def _decode_singly(self, item: Any) -> Tensor | DecodeError:
         try:
