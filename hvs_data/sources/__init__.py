@@ -143,8 +143,8 @@ def _kind_of(paths: list[str], given: str) -> str | None:
             raise SourceError(f"expected a path or a URL, got the command {path!r}; no commands are run: name the URL that it reads from")
         if without_query(path).lower().endswith(_COMPRESSED):
             raise SourceError(
-                f"expected tar shards that are not compressed, in which images are found by their place, got {shown(path)!r}; decompress them: "
-                "images hardly shrink any more"
+                f"expected tar shards that are not compressed, in which images are found by their place, got {shown(path)!r}; decompress "
+                "them: images hardly shrink any more"
             )
     kinds = {_kind(path) for path in paths}
     if len(kinds) > 1:

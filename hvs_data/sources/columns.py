@@ -33,7 +33,9 @@ def image_column(candidates: Sequence[str], names: Sequence[str], given: str | N
     if len(chosen) == 1 and chosen[0] in candidates:
         return chosen[0]
     if given in names:
-        raise SourceError(f"expected encoded images in the column {given!r} of {where}, got another kind; the columns of images are {list(candidates)}")
+        raise SourceError(
+            f"expected encoded images in the column {given!r} of {where}, got another kind; the columns of images are {list(candidates)}"
+        )
     raise SourceError(
         f"expected {f'a column {given!r}' if given else 'one column of encoded images'} in {where}, got the columns {list(names)}, "
         f"{list(candidates) or 'none'} of them with images; pass image=NAME of the one that is meant"

@@ -201,5 +201,7 @@ def _identity(folder: str) -> tuple[int, int]:
 
 def _why_no_folder(folder: str, root: str) -> str:
     if os.path.exists(root):
-        return f"expected a folder of images, got the file {root}; pass the folder that holds it, a list of paths, or shards (.tar, .parquet)"
+        return (
+            f"expected a folder of images, got the file {root}; pass the folder that holds it, a list of paths, or shards (.tar, .parquet)"
+        )
     return f"expected a folder of images, got {folder!r}, which does not exist (looked for {root}); check the path"

@@ -97,7 +97,9 @@ def open_hugging_face(data: Any, *, image: str | None = None, label: str | None 
     if kind is None:
         return None
     if kind in ("DatasetDict", "IterableDatasetDict"):
-        raise SourceError(f"expected one split of a dataset, got a {kind} of {list(data)}; pass one of them, such as data[{next(iter(data), '')!r}]")
+        raise SourceError(
+            f"expected one split of a dataset, got a {kind} of {list(data)}; pass one of them, such as data[{next(iter(data), '')!r}]"
+        )
     if kind == "IterableDataset":
         raise SourceError(
             "expected a dataset whose images are found by number, got an IterableDataset, which streams; load it without streaming=True"

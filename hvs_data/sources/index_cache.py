@@ -85,7 +85,8 @@ class IndexCache:
             if not self._warned.is_set():
                 self._warned.set()
                 logger.warning(
-                    "indices of shards cannot be kept in %s: %s; they are built anew in every process. Name another folder by %s or index_cache=",
+                    "indices of shards cannot be kept in %s: %s; they are built anew in every process; name another folder by %s "
+                    "or index_cache=",
                     self.folder,
                     error,
                     FOLDER_VARIABLE,

@@ -76,8 +76,8 @@ def _length_of(dataset: Any) -> int:
         hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
     ):
         raise SourceError(
-            "expected a folder, a list of paths, shards, a map-style dataset (an object with __len__ and __getitem__ that takes a number) or "
-            f"a Source, got {kind}; pass one of these, such as one split of a dictionary of datasets or a DataLoader's .dataset"
+            "expected a folder, a list of paths, shards, a map-style dataset (an object with __len__ and __getitem__ that takes a number) "
+            f"or a Source, got {kind}; pass one of these, such as one split of a dictionary of datasets or a DataLoader's .dataset"
         )
     try:
         return len(dataset)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from hvs_data.errors import HvsError, MissingDependencyError, SourceError
 from hvs_data.sources.base import NO_LABEL, Sample, Source, checked_index, digest
 from hvs_data.sources.columns import encoded_bytes, holds_images, image_column, is_binary, label_column, noted_classes, whole_numbers
+from hvs_data.sources.places import Place, each, places
 from hvs_data.sources.retry import USUAL, Retries
-from hvs_data.sources.storage import Place, each, places
 
 # Bytes of decoded row groups that each reading thread keeps; the one in use is kept even if it is larger.
 GROUP_CACHE_BYTES = 2**26
@@ -96,7 +96,9 @@ class ParquetSource(Source):
         row = position - int(self.first_G[number])
         data = encoded_bytes(group.images[row], self.name_of(position))
         if data is None:
-            raise SourceError(f"expected the bytes of an image in {self.name_of(position)}, got none; store the image itself, or remove the row")
+            raise SourceError(
+                f"expected the bytes of an image in {self.name_of(position)}, got none; store the image itself, or remove the row"
+            )
         return Sample(data, NO_LABEL if group.labels is None else int(group.labels[row]))
 
     def name_of(self, index: int) -> str:
@@ -118,7 +120,8 @@ class ParquetSource(Source):
         if size_G[largest] > MAX_GROUP_BYTES:
             file, number = self._group_G[largest]
             raise SourceError(
-                f"expected row groups of at most {MAX_GROUP_BYTES} bytes, got {size_G[largest]} in group {number} of {self.files[file].name}; {remedy}"
+                f"expected row groups of at most {MAX_GROUP_BYTES} bytes, got {size_G[largest]} in group {number} of "
+                f"{self.files[file].name}; {remedy}"
             )
         typical = statistics.median(size_G)
         if typical > _SLOW_GROUP_BYTES:
@@ -156,7 +159,9 @@ class ParquetSource(Source):
             self._of_thread.readers.pop(file, None)
             raise
         except Exception as error:
-            raise SourceError(f"cannot read row group {number} of {self.files[file].name}: {type(error).__name__}: {error}; restore it") from error
+            raise SourceError(
+                f"cannot read row group {number} of {self.files[file].name}: {type(error).__name__}: {error}; restore it"
+            ) from error
 
     def _reader(self, file: int) -> Any:
         import pyarrow.parquet as pq
@@ -209,7 +214,9 @@ def open_parquet(
         known = [name for name in whole if noted_classes(schema.metadata, name)]
         its = image_column(images, schema.names, image, file.name), label_column(whole, known, schema.names, label, file.name)
         if chosen and its != chosen[0]:
-            raise SourceError(f"expected the same columns in all files, got {chosen[0]} in {files[0].name} and {its} in {file.name}; open them apart")
+            raise SourceError(
+                f"expected the same columns in all files, got {chosen[0]} in {files[0].name} and {its} in {file.name}; open them apart"
+            )
         chosen.append(its)
         classes = classes or noted_classes(schema.metadata, its[1])
     return ParquetSource(files, footers, *chosen[0], classes)
@@ -225,7 +232,9 @@ def _read_footer(file: Place) -> _Footer:
         raise SourceError(f"expected a Parquet file, got {size} bytes that do not end like one in {file.name}; restore or remove it")
     length = int.from_bytes(tail[:4], "little")
     if length > min(MAX_FOOTER_BYTES, size - _TAIL):
-        raise SourceError(f"expected a footer of at most {min(MAX_FOOTER_BYTES, size - _TAIL)} bytes in {file.name}, got {length}; restore it")
+        raise SourceError(
+            f"expected a footer of at most {min(MAX_FOOTER_BYTES, size - _TAIL)} bytes in {file.name}, got {length}; restore it"
+        )
     footer = file.read_at(size - _TAIL - length, length)
     try:
         return _Footer(size, digest(footer), pq.read_metadata(pa.BufferReader(b"PAR1" + footer + tail)))

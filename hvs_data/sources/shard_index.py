@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -104,7 +104,7 @@ def index_shard(window: Window, shard: str, choice: Choice, damaged: str) -> Sha
         lost = f"damaged at offset {error.offset}: {error.reason}"
         if damaged != "keep":
             raise SourceError(
-                f"the shard {shard} is {lost}; restore it, or pass damaged_shards=\"keep\" to go on with the {len(images)} samples before"
+                f'the shard {shard} is {lost}; restore it, or pass damaged_shards="keep" to go on with the {len(images)} samples before'
             ) from error
         logger.warning("the shard %s is %s; its %d samples before are kept", shard, lost, len(images))
     chosen = [_the_image(key, files, shard) for key, files in images.items()]
@@ -127,8 +127,8 @@ def _the_image(key: str, files: list[Member], shard: str) -> Member:
     plain = files if len(files) == 1 else [file for file in files if split_name(file.name)[1] in _IMAGES]
     if len(plain) != 1:
         raise SourceError(
-            f"expected one image a sample, got {', '.join(file.name for file in files[:4])} with the key {key!r} in the shard {shard}; pass "
-            'the extension of the one that is meant, such as image="jpg", or write the shard with names that differ before their first dot'
+            f"expected one image a sample, got {', '.join(file.name for file in files[:4])} with the key {key!r} in the shard {shard}; "
+            'pass the extension of the one that is meant, such as image="jpg", or write names that differ before their first dot'
         )
     return plain[0]
 

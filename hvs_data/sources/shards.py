@@ -19,9 +19,10 @@ from hvs_data.errors import SourceError
 from hvs_data.sources.base import Sample, Source, checked_index, digest
 from hvs_data.sources.folder import MAX_FILE_BYTES
 from hvs_data.sources.index_cache import VERSION, IndexCache, default_folder
+from hvs_data.sources.places import Place, each, places
 from hvs_data.sources.retry import USUAL, Retries
 from hvs_data.sources.shard_index import BAD_LABEL, Choice, ShardIndex, index_shard
-from hvs_data.sources.storage import FileState, Place, each, places
+from hvs_data.sources.storage import FileState
 from hvs_data.sources.tar import Window
 
 DAMAGED = ("raise", "keep")
@@ -50,7 +51,8 @@ class ShardSource(Source):
         self.index = ShardIndex.joined(index_S)
         if not len(self.index):
             raise SourceError(
-                f"expected samples with an image in {_listed(self.shards)}, got none; check the extensions, and pass image= for an unusual one"
+                f"expected samples with an image in {_listed(self.shards)}, got none; check the extensions, and pass image= for an "
+                "unusual one"
             )
         if (self.index.label_N == BAD_LABEL).all():
             raise SourceError(
@@ -71,7 +73,9 @@ class ShardSource(Source):
         if size > MAX_FILE_BYTES:
             raise SourceError(f"expected an image of at most {MAX_FILE_BYTES} bytes, got {size} in {self.name_of(position)}; remove it")
         if label == BAD_LABEL:
-            raise SourceError(f"expected a whole number as the label of {self.name_of(position)}, got something else; repair its .cls or .json")
+            raise SourceError(
+                f"expected a whole number as the label of {self.name_of(position)}, got something else; repair its .cls or .json"
+            )
         return Sample(self._shard_of(position).read_at(offset, size), label)
 
     def name_of(self, index: int) -> str:

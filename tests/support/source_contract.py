@@ -151,6 +151,7 @@ class Format:
         labels, classes: whether these are stored.
         needs: the package without which it cannot be tried.
         options: of ``open_source``.
+        movable: whether the fingerprint is the same in another place.
         unnoticed: those of :func:`changes` that its fingerprint need not follow, being made of names, sizes or counts.
     """
 
@@ -159,17 +160,18 @@ class Format:
     classes: bool = False
     needs: str = "numpy"
     options: tuple[tuple[str, Any], ...] = ()
+    movable: bool = True
     unnoticed: tuple[str, ...] = ()
 
     def open(self, root: Path, images: Sequence[Photo]) -> Source:
         pytest.importorskip(self.needs)
-        root.mkdir(parents=True)
+        root.mkdir(parents=True, exist_ok=True)
         return hvs.open_source(self.store(root, images), **dict(self.options))
 
 
 FORMATS = {
     "folder": Format(folder, classes=True, unnoticed=("another order", "another image")),
-    "list of paths": Format(list_of_paths, labels=False, unnoticed=("another order", "another image")),
+    "list of paths": Format(list_of_paths, labels=False, movable=False, unnoticed=("another order", "another image")),
     "dataset": Format(
         lambda root, images: [(photo.data, photo.label) for photo in images],
         unnoticed=("another order", "another image", "another label"),
@@ -256,4 +258,3 @@ def changes(images: Sequence[Photo]) -> dict[str, list[Photo]]:
         "another image": [*images[:3], other, *images[4:]],
         "another label": [*images[:3], images[3]._replace(label=2, key=f"emu/{images[3].key[-2:]}"), *images[4:]],
     }
-

@@ -51,8 +51,13 @@ def test_any_text_is_a_pattern(pattern: str) -> None:
     assert expand_braces(pattern)
 
 
-@given(st.recursive(st.sampled_from(["a", "7", "{1..3}", "{09..11}", "{c..a}"]), lambda parts: st.lists(parts, min_size=2, max_size=3).map(
-    lambda texts: "{" + ",".join(texts) + "}"), max_leaves=5).flatmap(lambda first: st.sampled_from([first, f"x{first}", f"{first}-{first}"])))
+@given(
+    st.recursive(
+        st.sampled_from(["a", "7", "{1..3}", "{09..11}", "{c..a}"]),
+        lambda parts: st.lists(parts, min_size=2, max_size=3).map(lambda texts: "{" + ",".join(texts) + "}"),
+        max_leaves=5,
+    ).flatmap(lambda first: st.sampled_from([first, f"x{first}", f"{first}-{first}"]))
+)
 def test_well_formed_patterns_expand_as_in_bash(pattern: str) -> None:
     bash = shutil.which("bash")
     if bash is None:

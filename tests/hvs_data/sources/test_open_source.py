@@ -54,10 +54,22 @@ def test_a_layout_is_for_folders(data: Any) -> None:
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        (Ramp(), {"image": "jpg"}, "expected tar shards or Parquet files or a Hugging Face dataset with image='jpg', got Ramp; leave image out"),
+        (
+            Ramp(),
+            {"image": "jpg"},
+            "expected tar shards or Parquet files or a Hugging Face dataset with image='jpg', got Ramp; leave image out",
+        ),
         (["a.jpg"], {"label": "cls"}, "with label='cls', got list; leave label out"),
-        (np.zeros((2, 4, 4, 3), np.uint8), {"storage_options": {}}, "expected tar shards or Parquet files with storage_options={}, got ndarray"),
-        ("a.parquet", {"damaged_shards": "keep"}, "expected tar shards with damaged_shards='keep', got 'a.parquet'; leave damaged_shards out"),
+        (
+            np.zeros((2, 4, 4, 3), np.uint8),
+            {"storage_options": {}},
+            "expected tar shards or Parquet files with storage_options={}, got ndarray",
+        ),
+        (
+            "a.parquet",
+            {"damaged_shards": "keep"},
+            "expected tar shards with damaged_shards='keep', got 'a.parquet'; leave damaged_shards out",
+        ),
         ("a.parquet", {"index_cache": "x"}, "expected tar shards with index_cache='x'"),
         ("a.tar", {"layout": "flat"}, "expected a folder with layout='flat', got 'a.tar'; leave layout out"),
         ("folder", {"index_cache": "x"}, "expected tar shards with index_cache='x', got 'folder'"),

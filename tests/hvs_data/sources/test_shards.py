@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
 import tarfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from source_contract import add, check_samples, encoded, photos, shards, write_tar
 
 import hvs_data as hvs
 from hvs_data.errors import SourceError
@@ -24,6 +22,7 @@ from hvs_data.sources.index_cache import IndexCache
 from hvs_data.sources.shard_index import ShardIndex, split_name
 from hvs_data.sources.shards import ShardSource
 from hvs_data.sources.storage import OPEN_FILES
+from source_contract import add, check_samples, encoded, photos, shards, write_tar
 
 PHOTOS = photos(12)
 
@@ -238,7 +237,9 @@ def test_a_damaged_shard_is_named_and_may_be_kept(tmp_path: Path, caplog: pytest
     with tarfile.open(path) as archive:
         member = archive.getmember(f"{PHOTOS[7].key}.jpg")
     os.truncate(path, member.offset_data + 10)
-    with pytest.raises(SourceError, match=rf"the shard s.tar is damaged at offset {member.offset}: cut off within .*with the 7 samples before"):
+    with pytest.raises(
+        SourceError, match=rf"the shard s.tar is damaged at offset {member.offset}: cut off within .*with the 7 samples before"
+    ):
         hvs.open_source(path)
     with caplog.at_level(logging.WARNING):
         source = hvs.open_source(path, damaged_shards="keep")
@@ -411,7 +412,9 @@ def test_a_broken_index_is_built_anew(
     assert file.read_bytes() == content
 
 
-def test_an_index_of_another_version_or_shard_is_none(tmp_path: Path, walks: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_of_another_version_or_shard_is_none(
+    tmp_path: Path, walks: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_tar(tmp_path / "s.tar", PHOTOS)
     hvs.open_source(path)
     monkeypatch.setattr(index_cache, "VERSION", index_cache.VERSION + 1)
@@ -452,30 +455,33 @@ def test_threads_that_open_at_once_share_the_work(tmp_path: Path, walks: list[st
     assert sorted(path.suffix for path in cache.iterdir()) == [".index"] * 3
 
 
-RANK = """
-import sys
-from hvs_data.sources import shards
-from hvs_data.sources.shard_index import index_shard
-import time
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_ranks_that_start_at_once_walk_each_shard_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern, told = shards(tmp_path, PHOTOS), tmp_path / "told"
+    original = shard_index.index_shard
 
-def walk(*arguments):
-    print("walked", arguments[1])
-    time.sleep(0.2)  # long enough for the others to come
-    return index_shard(*arguments)
+    def tell(line: str) -> None:
+        with open(told, "a") as file:  # one short write: lines of several processes do not mix
+            file.write(f"{line}\n")
 
-shards.index_shard = walk
-print("fingerprint", shards.open_shards([sys.argv[1]]).fingerprint)
-"""
+    def slow(window: Any, shard: str, *others: Any) -> ShardIndex:
+        tell(f"walked {shard}")
+        time.sleep(0.2)  # long enough for the others to come
+        return original(window, shard, *others)
 
-
-def test_ranks_that_start_at_once_walk_each_shard_once(tmp_path: Path, cache: Path) -> None:
-    shards(tmp_path, PHOTOS)
-    ranks = [
-        subprocess.Popen([sys.executable, "-c", RANK, str(tmp_path / "*.tar")], stdout=subprocess.PIPE, text=True, env=os.environ.copy())
-        for _ in range(3)
-    ]
-    told = [line for rank in ranks for line in rank.communicate()[0].splitlines()]
-    assert all(rank.returncode == 0 for rank in ranks)
-    assert sorted(line for line in told if line.startswith("walked")) == [f"walked train-000{number}.tar" for number in range(3)]
-    assert len({line for line in told if line.startswith("fingerprint")}) == 1
+    monkeypatch.setattr("hvs_data.sources.shards.index_shard", slow)
+    ranks = []
+    for _ in range(3):
+        rank = os.fork()
+        if rank == 0:
+            try:
+                tell(hvs.open_source(pattern).fingerprint)
+            finally:
+                os._exit(0)
+        ranks.append(rank)
+    for rank in ranks:
+        os.waitpid(rank, 0)
+    lines = told.read_text().splitlines()
+    assert sorted(lines)[-3:] == [f"walked train-000{number}.tar" for number in range(3)]
+    assert len(lines) == 6 and len(set(lines)) == 4
     assert sorted(path.suffix for path in cache.iterdir()) == [".index"] * 3

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from source_contract import add
 
 from hvs_data.sources import tar
 from hvs_data.sources.tar import BLOCK, MAX_EXTENSION_BYTES, Member, TarError, Window, members
+from source_contract import add
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "GNU": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 
@@ -55,7 +55,9 @@ def test_members_are_found(format: str, block: int) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@given(files=st.dictionaries(st.text("ab/é.", min_size=1, max_size=140).filter(lambda name: not name.endswith("/")), st.binary(max_size=1200)))
+@given(
+    files=st.dictionaries(st.text("ab/é.", min_size=1, max_size=140).filter(lambda name: not name.endswith("/")), st.binary(max_size=1200))
+)
 def test_members_are_those_that_tarfile_finds(format: str, files: dict[str, bytes]) -> None:
     try:
         data = archive(files, FORMATS[format])
