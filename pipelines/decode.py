@@ -23,6 +23,10 @@ DEFAULT_MAX_PIXELS = 2**27
 # Formats of still pictures whose plugins only read bytes; Pillow knows others that start programs (EPS) or accept nearly anything.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 
+# Encoders write about ten scans. A pixel takes about 2 ns in each.
+MAX_SCANS = 100
+MAX_SCANNED_PIXELS = 2**31
+
 _JPEG_START = b"\xff\xd8\xff"
 _EXIF_ORIENTATION = 274
 # How to turn stored pixels upright: swap height and width, then reverse rows, then reverse columns. Source: Exif 2.32, tag 274.
@@ -117,7 +121,10 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
         encoded = _encoded(data)
         pixels = _decode_jpeg(encoded, max_pixels, denominator) if encoded[:3] == _JPEG_START else None
         if pixels is None:
-            return _rgb_of_pillow(_open(encoded, max_pixels), exif_orientation, max_pixels)
+            image = _open(encoded, max_pixels)
+            if encoded[:3] == _JPEG_START:
+                _check_scans(encoded, image.height * image.width)
+            return _rgb_of_pillow(image, exif_orientation, max_pixels)
         return _upright(pixels, _jpeg_orientation(encoded)) if exif_orientation else pixels
     except DecodeError:
         raise
@@ -183,12 +190,28 @@ def _decode_jpeg(encoded: bytes | memoryview, max_pixels: int, denominator: int)
         return None
     height, width = size
     _check_size(height, width, max_pixels)
+    _check_scans(encoded, height * width)
     least = {"min_height": -(-height // denominator), "min_width": -(-width // denominator), "min_factor": denominator}
     try:
         # the exact transform and the smooth upsampling, as in Pillow; strict by default: a warning is an error
         return simplejpeg.decode_jpeg(encoded, "RGB", fastdct=False, fastupsample=False, **(least if denominator > 1 else {}))
     except Exception:
         return None
+
+
+def _check_scans(encoded: bytes | memoryview, pixels: int) -> None:
+    """Refuse a JPEG file of so many scans that decoding takes minutes: each one is a pass over the whole image, for ten bytes or more."""
+    if pixels * (len(encoded) // 10) <= MAX_SCANNED_PIXELS:
+        return  # few enough, whatever the file holds
+    array = np.frombuffer(encoded, np.uint8)
+    scans = int(np.count_nonzero((array[:-1] == 0xFF) & (array[1:] == 0xDA)))
+    # what looks like the beginning of a scan is met by chance in every 64 KiB of appended data
+    most = MAX_SCANS + len(encoded) // 2**14
+    if scans > most and scans * pixels > MAX_SCANNED_PIXELS:
+        raise DecodeError(
+            f"expected a JPEG file of at most {most} scans at {pixels} pixels, got {scans}, which take minutes to decode; remove it or "
+            "save the image anew"
+        )
 
 
 def _check_webp(header: bytes, max_pixels: int) -> None:

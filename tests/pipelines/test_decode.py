@@ -551,6 +551,22 @@ def test_size_of_webp_is_looked_up_before_its_decoder_is_made(kind: str, monkeyp
         decode_image(bomb)
 
 
+def jpeg_of_scans(height: int, width: int, mode: str, scans: int) -> bytes:
+    """A progressive JPEG file whose last scan is repeated."""
+    data = encoded(Image.new(mode, (width, height), 128 if mode == "L" else (9, 9, 9, 9)), "JPEG", progressive=True)
+    return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * (scans - data.count(b"\xff\xda")) + data[-2:]
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_many_scans_of_a_large_image_are_refused(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = jpeg_of_scans(40, 40, mode, 800), jpeg_of_scans(1800, 1800, mode, 800)
+    assert_image(decode_image(small), by_pillow(small))
+    for owner, name in ((Image.Image, "load"), (simplejpeg, "decode_jpeg")):
+        monkeypatch.setattr(owner, name, lambda *args, **options: pytest.fail("decoded"))
+    with pytest.raises(DecodeError, match="JPEG file of at most 10[0-9] scans at 3240000 pixels, got 800"):
+        decode_image(large)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "array", "tensor", "image"])
 def test_the_largest_size_is_allowed(kind: str) -> None:
     image = photo(30, 40)
