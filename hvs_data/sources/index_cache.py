@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import mmap
 import os
 import tempfile
 import threading
@@ -28,6 +29,8 @@ FOLDER_VARIABLE = "HVS_DATA_CACHE"
 
 _MAGIC = b"hvs_data shard index\n"
 _DIGEST_BYTES = 32
+# The two lines before the columns are shorter.
+_MOST_ABOUT = 1024
 
 logger = logging.getLogger("hvs_data")
 
@@ -124,25 +127,28 @@ def _packed(key: str, index: ShardIndex) -> bytes:
 def _load(path: str, key: str) -> ShardIndex | None:
     """The index in a file; None where there is none of this key and version, or a broken one."""
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        with open(path, "rb", buffering=0) as file:
+            # its own pages, given back as a whole once all indices are joined: small blocks of the heap would stay with the process
+            content = mmap.mmap(-1, max(os.fstat(file.fileno()).st_size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            size = file.readinto(content)
     except OSError:
         return None
     try:
-        return _unpacked(content, key)
+        return _unpacked(memoryview(content)[:size], key)
     except (ValueError, KeyError, TypeError) as error:
         logger.warning("the index %s is built anew, as the file is broken: %s", path, error)
         return None
 
 
-def _unpacked(content: bytes, key: str) -> ShardIndex | None:
+def _unpacked(content: memoryview, key: str) -> ShardIndex | None:
     end = len(content) - _DIGEST_BYTES
     if hashlib.sha256(content[: max(end, 0)]).digest() != content[end:]:
         raise ValueError("its checksum does not fit")
-    magic, about, rest = content[:end].split(b"\n", 2)
+    magic, about, _ = bytes(content[: min(end, _MOST_ABOUT)]).split(b"\n", 2)
     fields = json.loads(about)
     if magic + b"\n" != _MAGIC or fields["version"] != VERSION or fields["key"] != key:
         return None
     samples = int(fields["samples"])
-    columns = np.frombuffer(rest, "<i8", 4 * samples).astype(np.int64, copy=False).reshape(4, samples)
-    return ShardIndex(PackedStrings.of_bytes(rest[columns.nbytes :], columns[0]), *columns[1:])
+    start = len(magic) + len(about) + 2
+    columns = np.frombuffer(content[start:end], "<i8", 4 * samples).astype(np.int64, copy=False).reshape(4, samples)
+    return ShardIndex(PackedStrings.of_bytes(content[start + columns.nbytes : end], columns[0]), *columns[1:])

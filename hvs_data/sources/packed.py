@@ -21,10 +21,11 @@ class PackedStrings:
         for string in strings:
             block += os.fsencode(string)
             ends.append(len(block))
-        self._block, self._ends = bytes(block), np.array(ends, np.int64)
+        self._block: bytes | memoryview = bytes(block)
+        self._ends = np.array(ends, np.int64)
 
     @classmethod
-    def of_bytes(cls, block: bytes, ends: NDArray[np.int64]) -> PackedStrings:
+    def of_bytes(cls, block: bytes | memoryview, ends: NDArray[np.int64]) -> PackedStrings:
         """What ``block`` and ``ends`` of another list are.
 
         Raises:
@@ -47,7 +48,7 @@ class PackedStrings:
         return packed
 
     @property
-    def block(self) -> bytes:
+    def block(self) -> bytes | memoryview:
         """The texts, one after another."""
         return self._block
 
@@ -67,8 +68,8 @@ class PackedStrings:
     def __getitem__(self, index: int) -> str:
         position = range(len(self))[index]
         start = self._ends[position - 1] if position else 0
-        return os.fsdecode(self._block[start : self._ends[position]])
+        return os.fsdecode(bytes(self._block[start : self._ends[position]]))
 
     def tobytes(self) -> bytes:
         """Text and ends: equal only for equal lists."""
-        return self._block + self._ends.tobytes()
+        return b"".join((self._block, self._ends.tobytes()))
