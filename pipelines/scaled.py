@@ -33,23 +33,23 @@ def denominator_for(params: ViewParams, sizes_V: Sequence[int]) -> int:
     return next((denominator for denominator in DENOMINATORS if room >= denominator), 1)
 
 
-def boxes_in_decoded(params: ViewParams, denominator_B: Tensor, images: Sequence[Tensor]) -> ViewParams:
+def boxes_in_decoded(params: ViewParams, denominator_B: Tensor, sizes_B: Sequence[Sequence[int]]) -> ViewParams:
     """Rows for images that were decoded at a fraction of the size with which the rows were drawn.
 
     Args:
         params: rows [B, V], boxes in pixels of the full size.
         denominator_B: int64; an image has 1 / denominator of its full size, rounded up.
-        images: B decoded images [H, W, 3].
+        sizes_B: height and width of the decoded images.
 
     Returns:
         the same rows with boxes in pixels of the decoded images, at least one pixel each way; the very same where all are in full.
     """
-    if not len(images) or int(denominator_B.max()) == 1:
+    if not len(sizes_B) or int(denominator_B.max()) == 1:
         return params
     start_BV2, length_BV2 = params.box.to(torch.float64).split(2, dim=-1)
     stop_BV2 = ((start_BV2 + length_BV2) / denominator_B[:, None, None]).round()
     start_BV2 = (start_BV2 / denominator_B[:, None, None]).round()
-    last_B12 = torch.tensor([image.shape[:2] for image in images], dtype=torch.float64)[:, None]
+    last_B12 = torch.tensor([tuple(size) for size in sizes_B], dtype=torch.float64)[:, None]
     start_BV2 = start_BV2.minimum(last_B12 - 1)
     stop_BV2 = stop_BV2.minimum(last_B12).maximum(start_BV2 + 1)
     return replace(params, box=torch.cat([start_BV2, stop_BV2 - start_BV2], dim=-1).to(torch.int32))

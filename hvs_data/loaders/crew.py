@@ -38,7 +38,7 @@ class Crew:
         self._urgent: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
         self._waiting: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
         self._ready = threading.Condition()
-        self._closed = False
+        self._closed = self._ended = False
         self._process = os.getpid()
         # daemons, since the interpreter waits for other threads before anything could tell them to stop
         self._threads = [threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(threads)]
@@ -80,7 +80,8 @@ class Crew:
             patience: seconds to wait for all threads together; None = for ever. A thread that is not done by then is left behind: it
                 ends as soon as what holds it up does.
         """
-        if os.getpid() != self._process:
+        # an iteration that is left open is closed once more when the interpreter has already taken its modules apart
+        if self._ended or os.getpid() != self._process:
             return  # there is nothing to end in a forked process
         with self._ready:
             self._closed = True
@@ -97,6 +98,7 @@ class Crew:
             logger.warning("threads of a loader are held up, by storage most likely, and are left behind; they end once they go on")
             self._threads = []
         _open_crews.discard(self)
+        self._ended = True
 
     def _work(self) -> None:
         while (task := self._next_task()) is not None:

@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvs_data.errors import BadImagesError, HvsError
+from hvs_data.errors import BadImagesError, DecodeError, HvsError
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.loaders.buffers import BufferPool
 from hvs_data.loaders.counters import Counters
@@ -61,6 +61,7 @@ class Plan:
     retries: Retries
     timeout: float | None
     buffers: BufferPool
+    decoder: Any = None  # decodes on the device, if not None (:mod:`hvs_data.loaders.device_decoding`)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ class Images:
         return Images(self.pixels[start:stop], self.denominator_B[start:stop])
 
 
-class _Sample(NamedTuple):
+class DecodedSample(NamedTuple):
+    """An image as it was read, and perhaps decoded to a fraction of its height and width."""
+
     place: int  # index in the source
     label: int
     pixels: NDArray[np.uint8]
@@ -111,8 +114,23 @@ class _Sample(NamedTuple):
     denominator: int
 
 
+class _Opened(NamedTuple):
+    """An image of known size, whose pixels are still to be decoded where ``pixels`` is None."""
+
+    position: int  # in the epoch
+    place: int  # index in the source
+    replaces: bool  # another one
+    label: int
+    data: Any
+    pixels: NDArray[np.uint8] | None
+    height: int
+    width: int
+
+
 @dataclass(frozen=True)
-class _Group:
+class Group:
+    """Some images of a batch, one after another."""
+
     params: ViewParams
     index: list[int]
     labels: list[int]
@@ -131,10 +149,30 @@ class Canvases:
 
     def render(self, images: Images, params: ViewParams, plan: Plan, first_image: int) -> None:
         """Render rows [G, V] into images ``first_image`` to ``first_image + G - 1``."""
-        params = boxes_in_decoded(params, images.denominator_B, images.pixels)
-        for slots, canvas in self._parts:
-            rows = params if len(slots) == self._views else params.views(slots)
+        params = boxes_in_decoded(params, images.denominator_B, [image.shape[:2] for image in images.pixels])
+        for rows, canvas in self._rows_of_parts(params):
             plan.engine.render_group(images.pixels, rows, canvas, normalize=plan.normalize, first_image=first_image)
+
+    def painter(self, params: ViewParams, plan: Plan, first_image: int) -> Callable[[int, Tensor], None]:
+        """A function that renders all views of an image, by its number in the group, for an engine that takes images one by one.
+
+        Args:
+            params: rows [G, V], boxes in decoded pixels.
+        """
+        begin_group = plan.engine.begin_group  # type: ignore[attr-defined]
+        painters = [
+            begin_group(rows, canvas, normalize=plan.normalize, first_image=first_image) for rows, canvas in self._rows_of_parts(params)
+        ]
+
+        def paint(number: int, image: Tensor) -> None:
+            for painter in painters:
+                painter(number, image)
+
+        return paint
+
+    def _rows_of_parts(self, params: ViewParams) -> Iterator[tuple[ViewParams, Canvas]]:
+        for slots, canvas in self._parts:
+            yield params if len(slots) == self._views else params.views(slots), canvas
 
     def views(self) -> list[Tensor]:
         """One [B, 3, S, S] tensor a slot."""
@@ -143,10 +181,9 @@ class Canvases:
 
 
 def _empty_canvas(views: int, images: int, size: int, plan: Plan) -> Canvas:
-    if plan.device.type == "cuda":
-        # torch's own pool of page-locked memory knows when a copy to the device has ended
-        return Canvas.empty(views, images, size, plan.dtype, channels_last=plan.channels_last, pin_memory=True)
-    flat = plan.buffers.take(views * images * 3 * size * size, plan.dtype)
+    elements = views * images * 3 * size * size
+    on_device = plan.device.type == "cuda"
+    flat = torch.empty(elements, dtype=plan.dtype, device=plan.device) if on_device else plan.buffers.take(elements, plan.dtype)
     return Canvas.on(flat, views, images, size, channels_last=plan.channels_last)
 
 
@@ -178,7 +215,7 @@ class Production:
         Args:
             steps: positions [B] of each step's samples.
         """
-        pending: deque[tuple[Canvases, list[Future[list[_Group]]]]] = deque()
+        pending: deque[tuple[Any, list[Future[Any]]]] = deque()
         for positions in steps:
             pending.append(self._begin(positions))
             if len(pending) > self._plan.prefetch:
@@ -197,15 +234,19 @@ class Production:
         self._watch.results([self._crew.submit(render_group, *bounds, urgent=True) for bounds in parts])
         return self._on_device(canvases)
 
-    def _begin(self, positions_B: NDArray[np.int64]) -> tuple[Canvases, list[Future[list[_Group]]]]:
+    def _begin(self, positions_B: NDArray[np.int64]) -> tuple[Any, list[Future[Any]]]:
+        """Have a batch made: where it goes, and the tasks that make it."""
         canvases = Canvases(self._sizes_V, len(positions_B), self._plan)
+        return canvases, self._read_groups(positions_B, canvases)
+
+    def _read_groups(self, positions_B: NDArray[np.int64], canvases: Any) -> list[Future[list[Group]]]:
         images = len(positions_B)
         groups = _split(images, max(-(-images // MAX_GROUP), min(-(-images // MIN_GROUP), 2 * self._plan.num_threads)))
         index_B = self._order(positions_B)
         tasks = [(positions_B[start:stop], index_B[start:stop], canvases, start) for start, stop in groups]
-        return canvases, [self._crew.submit(self._make_groups, *task) for task in tasks]
+        return [self._crew.submit(self._make_groups, *task) for task in tasks]
 
-    def _finished(self, canvases: Canvases, futures: list[Future[list[_Group]]]) -> Product:
+    def _finished(self, canvases: Any, futures: list[Future[Any]]) -> Product:
         groups = [group for made in self._watch.results(futures) for group in made]
         device = self._plan.device
         batch = Batch(
@@ -224,11 +265,14 @@ class Production:
 
     # --- on the worker threads -----------------------------------------------------------------------------------------
 
-    def _make_groups(self, positions: NDArray[np.int64], index: NDArray[np.int64], canvases: Canvases, first_image: int) -> list[_Group]:
+    def _make_groups(self, positions: NDArray[np.int64], index: NDArray[np.int64], canvases: Any, first_image: int) -> list[Group]:
         """Read and render these samples: one group, or several where large images would take too much memory together."""
-        groups: list[_Group] = []
-        waiting: list[_Sample] = []
-        for position, place in zip(positions.tolist(), index.tolist(), strict=True):
+        places = list(zip(positions.tolist(), index.tolist(), strict=True))
+        if isinstance(canvases, Canvases) and hasattr(self._plan.engine, "begin_group"):
+            return [self._one_by_one(places, canvases, first_image)]
+        groups: list[Group] = []
+        waiting: list[DecodedSample] = []
+        for position, place in places:
             waiting.append(self._read(position, place))
             if sum(sample.pixels.nbytes for sample in waiting) >= MAX_GROUP_BYTES:
                 groups.append(self._rendered(waiting, canvases, first_image))
@@ -236,47 +280,121 @@ class Production:
                 waiting = []
         return [*groups, self._rendered(waiting, canvases, first_image)] if waiting else groups
 
-    def _rendered(self, samples: list[_Sample], canvases: Canvases, first_image: int) -> _Group:
+    def _one_by_one(self, places: list[tuple[int, int]], canvases: Canvases, first_image: int) -> Group:
+        """Read these samples, draw the rows of all, and then decode and render one image after the other.
+
+        What has just been decoded still lies in the processor's cache when its views are rendered, and no more than one image is
+        held beside those that are kept.
+        """
+        plan = self._plan
+        opened = [self._opened(position, place, position) for position, place in places]
+        params = self._rows([sample.place for sample in opened], [sample.height for sample in opened], [sample.width for sample in opened])
+        denominators = [self._denominator(sample, params.images([number])) for number, sample in enumerate(opened)]
+        sizes = [_reduced(sample, denominator) for sample, denominator in zip(opened, denominators, strict=True)]
+        paint = canvases.painter(boxes_in_decoded(params, torch.tensor(denominators), sizes), plan, first_image)
+        group = Group(
+            params, [sample.place for sample in opened], [sample.label for sample in opened], Images([], torch.tensor(denominators))
+        )
+        kept: list[Tensor] = []
+        for number, (sample, denominator) in enumerate(zip(opened, denominators, strict=True)):
+            pixels = self._decoded_pixels(sample, denominator)
+            if pixels is not None and pixels.shape[:2] == sizes[number]:
+                image = ImageBatch([pixels])[0]
+                paint(number, image)
+            else:
+                group, image = self._substituted(group, number, sample, canvases, first_image)
+            if self._keep_images:
+                kept.append(image)
+        return replace(group, images=replace(group.images, pixels=kept) if self._keep_images else group.images.part(0, 0))
+
+    def _substituted(self, group: Group, number: int, opened: _Opened, canvases: Canvases, first_image: int) -> tuple[Group, Tensor]:
+        """Put the next image that can be read in the place of one that cannot be decoded, or the same one if it comes in another size."""
+        sample = self._read(opened.position, opened.place)
+        rows = self._rows([sample.place], [sample.height], [sample.width])
+        images = Images(list(ImageBatch([sample.pixels])), torch.tensor([sample.denominator]))
+        canvases.render(images, rows, self._plan, first_image + number)
+        group.index[number], group.labels[number] = sample.place, sample.label
+        group.images.denominator_B[number] = sample.denominator
+        parts = [group.params.images(slice(0, number)), rows, group.params.images(slice(number + 1, None))]
+        return replace(group, params=ViewParams.concatenate(parts)), images.pixels[0]
+
+    def _rendered(self, samples: list[DecodedSample], canvases: Any, first_image: int) -> Group:
         index, labels, arrays, height, width, denominators = (list(column) for column in zip(*samples, strict=True))
         images = Images(list(ImageBatch(arrays)), torch.tensor(denominators))
         params = self._rows(index, height, width)
         canvases.render(images, params, self._plan, first_image)
         # what is not kept is let go before the batch is complete
-        return _Group(params, index, labels, images if self._keep_images else images.part(0, 0))
+        return Group(params, index, labels, images if self._keep_images else images.part(0, 0))
 
     def _rows(self, index: Any, height: Any, width: Any) -> ViewParams:
         return sample_views(self._plan.recipe, seed=self._plan.seed, epoch=self._order.epoch, index=index, height=height, width=width)
 
-    def _read(self, position: int, index: int) -> _Sample:
+    def _read(self, position: int, index: int) -> DecodedSample:
         """The sample at a position of the epoch, or the next one that can be read."""
+        first = position
+        while True:
+            opened = self._opened(position, index, first)
+            rows = self._rows([opened.place], [opened.height], [opened.width]) if self._plan.scaled_decode else None
+            denominator = 1 if rows is None else self._denominator(opened, rows)
+            pixels = self._decoded_pixels(opened, denominator)
+            if pixels is not None and pixels.shape[:2] == _reduced(opened, denominator):
+                return DecodedSample(opened.place, opened.label, pixels, opened.height, opened.width, denominator)
+            if pixels is not None:  # another decoder read it, in full
+                return DecodedSample(opened.place, opened.label, pixels, pixels.shape[0], pixels.shape[1], 1)
+            position = opened.position + 1
+            index = int(self._order(position))
+
+    def _opened(self, position: int, index: int, first: int) -> _Opened:
+        """The sample at a position of the epoch, or the next one that can be read, up to a whole epoch after the position ``first``."""
         plan = self._plan
-        for further in range(1, self._order.length + 1):
+        for further in range(position, first + self._order.length):
             self._watch.reads(index)
             try:
                 data, label = read_with_retries(plan.source, index, plan.retries, plan.counters)
-                sample = _Sample(index, label, *self._decoded(data, index))
-                plan.counters.add(read=1, replaced=int(further > 1))
-                return sample
+                # an image that is to be turned is decoded first: the size in its header is not that of what comes out
+                size = None if plan.exif_orientation else jpeg_size(data)
+                pixels = self._decode(data, 1) if size is None else None
+                if pixels is not None:
+                    return _Opened(further, index, further > first, label, None, pixels, *pixels.shape[:2])
+                assert size is not None
+                if min(size) < 1:
+                    raise DecodeError(f"expected an image of at least one pixel, got {size[0]} x {size[1]}; remove it")
+                return _Opened(further, index, further > first, label, data, None, *size)
             except (OSError, HvsError) as error:
-                plan.quarantine.add(index, plan.source.name_of(index), f"{type(error).__name__}: {error}")
+                self._put_aside(index, error)
             finally:
                 self._watch.has_read()
-            index = int(self._order(position + further))
+            index = int(self._order(further + 1))
         raise BadImagesError(f"none of the source's {self._order.length} images can be read; see the reasons in the loader's quarantine")
 
-    def _decoded(self, data: Any, index: int) -> tuple[NDArray[np.uint8], int, int, int]:
-        """Pixels, height and width of the image in full, and the denominator of the fraction to which it was decoded."""
+    def _decoded_pixels(self, opened: _Opened, denominator: int) -> NDArray[np.uint8] | None:
+        """Decoded pixels; None for what turns out to be no image."""
+        self._watch.reads(opened.place)
+        try:
+            pixels = self._decode(opened.data, denominator) if opened.pixels is None else opened.pixels
+            self._plan.counters.add(read=1, replaced=int(opened.replaces))
+            return pixels
+        except HvsError as error:
+            self._put_aside(opened.place, error)
+            return None
+        finally:
+            self._watch.has_read()
+
+    def _decode(self, data: Any, denominator: int) -> NDArray[np.uint8]:
         plan = self._plan
-        # an image that is to be turned is decoded in full: the sizes in its header are not those of what comes out
-        size = jpeg_size(data) if plan.scaled_decode and not plan.exif_orientation else None
-        denominator = 1
-        if size is not None:
-            rows = self._rows([index], [size[0]], [size[1]])
-            denominator = denominator_for(rows, rows.size)
-        pixels = decode_image(data, exif_orientation=plan.exif_orientation, max_pixels=plan.max_pixels, denominator=denominator)
-        if size is None or pixels.shape[:2] == size:
-            return pixels, pixels.shape[0], pixels.shape[1], 1
-        return pixels, *size, denominator
+        return decode_image(data, exif_orientation=plan.exif_orientation, max_pixels=plan.max_pixels, denominator=denominator)
+
+    def _denominator(self, opened: _Opened, rows: ViewParams) -> int:
+        """The fraction to which an image is decoded, from its rows [1, V]."""
+        return denominator_for(rows, rows.size) if self._plan.scaled_decode and opened.pixels is None else 1
+
+    def _put_aside(self, index: int, error: Exception) -> None:
+        self._plan.quarantine.add(index, self._plan.source.name_of(index), f"{type(error).__name__}: {error}")
+
+
+def _reduced(opened: _Opened, denominator: int) -> tuple[int, int]:
+    """Height and width of an image that is decoded to a fraction."""
+    return -(-opened.height // denominator), -(-opened.width // denominator)
 
 
 def _split(images: int, parts: int) -> list[tuple[int, int]]:

@@ -71,23 +71,24 @@ def test_every_view_keeps_a_pixel_for_each_of_its_own(boxes: list, sizes: tuple[
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([2, 4, 8]), st.data())
-def test_boxes_stay_inside_and_move_by_less_than_a_pixel(height: int, width: int, denominator: int, data: st.DataObject) -> None:
+def test_boxes_stay_inside_and_where_they_were(height: int, width: int, denominator: int, data: st.DataObject) -> None:
     box_height, box_width = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
     top, left = data.draw(st.integers(0, height - box_height)), data.draw(st.integers(0, width - box_width))
     rows = rows_with([(top, left, box_height, box_width)])
     small = torch.empty(-(-height // denominator), -(-width // denominator), 3, dtype=torch.uint8)
-    moved = boxes_in_decoded(rows, torch.tensor([denominator]), [small])
+    moved = boxes_in_decoded(rows, torch.tensor([denominator]), [small.shape[:2]])
     assert moved.box.dtype == torch.int32
     start, length = moved.box[0, 0, :2].tolist(), moved.box[0, 0, 2:].tolist()
+    # half a pixel of rounding at each end, and one more where the box would be empty
     for axis, (old_start, old_length) in enumerate([(top, box_height), (left, box_width)]):
         assert 0 <= start[axis] and length[axis] >= 1 and start[axis] + length[axis] <= small.shape[axis]
         assert abs(start[axis] - old_start / denominator) <= 1
-        assert abs(start[axis] + length[axis] - (old_start + old_length) / denominator) <= 1
+        assert abs(start[axis] + length[axis] - (old_start + old_length) / denominator) <= 1.5
 
 
 def test_rows_of_images_in_full_are_left_alone() -> None:
     rows = rows_with([(0, 0, 40, 50)])
-    assert boxes_in_decoded(rows, torch.tensor([1]), [torch.empty(48, 64, 3, dtype=torch.uint8)]) is rows
+    assert boxes_in_decoded(rows, torch.tensor([1]), [(48, 64)]) is rows
 
 
 @pytest.mark.parametrize("score_size", [None, 20])
@@ -127,3 +128,26 @@ def test_a_loader_renders_close_to_the_exact_views(score_size: int | None) -> No
     assert differ  # the fractions were used
     small = scaled.index == 6
     assert all(torch.equal(a[small], b[small]) for a, b in zip(exact.views, scaled.views, strict=True))
+
+
+def with_a_warning(data: bytes) -> bytes:
+    """The same picture with bytes that belong to nothing, which the fast decoder refuses and Pillow passes over."""
+    return data[:20] + b"\x12\x34" + data[20:]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_only_pillow_reads_comes_in_full_among_others(keep: bool) -> None:
+    odd = with_a_warning(jpeg(640, 800))
+    assert decode_image(odd, denominator=2).shape == (640, 800, 3) and jpeg_size(odd) == (640, 800)
+    files = [jpeg(600 + n, 800) for n in range(3)]
+    recipe = hvs.recipes.simsiam(candidates=2, size=32)
+    loader = hvs.ViewLoader([*files, odd], recipe, batch_size=4, scaled_decode=True, num_threads=1)
+    (product,) = loader.products(keep_images=keep)
+    place = product.batch.index.tolist().index(3)
+    image = hvs.decode([odd])
+    rows = hvs.sample_views(recipe, seed=0, epoch=0, index=[3], height=image.height, width=image.width)
+    exact = hvs.render(image, rows)[0]
+    assert torch.equal(exact, torch.stack([view[place] for view in product.batch.views]))
+    if keep:
+        again = product.render(product.batch.params)
+        assert all(torch.equal(a, b) for a, b in zip(again, product.batch.views, strict=True))
