@@ -26,20 +26,19 @@ pytest.importorskip("kornia", reason=WHY)
 IMAGES = [photo(height, width, seed) for seed, (height, width) in enumerate(SIZES)]
 
 
-def rendered(images: list[Tensor], params: ViewParams, size: int, *, normalize: bool = False, dtype: torch.dtype = torch.float32) -> Tensor:
-    """[B, V, 3, S, S] as the engine writes it over NaN (or 77)."""
+def rendered(images: list[Tensor], params: ViewParams, size: int, *, normalize: bool = False, device: str = "cpu") -> Tensor:
+    """[B, V, 3, S, S] on the CPU, as the engine writes it over NaN."""
     from hvs_data.pipelines.dali_engine import DaliKorniaEngine
 
-    elements = len(images) * params.num_views * 3 * size * size
-    flat = torch.full((elements,), float("nan") if dtype.is_floating_point else 77, dtype=dtype)
+    flat = torch.full((len(images) * params.num_views * 3 * size * size,), float("nan"), device=device)
     canvas = Canvas.on(flat, params.num_views, len(images), size)
-    DaliKorniaEngine().render_group(images, params, canvas, normalize=normalize)
-    return canvas.pixels.transpose(0, 1)
+    DaliKorniaEngine().render_group([image.to(device) for image in images], params, canvas, normalize=normalize)
+    return canvas.pixels.transpose(0, 1).cpu()
 
 
-def assert_rows_agree(images: list[Tensor], params: ViewParams, size: int) -> None:
+def assert_rows_agree(images: list[Tensor], params: ViewParams, size: int, device: str = "cpu") -> None:
     """Every view within its derived bound, before and after normalisation."""
-    actual, normalized = rendered(images, params, size), rendered(images, params, size, normalize=True)
+    actual, normalized = (rendered(images, params, size, normalize=normalize, device=device) for normalize in (False, True))
     expected = render_reference(images, params, size, normalize=False)
     unsolarized = render_reference(images, replace(params, solarize=torch.zeros_like(params.solarize)), size, normalize=False)
     expected_normalized = render_reference(images, params, size)
@@ -56,6 +55,14 @@ def assert_rows_agree(images: list[Tensor], params: ViewParams, size: int) -> No
 @pytest.mark.parametrize("name", PRESETS)
 def test_rows_of_every_recipe(name: str) -> None:
     assert_rows_agree(IMAGES, drawn_rows(PRESETS[name], IMAGES, seed=3), 32)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", PRESETS)
+def test_rows_of_every_recipe_on_cuda(name: str) -> None:
+    # the same tables and formulas; a sum in another order keeps its bound
+    assert_rows_agree(IMAGES, drawn_rows(PRESETS[name], IMAGES, seed=3), 32, "cuda")
 
 
 @pytest.mark.parametrize("size", [1, 2, 21])
@@ -152,3 +159,27 @@ def test_no_images_and_strided_rows() -> None:
     assert hvs.render([], params.images(slice(0, 0)), 16, "dali-kornia").shape == (0, 4, 3, 16, 16)
     some = params.images(slice(0, None, 2)).views([3, 0])
     assert_rows_agree(IMAGES[::2], some, 16)
+
+
+def test_in_loaders_with_the_chosen_pair_rendered_again() -> None:
+    class Brightness(hvs.Objective):
+        def encode(self, pixels: Tensor) -> Tensor:
+            return pixels.double().mean((2, 3))
+
+        def pair_losses(self, outputs: Tensor) -> Tensor:
+            return torch.cdist(outputs, outputs)
+
+    images = [photo(60 + seed, 90 - seed, seed) for seed in range(6)]
+    source = [(image.permute(2, 0, 1), seed) for seed, image in enumerate(images)]
+    loader = hvs.ViewLoader(source, hvs.recipes.byol(4, size=24), 3, engine="dali-kornia", num_threads=2, normalize=False)
+    for batch in hvs.HardViewLoader(loader, hvs.HardViewSelector(Brightness(), score_size=12)):
+        chosen = batch.params.take(batch.selection.slots)
+        for b, index in enumerate(batch.index.tolist()):
+            expected = render_reference([images[index]], chosen.images([b]), 24, normalize=False)
+            plain = replace(chosen.images([b]), solarize=torch.zeros_like(chosen.solarize[:1]))
+            unsolarized = render_reference([images[index]], plain, 24, normalize=False)
+            for v, views in enumerate(batch.views):
+                error: Tensor | float = dali_row_error(chosen, b, v, 24)
+                if chosen.solarize[b, v]:
+                    error = solarize_error(unsolarized[0, v], error, chosen.spec.solarize_threshold, torch.float32)
+                assert_within(views[b], expected[0, v], error)
