@@ -157,4 +157,6 @@ def _refuse(options: dict[str, Any], kind: str | None, given: str) -> None:
     """Refuse options that mean nothing for what is opened."""
     for name, (kinds, usual) in _MEANT_FOR.items():
         if options[name] is not usual and options[name] != usual and kind not in kinds:
-            raise SourceError(f"expected {' or '.join(kinds)} with {name}={options[name]!r}, got {given}; leave {name} out")
+            # keys may be among those of storage
+            value = "{...}" if name == "storage_options" else repr(options[name])
+            raise SourceError(f"expected {' or '.join(kinds)} with {name}={value}, got {given}; leave {name} out")

@@ -117,7 +117,7 @@ def open_folder(folder: str, layout: str = "auto") -> FileSource:
         layout = _fitting_layout(root, images, images_of)
     if layout == "classes":
         return _of_classes(root, images_of)
-    return FileSource(root, _some(sorted(chain(images, *images_of.values())), f"below {root}"))
+    return FileSource(root, _some(sorted(chain(images, *images_of.values())), f"below {root}", root))
 
 
 def _fitting_layout(root: str, images: list[str], images_of: dict[str, list[str]]) -> str:
@@ -130,14 +130,18 @@ def _fitting_layout(root: str, images: list[str], images_of: dict[str, list[str]
     return "classes" if inside else "flat"
 
 
-def _some(names: list[str], where: str) -> list[str]:
+def _some(names: list[str], where: str, root: str) -> list[str]:
     if not names:
-        raise SourceError(f"expected image files {where} ({' '.join(EXTENSIONS)}, not hidden), got none; check the path and the extensions")
+        shard = next((name for name in sorted(os.listdir(root)) if name.lower().endswith((".tar", ".parquet"))), None)
+        remedy = "check the path and the extensions"
+        if shard:
+            remedy = f"for shards pass a pattern, such as {os.path.join(root, '*' + os.path.splitext(shard)[1])}"
+        raise SourceError(f"expected image files {where} ({' '.join(EXTENSIONS)}, not hidden), got none; {remedy}")
     return names
 
 
 def _of_classes(root: str, images_of: dict[str, list[str]]) -> FileSource:
-    names = _some(list(chain(*images_of.values())), f"in sub-folders of {root}")
+    names = _some(list(chain(*images_of.values())), f"in sub-folders of {root}", root)
     empty = [subfolder for subfolder, inside in images_of.items() if not inside]
     if empty:
         raise SourceError(

@@ -74,10 +74,12 @@ def test_the_fingerprint_knows_the_data_again(format: Format, tmp_path: Path) ->
     assert len(mine) == 16 and int(mine, 16) >= 0
 
 
-@pytest.mark.parametrize("change", changes(PHOTOS))
-def test_the_fingerprint_notices_a_change(change: str, format: Format, tmp_path: Path) -> None:
-    if change in format.unnoticed:
-        pytest.skip("its fingerprint is of names, sizes or counts alone")
+@pytest.mark.parametrize(
+    ("stored", "change"),
+    [(name, change) for name, format in FORMATS.items() for change in changes(PHOTOS) if change not in format.unnoticed],
+)
+def test_the_fingerprint_notices_a_change(stored: str, change: str, tmp_path: Path) -> None:
+    format = FORMATS[stored]
     mine = format.open(tmp_path / "one" / "data", PHOTOS).fingerprint
     assert format.open(tmp_path / "two" / "data", changes(PHOTOS)[change]).fingerprint != mine
 

@@ -174,6 +174,8 @@ def test_a_pipe_is_not_waited_on(tmp_path: Path) -> None:
         ([".hidden/a.jpg"], "", "auto", "not hidden.*got none"),
         (["cat/1.jpg", "dog/", "emu/a.txt"], "", "auto", 'each one is a class, got none in dog, emu; remove them, or pass layout="flat"'),
         (["a.jpg"], "a.jpg", "auto", "got the file .*a.jpg; pass the folder that holds it"),
+        (["0.tar", "1.tar"], "", "auto", r"got none; for shards pass a pattern, such as .*/\*\.tar"),
+        (["sub/0.parquet", "1.parquet"], "", "classes", r"got none; for shards pass a pattern, such as .*/\*\.parquet"),
         ([], "s3://bucket/train", "auto", "expected tar shards .*at a URL, got 's3://bucket/train'; name them"),
         (["a.jpg"], "", "tree", r"layout to be one of \('auto', 'classes', 'flat'\), got 'tree'"),
     ],
