@@ -140,7 +140,8 @@ def test_what_only_pillow_reads_comes_in_full_among_others(keep: bool, monkeypat
     files = [jpeg(600 + n, 800) for n in range(3)]
     recipe = hvs.recipes.simsiam(candidates=2, size=32)
     loader = hvs.ViewLoader([*files, odd], recipe, batch_size=4, scaled_decode=True, num_threads=1)
-    (product,) = loader.products(keep_images=keep)
+    products = loader.products(keep_images=keep)
+    product = next(products)
     place = product.batch.index.tolist().index(3)
     image = hvs.decode([odd])
     rows = hvs.sample_views(recipe, seed=0, epoch=0, index=[3], height=image.height, width=image.width)
@@ -149,3 +150,4 @@ def test_what_only_pillow_reads_comes_in_full_among_others(keep: bool, monkeypat
     if keep:
         again = product.render(product.batch.params)
         assert all(torch.equal(a, b) for a, b in zip(again, product.batch.views, strict=True))
+    products.close()
