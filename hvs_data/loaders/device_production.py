@@ -1,0 +1,122 @@
+"""From positions of an epoch to batches rendered on a CUDA device: images are decoded on worker threads and all else is the device's.
+
+A batch's way: worker threads decode into page-locked memory (:class:`Staging`). Once all of its images are there, the launching thread
+queues on the lane, a stream beside the consumer's: the copy of the images, and the rendering of all rows, after which the device's copy
+of the images is let go, unless it is kept for rendering more of their views. When the batch is asked for, the consumer's stream is told to
+wait for that point of the lane. The host never waits for the device.
+"""
+
+# Axes: B image of a batch, V view slot.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hvs_data.loaders.crew import Crew
+from hvs_data.loaders.lanes import CudaLane, Lane
+from hvs_data.loaders.production import Canvases, DecodedSample, Group, Images, Plan, Product, Production
+from hvs_data.loaders.staging import Staging
+from hvs_data.order import EpochOrder
+from hvs_data.types import Batch, ViewParams
+
+
+def begin_production(plan: Plan, order: EpochOrder, *, sizes_V: Sequence[int] | None = None, keep_images: bool = False) -> Production:
+    """Begin an iteration, on the device where it is a CUDA device, else on the CPU; arguments as of :class:`Production`."""
+    if plan.device.type == "cuda" and plan.decoder is not None:
+        from hvs_data.loaders.device_decoding import DecodingProduction
+
+        return DecodingProduction(plan, order, CudaLane(plan.device), plan.decoder, sizes_V=sizes_V, keep_images=keep_images)
+    if plan.device.type == "cuda":
+        return DeviceProduction(plan, order, CudaLane(plan.device), sizes_V=sizes_V, keep_images=keep_images)
+    return Production(plan, order, sizes_V=sizes_V, keep_images=keep_images)
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """A batch whose work is queued, and maybe done.
+
+    Attributes:
+        batch: not to be touched before ``mark`` was handed over.
+        images: on the device; None unless they are kept.
+        memory: tensors that hold all of the batch's memory.
+    """
+
+    batch: Batch
+    images: Images | None
+    mark: Any
+    memory: list[Tensor]
+
+
+class DeviceProduction(Production):
+    """As :class:`Production`, with views rendered by the plan's engine on the lane's device."""
+
+    def __init__(self, plan: Plan, order: EpochOrder, lane: Lane, *, sizes_V: Sequence[int] | None = None, keep_images: bool = False):
+        # the launching thread does not know what this one's current device is
+        super().__init__(replace(plan, device=lane.device), order, sizes_V=sizes_V, keep_images=keep_images)
+        self._lane = lane
+        self._launcher = Crew(1, name="hvs-loader-launch")
+        self._most_bytes = 0  # that the images of one batch took
+
+    def close(self) -> None:
+        """End the threads. What is queued on the device runs to its end, in memory that is kept until then."""
+        super().close()
+        # it waits for the tasks that were just ended
+        self._launcher.close(0 if self._watch.stalled else self._plan.timeout)
+
+    def render(self, images: Images, params: ViewParams) -> list[Tensor]:
+        """Render rows [B, V] of kept images at their own sizes, on the consumer's stream: one [B, 3, S, S] tensor a slot."""
+        canvases = Canvases(params.size, params.batch_size, self._plan)
+        canvases.render(images, params, self._plan, 0)
+        return canvases.views()
+
+    def _begin(self, positions_B: NDArray[np.int64]) -> tuple[Any, list[Future[Any]]]:
+        staging = Staging(self._lane.host_memory, self._most_bytes)
+        groups = self._read_groups(positions_B, staging)
+        return staging, [self._launcher.submit(self._launch, staging, groups)]
+
+    def _finished(self, canvases: Any, futures: list[Future[Any]]) -> Product:
+        (launched,) = self._watch.results(futures)
+        self._lane.hand_over(launched.mark, launched.memory)
+        return Product(launched.batch, launched.images, self)
+
+    # --- on the worker threads -----------------------------------------------------------------------------------------
+
+    def _rendered(self, samples: list[DecodedSample], canvases: Any, first_image: int) -> Group:
+        """Not rendered yet: its images are places in the staging memory."""
+        index, labels, arrays, height, width, denominators = (list(column) for column in zip(*samples, strict=True))
+        places: Any = [canvases.add(array) for array in arrays]
+        return Group(self._rows(index, height, width), index, labels, Images(places, torch.tensor(denominators)))
+
+    # --- on the launching thread ---------------------------------------------------------------------------------------
+
+    def _launch(self, staging: Staging, futures: list[Future[list[Any]]]) -> _Launched:
+        """Queue all of a batch's work, as soon as its images are there."""
+        read = [group for future in futures for group in future.result()]
+        self._most_bytes = max(self._most_bytes, staging.size)
+        with self._lane.working():
+            groups, memory = self._arrived(staging, read)
+            params = ViewParams.concatenate([group.params for group in groups])
+            labels = torch.tensor([label for group in groups for label in group.labels], dtype=torch.int64)
+            index = torch.tensor([index for group in groups for index in group.index], dtype=torch.int64)
+            images = Images.joined([group.images for group in groups])
+            canvases = Canvases(self._sizes_V, len(labels), self._plan)
+            canvases.render(images, params, self._plan, 0)
+            labels, index = self._lane.to_device(torch.stack([labels, index]))
+            mark = self._lane.mark()
+        batch = Batch(canvases.views(), labels, index, params, self._order.epoch)
+        kept = [*batch.views, labels, *(memory if self._keep_images else [])]
+        return _Launched(batch, images if self._keep_images else None, mark, kept)
+
+    def _arrived(self, staging: Staging, groups: list[Any]) -> tuple[list[Group], list[Tensor]]:
+        """Groups whose images are on the device, and tensors that hold the memory of these; called on the lane."""
+        blocks = [self._lane.to_device(block) for block in staging.blocks()]
+        on_device = [replace(group.images, pixels=[place.within(blocks) for place in group.images.pixels]) for group in groups]
+        return [replace(group, images=images) for group, images in zip(groups, on_device, strict=True)], blocks
