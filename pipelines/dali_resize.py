@@ -77,11 +77,10 @@ class Resizer:
         return torch.div(raw_NSSC.permute(0, 3, 1, 2), self._weight(rows)[:, None]).contiguous().clamp_(0, 1)
 
     def _weight(self, rows: Rows) -> Tensor:
-        """float32 [N, S, S]: what DALI's sums over 0-255 have to be divided by."""
+        """float32 [N, S, S]: what DALI's sums over 0-255 have to be divided by. It is the same from both ends, so flips do not matter."""
         heights_N, widths_N = rows.box_N4[:, 2:].unbind(1)
         rows_NS = 255 * coverage(heights_N, self._size, self._interpolation)
         columns_NS = coverage(widths_N, self._size, self._interpolation)
-        columns_NS = torch.where(rows.flip_N[:, None], columns_NS.flip(1), columns_NS)
         rows_NS1, columns_N1S = (
             on_device(values, self._device) for values in (rows_NS.float()[:, :, None], columns_NS.float()[:, None, :])
         )

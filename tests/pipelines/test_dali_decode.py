@@ -112,6 +112,23 @@ def test_a_file_that_only_nvimagecodec_refuses_is_read_another_way(monkeypatch: 
         assert torch.equal(image, torch.from_numpy(decode_image(file)))
 
 
+def test_only_whole_ordinary_files_are_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = decoder()
+    handed: list[int] = []
+
+    class Counting:
+        def decode(self, streams: list[Any], **options: Any) -> list[Any]:
+            handed.append(len(streams))
+            return [None] * len(streams)
+
+    monkeypatch.setattr(one, "_decoder", Counting())
+    one.decode(list(GOOD.values()))
+    assert handed == [7]
+    # a GPU would fill up the rest of half a file
+    one.decode(list(BAD.values()))
+    assert handed == [7]
+
+
 @pytest.mark.parametrize("exif_orientation", [False, True])
 def test_orientation(exif_orientation: bool) -> None:
     files = [turned(orientation) for orientation in range(1, 9)]

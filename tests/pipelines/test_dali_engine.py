@@ -15,8 +15,9 @@ import hvs_data as hvs
 from dali_bounds import dali_row_error, resize_gap
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.reference import render_reference
+from hvs_data.pipelines.dali_rows import Rows
 from hvs_data.types import RenderSpec, ViewParams
-from render_bounds import assert_within, normalize_error, resize_error, solarize_error
+from render_bounds import assert_within, normalize_error, resize_error, scaled_radius, solarize_error
 from render_material import INTERPOLATIONS, PRESETS, SIZES, drawn_rows, photo, plain_rows
 
 WHY = "needs DALI and Kornia: pip install 'hvs_data[dali-test]'"
@@ -69,6 +70,18 @@ def test_rows_of_every_recipe_on_cuda(name: str) -> None:
 def test_odd_and_smallest_sizes(size: int) -> None:
     for name in ("simclr", "moco_v3"):
         assert_rows_agree(IMAGES, drawn_rows(PRESETS[name], IMAGES, seed=4), size)
+
+
+def test_the_blur_follows_the_size() -> None:
+    # too small a difference in pixels to be told from rounding
+    for name in ("dinov2, as run", "dino, paper", "simclr"):
+        params = drawn_rows(PRESETS[name], IMAGES)
+        for size in range(1, 50):
+            rows = Rows.of(params, size)
+            for v in range(params.num_views):
+                of_slot = slice(v * len(IMAGES), (v + 1) * len(IMAGES))
+                assert rows.radius_N[of_slot].tolist() == [scaled_radius(params, v, size)] * len(IMAGES)
+                assert torch.equal(rows.sigma_N[of_slot], params.blur_sigma[:, v].double() * size / params.size[v])
 
 
 def test_a_grey_image() -> None:
