@@ -40,8 +40,9 @@ class ViewLoader:
     An image is read and decoded once, on one of several threads, and all of its views are rendered from it. Which images come in which
     order and which views they give depends on (seed, epoch) only: not on threads, prefetching or the number of ranks.
 
-    Every iteration is an epoch of its own: the one named by :meth:`set_epoch`, else the one after the last. An iteration may be broken
-    off at any point, and several may run at once; each has its own threads, which end with it.
+    Every iteration is an epoch of its own: the one named by :meth:`set_epoch`, else the one after the last. It begins when its first
+    batch is asked for. An iteration may be broken off at any point, and several may run at once; each has its own threads, which end
+    with it.
 
     An image that cannot be read or decoded is replaced by the next one of the epoch's order, written to the quarantine, and counted.
     A read that fails for a reason of the storage is begun again first, and a batch that does not come in time is an error.
@@ -245,13 +246,13 @@ class ViewLoader:
         return (product.batch for product in self.products())
 
     def products(self, *, sizes_V: Sequence[int] | None = None, keep_images: bool = False) -> Iterator[Product]:
-        """Begin an epoch, for loaders that build on this one; arguments as :class:`hvs_data.loaders.production.Production`."""
+        """An epoch, for loaders that build on this one; arguments as :class:`hvs_data.loaders.production.Production`.
+
+        It begins with the first batch that is asked for: trainers make iterators just to see whether they can.
+        """
         epoch, start = self._reached = self._next
         self._next = (epoch + 1, 0)
-        self._latest = object()
-        return self._run(self._latest, epoch, start, sizes_V, keep_images)
-
-    def _run(self, iteration: object, epoch: int, start: int, sizes_V: Sequence[int] | None, keep_images: bool) -> Iterator[Product]:
+        self._latest = iteration = object()
         rank, world_size = self._current_rank()
         shares = self._shares(world_size)
         whole = self.batch_size * world_size
