@@ -157,6 +157,16 @@ def test_an_older_iteration_does_not_move_the_place(photos: Path) -> None:
     assert [batch.epoch for batch in loader] == [4]
 
 
+def test_an_iterator_that_is_not_used_takes_no_epoch(photos: Path) -> None:
+    """Lightning makes one to see whether it can, and another one before it names the epoch."""
+    loader = hvs.ViewLoader(photos, RECIPE, batch_size=11)
+    iter(loader)
+    iterator = iter(loader)
+    loader.set_epoch(3)
+    assert [batch.epoch for batch in iterator] == [3, 3]
+    assert [batch.epoch for batch in loader] == [4, 4]
+
+
 def test_naming_the_epoch_that_is_under_way_leaves_its_place(photos: Path) -> None:
     loader = hvs.ViewLoader(photos, RECIPE, batch_size=8)
     iterator = iter(loader)
