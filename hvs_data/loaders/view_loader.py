@@ -17,7 +17,9 @@ from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import check_dtype
 from hvs_data.loaders.buffers import BufferPool
 from hvs_data.loaders.counters import Counters
-from hvs_data.loaders.production import Plan, Product, Production
+from hvs_data.loaders.device_decoding import choose_decoder
+from hvs_data.loaders.device_production import begin_production
+from hvs_data.loaders.production import Plan, Product
 from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.loaders.sampler import EpochSampler
 from hvs_data.order import EpochOrder, Shares, current_rank
@@ -53,8 +55,8 @@ class ViewLoader:
         source: a :class:`hvs_data.sources.base.Source`, or what :func:`hvs_data.open_source` takes.
         recipe: the distribution of views. One view a slot of the recipe is yielded.
         batch_size: images of a batch on this rank.
-        device: where the batches go. Views are rendered on the CPU in this version; for a CUDA device they are copied from page-locked
-            memory, without waiting.
+        device: where the batches go. For a CUDA device, images are decoded on the CPU, and views are rendered on the device, on a stream
+            beside the consumer's, which waits for them without the CPU waiting; see docs/gpu.md.
         seed: from 0 to 2**64 - 1.
         shuffle: a new order every epoch; False keeps the source's.
         drop_last: leave out the images at the end of an epoch that do not fill a batch on every rank. Else the last batch is smaller.
@@ -77,6 +79,8 @@ class ViewLoader:
             Every rank makes the same number of steps.
         extra_stage: a stage of your own, such as a Kornia module, between the last operation and normalisation; see
             :func:`hvs_data.render`. It runs on several threads at once.
+        decode_on: with a CUDA device, where ordinary JPEG files are decoded: "cpu", "device" (nvImageCodec, see docs/dali.md), or
+            "fastest", which times both with the source's first images, once.
 
     Attributes:
         dataset: the source.
@@ -116,6 +120,7 @@ class ViewLoader:
         rank: int | None = None,
         world_size: int | None = None,
         extra_stage: ExtraStage | None = None,
+        decode_on: str = "cpu",
     ):
         if not isinstance(recipe, Recipe):
             raise HvsError(
@@ -136,6 +141,7 @@ class ViewLoader:
             )
         check_dtype(dtype)
         normalize = checked_normalize(normalize, dtype)
+        target = usable_device(device)
         rank_and_size = current_rank(rank, world_size)
         self.dataset: Source = open_source(source)
         if not len(self.dataset):
@@ -148,8 +154,8 @@ class ViewLoader:
         self._plan = Plan(
             source=self.dataset,
             recipe=recipe,
-            engine=with_extra_stage(choose_engine(engine, torch.device("cpu")), extra_stage),
-            device=usable_device(device),
+            engine=with_extra_stage(choose_engine(engine, target if target.type == "cuda" else torch.device("cpu")), extra_stage),
+            device=target,
             seed=seed,
             num_threads=threads,
             prefetch=prefetch,
@@ -165,6 +171,15 @@ class ViewLoader:
             timeout=timeout,
             # in flight: those being made, the one handed out, and its chosen views
             buffers=BufferPool(spare=prefetch + 3),
+            decoder=choose_decoder(
+                decode_on,
+                self.dataset,
+                target,
+                exif_orientation=exif_orientation,
+                max_pixels=max_pixels,
+                scaled_decode=scaled_decode,
+                num_threads=threads,
+            ),
         )
         self._shuffle = shuffle
         self._rank = (rank, world_size)
@@ -257,7 +272,7 @@ class ViewLoader:
         shares = self._shares(world_size)
         whole = self.batch_size * world_size
         starts = range(start, start + shares.steps(start) * whole, whole)
-        with closing(Production(self._plan, self._order(epoch), sizes_V=sizes_V, keep_images=keep_images)) as production:
+        with closing(begin_production(self._plan, self._order(epoch), sizes_V=sizes_V, keep_images=keep_images)) as production:
             products = production.batches(shares.positions(position, rank) for position in starts)
             for position, product in zip(starts, products, strict=True):
                 if self._latest is iteration:
