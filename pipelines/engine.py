@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
@@ -50,22 +51,35 @@ def choose_engine(name: str, device: torch.device) -> Engine:
     if name not in ENGINES:
         raise HvsError(f"engine must be one of {ENGINES}, got {name!r}")
     if name == "auto":
-        name = "fused" if device.type == "cpu" else "reference"
+        name = "fused" if _can_fuse(device) else "reference"
         _announce(name, device.type)
     if name == "dali-kornia":
         return _dali_kornia(device)
     if name == "fused":
-        if device.type != "cpu":
-            raise HvsError(
-                f'engine "fused" renders images that lie on the CPU in this version, got images on {device}; decode to the CPU and move '
-                'the views, or pass engine="reference"'
-            )
-        from hvs_data.pipelines.numba_engine import NumbaEngine
-
-        return NumbaEngine()
+        return _fused(device)
     from hvs_data.pipelines.reference_engine import ReferenceEngine
 
     return ReferenceEngine()
+
+
+def _can_fuse(device: torch.device) -> bool:
+    return device.type == "cpu" or (device.type == "cuda" and find_spec("triton") is not None)
+
+
+def _fused(device: torch.device) -> Engine:
+    if not _can_fuse(device):
+        remedy = "run: pip install triton" if device.type == "cuda" else 'decode to the CPU, or pass engine="reference"'
+        raise HvsError(
+            'engine "fused" renders images on the CPU, and on CUDA devices with the package triton, which comes with torch for CUDA; got '
+            f"images on {device}{' and no triton' if device.type == 'cuda' else ''}; {remedy}"
+        )
+    if device.type == "cuda":
+        from hvs_data.pipelines.triton_engine import TritonEngine
+
+        return TritonEngine()
+    from hvs_data.pipelines.numba_engine import NumbaEngine
+
+    return NumbaEngine()
 
 
 def _dali_kornia(device: torch.device) -> Engine:

@@ -1,4 +1,4 @@
-"""What every renderer may take for granted: rows that fit their images."""
+"""What every renderer may take for granted: rows that fit their images and their canvas."""
 
 # Axes: B image, V view.
 
@@ -7,6 +7,7 @@ from __future__ import annotations
 import torch
 
 from hvs_data.errors import HvsError
+from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.types import ImageBatch, ViewParams
 
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -33,3 +34,22 @@ def check_request(batch: ImageBatch, params: ViewParams, size: int) -> None:
             f"boxes (top, left, height, width) must hold pixels of their image only, got {tuple(params.box[b, v].tolist())} for view {v} "
             f"of image {b}, which is {batch.height[b]} x {batch.width[b]}; sample the rows with the sizes of these images"
         )
+
+
+def check_canvas(params: ViewParams, canvas: Canvas, normalize: bool, first_image: int) -> None:
+    """Refuse rows [B, V] that cannot be rendered into images ``first_image`` to ``first_image + B - 1`` of a canvas.
+
+    Raises:
+        HvsError: rows that do not fit the canvas, an unknown interpolation, or normalised uint8.
+    """
+    views, images = canvas.pixels.shape[:2]
+    last = first_image + params.batch_size
+    if params.num_views != views or not 0 <= first_image <= last <= images:
+        raise HvsError(
+            f"expected rows of {views} views of images within 0 to {images}, as the canvas has them, got rows of {params.num_views} views "
+            f"of images {first_image} to {last}; make the canvas for these rows"
+        )
+    if params.spec.interpolation not in INTERPOLATIONS:
+        raise HvsError(f"interpolation must be one of {INTERPOLATIONS}, got {params.spec.interpolation!r}; both are antialiased")
+    if normalize and canvas.flat.dtype == torch.uint8:
+        raise HvsError("normalised views do not fit into uint8; pass normalize=False for 0-255, or a canvas of a floating dtype")

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,28 @@ def rendered(
         normalize: None: whatever the dtype can hold.
         order: in which the images are rendered.
     """
-    views, count = params.num_views, len(images)
+
+    def render(canvas: Canvas, normalize: bool) -> None:
+        job = Job.make(params, canvas, normalize=normalize)
+        for position in range(len(images)) if order is None else order:
+            render_one(images[position], position, job)
+
+    shape = params.num_views, len(images), size
+    return watched(render, *shape, dtype, normalize=normalize, channels_last=channels_last, image_major=image_major)
+
+
+def watched(
+    render: Callable[[Canvas, bool], None],
+    views: int,
+    count: int,
+    size: int,
+    dtype: torch.dtype,
+    *,
+    normalize: bool | None,
+    channels_last: bool,
+    image_major: bool,
+) -> Tensor:
+    """Pixels [B, V, 3, S, S] of a function that renders into a canvas, normalised or not, checked as in :func:`rendered`."""
     normalize = dtype.is_floating_point if normalize is None else normalize
     elements = views * count * 3 * size**2
     # uint8 has no NaN: what stays unwritten shows in one of two pre-filled memories
@@ -49,9 +71,7 @@ def rendered(
     for fill in fills:
         memory = torch.full((elements + 2 * GUARD,), fill, dtype=dtype)
         canvas = Canvas.on(memory[GUARD:-GUARD], views, count, size, channels_last=channels_last, image_major=image_major)
-        job = Job.make(params, canvas, normalize=normalize)
-        for position in range(count) if order is None else order:
-            render_one(images[position], position, job)
+        render(canvas, normalize)
         guards = torch.cat([memory[:GUARD], memory[-GUARD:]])
         assert guards.isnan().all() if dtype.is_floating_point else (guards == fill).all(), "wrote beside the canvas"
         pixels.append(canvas.pixels.transpose(0, 1))
@@ -59,15 +79,20 @@ def rendered(
     return pixels[0]
 
 
-def judged(images: Sequence[Tensor], params: ViewParams, size: int, *, normalize: bool = True) -> tuple[Tensor, Tensor]:
-    """The reference's pixels in float64, and how far the kernel's float32 arithmetic may be off, both [B, V, 3, S, S]."""
+def judged(images: Sequence[Tensor], params: ViewParams, size: int, *, normalize: bool = True, **changes: Any) -> tuple[Tensor, Tensor]:
+    """The reference's pixels in float64, and how far the kernel's float32 arithmetic may be off, both [B, V, 3, S, S].
+
+    Args:
+        changes: of another kernel: arguments of ``row_error`` that differ from this one's.
+    """
+    # a row of the view is summed in float32, all rows in float64
+    sources: dict[str, Any] = {"mean_terms": size, "blur_gap": BLUR_CUTOFF, **changes}
     # blurred and not yet solarized: how near a pixel is to the threshold decides its bound
     before = render_reference(images, replace(params, solarize=torch.zeros_like(params.solarize)), size, normalize=False)
     spec, expected, bounds = params.spec, before.clone(), torch.empty_like(before)
     for b in range(params.batch_size):
         for v in range(params.num_views):
-            # a row of the view is summed in float32, all rows in float64
-            error = row_error(params, b, v, size, torch.float32, mean_terms=size, blur_gap=BLUR_CUTOFF)
+            error = row_error(params, b, v, size, torch.float32, **sources)
             bound: Tensor | float = error
             if params.solarize[b, v]:
                 bound = solarize_error(before[b, v], error, spec.solarize_threshold, torch.float32)

@@ -96,6 +96,7 @@ def row_error(
     gray_gap: float = 0.0,
     hue_gap: float = 0.0,
     blur_gap: float = 0.0,
+    kept_gap: float = 0.0,
 ) -> float:
     """How far a renderer in this dtype may be from one in float64 before it solarizes view v of image b.
 
@@ -105,6 +106,7 @@ def row_error(
         size: S.
         mean_terms: how many grey values the mean of a view sums in this dtype; None: all.
         resize_gap, gray_gap, hue_gap, blur_gap: by how much the two renderers' definitions of an operation differ.
+        kept_gap: what storing unfinished values adds, before a contrast that changes something and before a blur.
     """
     u = unit_roundoff(dtype)
     mean_error = mean_gray_error(mean_terms or size**2, dtype) + mean_gray_error(size**2, torch.float64)
@@ -116,6 +118,7 @@ def row_error(
         if operation == 0:
             error = brightness * (error + u + U64)
         elif operation == 1:
+            error += kept_gap if contrast != 1 else 0
             error = contrast * error + blend_error(contrast, error + gray_gap + mean_error, dtype)
         elif operation == 2:
             error = saturation * error + blend_error(saturation, error + gray_gap + 2 * gray_error(dtype), dtype)
@@ -124,7 +127,7 @@ def row_error(
     if params.gray[b, v]:
         error += gray_gap + 2 * gray_error(dtype)
     if params.blur_sigma[b, v] > 0:
-        error += blur_gap + blur_error(scaled_radius(params, v, size), dtype)
+        error += kept_gap + blur_gap + blur_error(scaled_radius(params, v, size), dtype)
     return error
 
 

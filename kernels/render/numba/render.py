@@ -18,7 +18,7 @@ from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.numba.resample import count_taps, whole_vectors
 from hvs_data.kernels.render.numba.store import BFLOAT16, FLOAT16, FLOAT32, UINT8
 from hvs_data.kernels.render.numba.view import render_image
-from hvs_data.kernels.render.request import INTERPOLATIONS
+from hvs_data.kernels.render.request import check_canvas
 from hvs_data.types import ViewParams
 
 _ALIGNMENT = 32  # bytes
@@ -54,7 +54,7 @@ class Job:
         Raises:
             HvsError: rows that do not fit the canvas, an unknown interpolation, or normalised uint8.
         """
-        _check(params, canvas, normalize, first_image)
+        check_canvas(params, canvas, normalize, first_image)
         size, spec = canvas.size, params.spec
         slot_size_V = np.array(params.size, dtype=np.float64)
         zoom_V = size / slot_size_V
@@ -79,20 +79,6 @@ class Job:
         phase = flat.data_ptr() % _ALIGNMENT // flat.itemsize
         target = (flat.numpy(), channel_stride, row_stride, pixel_stride, phase)
         return Job(rows, look, target, offset_BV, size, spec.interpolation == "bicubic")
-
-
-def _check(params: ViewParams, canvas: Canvas, normalize: bool, first_image: int) -> None:
-    views, images = canvas.pixels.shape[:2]
-    last = first_image + params.batch_size
-    if params.num_views != views or not 0 <= first_image <= last <= images:
-        raise HvsError(
-            f"expected rows of {views} views of images within 0 to {images}, as the canvas has them, got rows of {params.num_views} views "
-            f"of images {first_image} to {last}; make the canvas for these rows"
-        )
-    if params.spec.interpolation not in INTERPOLATIONS:
-        raise HvsError(f"interpolation must be one of {INTERPOLATIONS}, got {params.spec.interpolation!r}; both are antialiased")
-    if normalize and canvas.flat.dtype == torch.uint8:
-        raise HvsError("normalised views do not fit into uint8; pass normalize=False for 0-255, or a canvas of a floating dtype")
 
 
 def _arrays(*tensors: Tensor) -> list[NDArray[Any]]:

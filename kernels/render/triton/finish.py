@@ -1,0 +1,66 @@
+"""Kernel (b): from the contrast to the end, or to the blur, of those views that have a contrast."""
+
+# mypy: disable-error-code="no-untyped-def"
+# Axes: M row with a contrast, N row (one view), T tile of kernel (a), P pixel of a block, S side.
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from hvs_data.kernels.render.triton.color import apply_operations
+from hvs_data.kernels.render.triton.store import keep, kept, put
+from hvs_data.kernels.render.triton.tables import AFTER, BLURRED, FACTORS, OUT, PLACES, SOLARIZE, WHOLES
+
+
+@triton.jit
+def finish_color(
+    rows,
+    place,
+    whole,
+    factor,
+    scratch,
+    gray_sum,
+    out,
+    threshold,
+    scale_red,
+    scale_green,
+    scale_blue,
+    bias_red,
+    bias_green,
+    bias_blue,
+    channel_stride,
+    pixel_stride,
+    size: tl.constexpr,
+    tiles: tl.constexpr,
+    block_t: tl.constexpr,
+    block_p: tl.constexpr,
+):
+    """One block of pixels of one of the rows [M]; the programs are [M, blocks of P pixels].
+
+    Tables as in tables.py; scratch, gray_sum, out and the numbers as in resize.py. A row that is to be blurred goes back to ``scratch``.
+    Every program sums the T tiles' grey anew, always in the same order. block_t: a power of two, at least T.
+    """
+    blocks: tl.constexpr = (size * size + block_p - 1) // block_p
+    row = tl.load(rows + tl.program_id(0) // blocks).to(tl.int64)
+    pixel = tl.program_id(0) % blocks * block_p + tl.arange(0, block_p)
+    inside = pixel < size * size
+    place += row * PLACES
+    whole += row * WHOLES
+    scratch += row * 3 * size * size + pixel
+    t = tl.arange(0, block_t)
+    mean = tl.sum(tl.load(gray_sum + row * tiles + t, mask=t < tiles, other=0.0), axis=0) / (size * size)
+    red = kept(scratch, inside)
+    green = kept(scratch + size * size, inside)
+    blue = kept(scratch + 2 * size * size, inside)
+    red, green, blue = apply_operations(red, green, blue, tl.load(whole + AFTER), factor + row * FACTORS, mean)
+    if tl.load(whole + BLURRED) != 0:
+        keep(red, scratch, inside)
+        keep(green, scratch + size * size, inside)
+        keep(blue, scratch + 2 * size * size, inside)
+    else:
+        solarize = tl.load(whole + SOLARIZE)
+        out += tl.load(place + OUT)
+        put(red, solarize, threshold, scale_red, bias_red, out + pixel * pixel_stride, inside)
+        put(green, solarize, threshold, scale_green, bias_green, out + channel_stride + pixel * pixel_stride, inside)
+        put(blue, solarize, threshold, scale_blue, bias_blue, out + 2 * channel_stride + pixel * pixel_stride, inside)

@@ -1,0 +1,123 @@
+"""All views of a batch of images on CUDA: the launches, and how they were chosen.
+
+DESIGN
+
+What is moved: each crop is read once and each output written once; that bound is about 640 KB for a SimSiam view at 224 in bf16
+(337 KB of crop on average, 301 KB of output). A view without contrast and blur reaches it: kernel (a) writes it out. Any other makes a
+detour, since the contrast needs the mean grey of all pixels first: kernel (a) leaves it in scratch memory, kernel (b) goes on from there,
+and kernel (c) blurs. Scratch values are whole numbers of 16 bits, 1 / 65535 apart: all values are in [0, 1] there, so rounding costs at
+most 2**-17, a 514th of an 8-bit level, where half precision would cost 2**-12 and bfloat16 2**-9, and float32 would double the traffic. The
+detour is 301 KB written and 301 KB read; of large batches it passes through memory, of small ones through the L2 cache.
+
+Order of the passes: an H100 must hand out a pixel every two cycles or so of each multiprocessor to come near 40 % of that bound, which is
+some 20 byte loads and 90 multiply-adds for each channel. A direct sum over taps in two dimensions needs 16 loads (bilinear, downscaled by
+1.6) or 64 (bicubic). A vertical pass first would have contiguous loads, but then needs a transpose through shared memory, or memory
+between the passes, to reach the neighbours of the horizontal one. So the horizontal pass comes first, one pair of source rows at a time,
+by gathers that the L1 cache serves; every finished value goes at once to all output rows of the tile, which stay in registers (8 x 32
+values and three channels: 24 registers a thread of one warp). That is some 9 loads and 24 multiply-adds for each channel, without barriers.
+The pairs share their horizontal weights.
+
+Weights are computed before, once for each row and output (``taps.py``), in float64, which costs nothing there, and kept in float32:
+the resize errs as one with exact weights that are rounded. Vertical ones lie side by side for the outputs of a tile, so that one or two
+wide loads bring them.
+
+The mean grey is deterministic: tiles store their sums, and every program of kernel (b) sums these in the same order. No atomics.
+
+Kernel (b) runs over the rows that have a contrast and kernel (c) over those that have a blur: rows are known on the host, and views
+without one pay nothing. The host ships all tables in one copy of page-locked memory, launches four kernels at most for every GiB of
+scratch memory (3,500 views at 224), and never waits.
+
+Left for a measurement on a GPU: tile sizes and warps; launches captured in a CUDA graph (tables would go to fixed memory of a fixed
+number of rows); batches cut so that scratch stays in the L2 cache; packed loads of two pixels in the blur.
+"""
+
+# Axes: B image, V view, N = B V row (one view), C channel, S side.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+import triton
+from torch import Tensor
+
+from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.kernels.render.request import check_canvas, check_request
+from hvs_data.kernels.render.triton.blur import blur_rows
+from hvs_data.kernels.render.triton.finish import finish_color
+from hvs_data.kernels.render.triton.resize import resize_and_color
+from hvs_data.kernels.render.triton.rows import tables_of, to_device
+from hvs_data.kernels.render.triton.taps import fill_taps
+from hvs_data.types import ImageBatch, RenderSpec, ViewParams
+
+TILE_Y, TILE_X = 8, 32  # of the resize
+BLUR_Y, BLUR_X = 32, 32
+BLOCK_P = 1024
+SCRATCH_BYTES = 2**30
+
+
+def render_views(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: int = 0) -> None:
+    """Render rows [B, V] into images ``first_image`` to ``first_image + B - 1`` of a canvas of V views, on the current stream.
+
+    Nothing is waited for. What is read and written must not change on another stream before the current one has come so far.
+
+    Args:
+        images: B uint8 tensors [H, W, 3] on the canvas' device, of any sizes.
+        normalize: apply the recipe's mean and standard deviation; else values are 0-1 (0-255 for uint8).
+
+    Raises:
+        HvsError: rows that do not fit images or canvas, an unknown interpolation, or normalised uint8.
+    """
+    batch = ImageBatch(images)
+    check_request(batch, params, canvas.size)
+    check_canvas(params, canvas, normalize, first_image)
+    device = canvas.flat.device
+    at_a_time = max(1, SCRATCH_BYTES // (params.num_views * 3 * canvas.size**2 * 2))
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        for start in range(0, len(batch), at_a_time):
+            part = slice(start, start + at_a_time)
+            _render_part(batch[part], params.images(part), canvas, _scale_and_bias(params.spec, canvas, normalize), first_image + start)
+
+
+def _render_part(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, look: tuple[float, ...], first_image: int) -> None:
+    size, device = canvas.size, canvas.flat.device
+    tables = tables_of(images, params, canvas, first_image, TILE_Y)
+    on_device = to_device(tables.arrays, device)
+    place, whole, factor = on_device["place"], on_device["whole"], on_device["factor"]
+    tiles = triton.cdiv(size, TILE_Y) * triton.cdiv(size, TILE_X)
+    first = torch.empty(tables.rows, 2, size, dtype=torch.int32, device=device)
+    weight = torch.empty(tables.weights, dtype=torch.float32, device=device)
+    scratch = torch.empty(tables.rows, 3, size, size, dtype=torch.uint16, device=device)
+    gray_sum = torch.empty(tables.rows, tiles, dtype=torch.float32, device=device)
+    _, _, channel_stride, _, pixel_stride = canvas.pixels.stride()
+    end = (canvas.flat, *look, channel_stride, pixel_stride)
+
+    block = triton.next_power_of_2(max(size, TILE_Y))
+    bicubic = params.spec.interpolation == "bicubic"
+    fill_taps[(2 * tables.rows,)](place, whole, first, weight, size=size, bicubic=bicubic, tile_y=TILE_Y, block=block)
+    resize_and_color[(tables.rows * tiles,)](
+        place, whole, factor, first, weight, scratch, gray_sum, *end, size=size, tile_y=TILE_Y, tile_x=TILE_X, num_warps=1
+    )
+    if contrasts := len(on_device["contrast"]):
+        grid = (contrasts * triton.cdiv(size**2, BLOCK_P),)
+        block_t = triton.next_power_of_2(tiles)
+        finish_color[grid](
+            on_device["contrast"], place, whole, factor, scratch, gray_sum, *end, size=size, tiles=tiles, block_t=block_t, block_p=BLOCK_P
+        )
+    if blurs := len(on_device["blurred"]):
+        grid = (blurs * 3 * triton.cdiv(size, BLUR_Y) * triton.cdiv(size, BLUR_X),)
+        weights = on_device["blur_weight"]
+        blur_rows[grid](
+            on_device["blurred"], on_device["radius"], weights, weights.shape[1], place, whole, scratch, *end,
+            size=size, tile_y=BLUR_Y, tile_x=BLUR_X, num_warps=1,
+        )  # fmt: skip
+
+
+def _scale_and_bias(spec: RenderSpec, canvas: Canvas, normalize: bool) -> tuple[float, ...]:
+    """Solarize's threshold, then the factors and the summands that are applied last, of each channel."""
+    unit = 255.0 if canvas.flat.dtype == torch.uint8 else 1.0
+    std = np.array(spec.std) if normalize else np.full(3, 1 / unit)
+    mean = np.array(spec.mean) if normalize else np.zeros(3)
+    return (spec.solarize_threshold, *(1 / std).tolist(), *(-mean / std).tolist())

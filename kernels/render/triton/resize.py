@@ -1,0 +1,134 @@
+"""Kernel (a): cut out, resize, flip and colour one tile of one view; sum its grey.
+
+Source rows are resized horizontally one pair at a time, straight from the image's bytes, and each result is added at once, with its
+vertical weights, to all output rows of the tile, which stay in registers: no memory lies between the two passes. See DESIGN in render.py.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+# Axes: N row (one view), T tile of a view, C channel, S side, Y X output rows and columns of a tile.
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from hvs_data.kernels.render.triton.color import apply_operations, gray_of
+from hvs_data.kernels.render.triton.store import keep, put
+from hvs_data.kernels.render.triton.tables import (
+    ACROSS,
+    ADDRESS,
+    AFTER,
+    BAND,
+    BAND_ROWS,
+    BEFORE,
+    BLURRED,
+    FACTORS,
+    OUT,
+    PLACES,
+    SOLARIZE,
+    STEP,
+    TAPS,
+    WHOLES,
+)
+
+
+@triton.jit
+def _resized(place, whole, first, weight, ty, x, size: tl.constexpr, tile_y: tl.constexpr, tile_x: tl.constexpr):
+    """Three blocks [Y, X] on the 0-1 scale: tile ty's rows, columns x. What lies outside the view is finite and means nothing."""
+    image = tl.load(place + ADDRESS).to(tl.pointer_type(tl.uint8))
+    step = tl.load(whole + STEP).to(tl.int64)
+    taps_y = tl.load(whole + TAPS)
+    taps_x = tl.load(whole + TAPS + 1)
+    top = tl.load(first + ty * tile_y)
+    bottom = tl.load(first + tl.minimum(ty * tile_y + tile_y, size) - 1) + taps_y
+    # the last output's taps, where a column lies outside the view
+    column = tl.minimum(x, size - 1)
+    pixel = tl.load(first + size + column).to(tl.int64) * 3
+    across = weight + tl.load(place + ACROSS) + column
+    band = weight + (tl.load(place + BAND) + ty * tl.load(whole + BAND_ROWS)) * tile_y + tl.arange(0, tile_y)
+
+    red = tl.zeros((tile_y, tile_x), tl.float32)
+    green = tl.zeros((tile_y, tile_x), tl.float32)
+    blue = tl.zeros((tile_y, tile_x), tl.float32)
+    for r in range(top, bottom, 2):
+        # the second of the last pair may be no tap of this tile: it has no weight, and its place is taken by one that is in the box
+        upper = image + step * r + pixel
+        lower = image + step * tl.minimum(r + 1, bottom - 1) + pixel
+        upper_red = tl.zeros((tile_x,), tl.float32)
+        upper_green = tl.zeros((tile_x,), tl.float32)
+        upper_blue = tl.zeros((tile_x,), tl.float32)
+        lower_red = tl.zeros((tile_x,), tl.float32)
+        lower_green = tl.zeros((tile_x,), tl.float32)
+        lower_blue = tl.zeros((tile_x,), tl.float32)
+        for k in range(taps_x):
+            factor = tl.load(across + k * size)
+            upper_red += factor * tl.load(upper + 3 * k).to(tl.float32)
+            upper_green += factor * tl.load(upper + 3 * k + 1).to(tl.float32)
+            upper_blue += factor * tl.load(upper + 3 * k + 2).to(tl.float32)
+            lower_red += factor * tl.load(lower + 3 * k).to(tl.float32)
+            lower_green += factor * tl.load(lower + 3 * k + 1).to(tl.float32)
+            lower_blue += factor * tl.load(lower + 3 * k + 2).to(tl.float32)
+        of_upper = tl.load(band + (r - top) * tile_y)[:, None]
+        of_lower = tl.load(band + (r - top + 1) * tile_y)[:, None]
+        red += of_upper * upper_red[None, :] + of_lower * lower_red[None, :]
+        green += of_upper * upper_green[None, :] + of_lower * lower_green[None, :]
+        blue += of_upper * upper_blue[None, :] + of_lower * lower_blue[None, :]
+    return tl.clamp(red, 0.0, 1.0), tl.clamp(green, 0.0, 1.0), tl.clamp(blue, 0.0, 1.0)
+
+
+@triton.jit
+def resize_and_color(
+    place,
+    whole,
+    factor,
+    first,
+    weight,
+    scratch,
+    gray_sum,
+    out,
+    threshold,
+    scale_red,
+    scale_green,
+    scale_blue,
+    bias_red,
+    bias_green,
+    bias_blue,
+    channel_stride,
+    pixel_stride,
+    size: tl.constexpr,
+    tile_y: tl.constexpr,
+    tile_x: tl.constexpr,
+):
+    """One tile of one row; the programs are [N, T].
+
+    place, whole, factor: see tables.py; first, weight: see taps.py. A row without contrast and blur is done here, and goes to ``out``.
+    Any other goes to ``scratch``, uint16 [N, 3, S, S], coloured up to its contrast, and its tile's sum of grey to ``gray_sum``, float32
+    [N, T]. A value is ``value * scale + bias`` when it is stored in ``out``, whose strides count elements.
+    """
+    tiles_x: tl.constexpr = (size + tile_x - 1) // tile_x
+    tiles: tl.constexpr = tiles_x * ((size + tile_y - 1) // tile_y)
+    row = (tl.program_id(0) // tiles).to(tl.int64)
+    tile = tl.program_id(0) % tiles
+    ty = tile // tiles_x
+    y = ty * tile_y + tl.arange(0, tile_y)
+    x = tile % tiles_x * tile_x + tl.arange(0, tile_x)
+    place += row * PLACES
+    whole += row * WHOLES
+    red, green, blue = _resized(place, whole, first + row * 2 * size, weight, ty, x, size, tile_y, tile_x)
+    red, green, blue = apply_operations(red, green, blue, tl.load(whole + BEFORE), factor + row * FACTORS, 0.0)
+
+    inside = (y < size)[:, None] & (x < size)[None, :]
+    pixel = y[:, None] * size + x[None, :]
+    if (tl.load(whole + AFTER) == 0) & (tl.load(whole + BLURRED) == 0):
+        solarize = tl.load(whole + SOLARIZE)
+        out += tl.load(place + OUT)
+        put(red, solarize, threshold, scale_red, bias_red, out + pixel * pixel_stride, inside)
+        put(green, solarize, threshold, scale_green, bias_green, out + channel_stride + pixel * pixel_stride, inside)
+        put(blue, solarize, threshold, scale_blue, bias_blue, out + 2 * channel_stride + pixel * pixel_stride, inside)
+    else:
+        scratch += row * 3 * size * size
+        keep(red, scratch + pixel, inside)
+        keep(green, scratch + size * size + pixel, inside)
+        keep(blue, scratch + 2 * size * size + pixel, inside)
+        gray = tl.where(inside, gray_of(red, green, blue), 0.0)
+        tl.store(gray_sum + row * tiles + tile, tl.sum(tl.sum(gray, axis=0), axis=0))

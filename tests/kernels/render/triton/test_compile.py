@@ -1,0 +1,118 @@
+"""Every kernel compiles for GPUs that need not be there, to code without local memory that spills and with the instructions meant."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+triton = pytest.importorskip("triton")
+
+pytestmark = pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing")
+
+ARCHITECTURES = (80, 90)
+OUTPUTS = ("fp32", "fp16", "bf16", "u8")
+SIZE = 224
+POINTERS = {
+    "place": "*i64", "whole": "*i32", "first": "*i32", "rows": "*i32", "radii": "*i32", "scratch": "*u16",
+    "factor": "*fp32", "weight": "*fp32", "weights": "*fp32", "gray_sum": "*fp32",
+}  # fmt: skip
+WHOLE = ("weight_stride", "channel_stride", "pixel_stride")
+
+
+def compiled(kernel: Any, architecture: int, constants: dict[str, Any], out: str, num_warps: int, pixel_stride: int = 1) -> Any:
+    """The kernel for a target, as a launch with aligned tensors of this dtype compiles it."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    # arguments of 1 become constants when a kernel is launched
+    constants = {**constants, **({"pixel_stride": 1} if pixel_stride == 1 and "pixel_stride" in kernel.arg_names else {})}
+    signature = {
+        name: "constexpr" if name in constants else POINTERS.get(name, f"*{out}" if name == "out" else "i32" if name in WHOLE else "fp32")
+        for name in kernel.arg_names
+    }
+    aligned = {(position,): [["tt.divisibility", 16]] for position, name in enumerate(kernel.arg_names) if signature[name][0] == "*"}
+    source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
+    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options={"num_warps": num_warps})
+
+
+def assert_good(kernel: Any, architecture: int) -> str:
+    """PTX of a compiled kernel, once it is one for this target and no thread keeps anything in local memory."""
+    ptx = kernel.asm["ptx"]
+    assert f".target sm_{architecture}" in ptx and kernel.asm["cubin"]
+    assert not re.search(r"\b(?:ld|st)\.local\b", ptx) and ".local " not in ptx
+    # sums are taken in a fixed order
+    assert not re.search(r"\b(?:atom|red)\.", ptx)
+    return ptx
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("bicubic", [False, True])
+def test_taps(architecture: int, bicubic: bool) -> None:
+    from hvs_data.kernels.render.triton import render, taps
+
+    constants = {"size": SIZE, "bicubic": bicubic, "tile_y": render.TILE_Y, "block": 256}
+    ptx = assert_good(compiled(taps.fill_taps, architecture, constants, "", 4), architecture)
+    assert "f64" in ptx
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("out", OUTPUTS)
+def test_resize(architecture: int, out: str) -> None:
+    from hvs_data.kernels.render.triton import render, resize
+
+    constants = {"size": SIZE, "tile_y": render.TILE_Y, "tile_x": render.TILE_X}
+    ptx = assert_good(compiled(resize.resize_and_color, architecture, constants, out, 1), architecture)
+    # vertical weights of a tile come in wide loads
+    assert "ld.global.v4.b32" in ptx and "fma.rn.f32" in ptx
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("out", OUTPUTS)
+def test_finish(architecture: int, out: str) -> None:
+    from hvs_data.kernels.render.triton import finish, render
+
+    tiles = -(-SIZE // render.TILE_Y) * -(-SIZE // render.TILE_X)
+    constants = {"size": SIZE, "tiles": tiles, "block_t": triton.next_power_of_2(tiles), "block_p": render.BLOCK_P}
+    ptx = assert_good(compiled(finish.finish_color, architecture, constants, out, 4), architecture)
+    # what lies side by side is read and written so
+    assert re.search(r"ld\.global\.v\d\.b", ptx) and re.search(r"st\.global\.v\d\.b|st\.global\.b32", ptx)
+    if out == "bf16":
+        assert "cvt.rn.bf16" in ptx
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("out", OUTPUTS)
+def test_blur(architecture: int, out: str) -> None:
+    from hvs_data.kernels.render.triton import blur, render
+
+    constants = {"size": SIZE, "tile_y": render.BLUR_Y, "tile_x": render.BLUR_X}
+    assert_good(compiled(blur.blur_rows, architecture, constants, out, 1), architecture)
+
+
+@pytest.mark.parametrize("size", [1, 19, 96])
+def test_other_sizes_and_channels_last(size: int) -> None:
+    from hvs_data.kernels.render.triton import blur, finish, render, resize, taps
+
+    tiles = -(-size // render.TILE_Y) * -(-size // render.TILE_X)
+    block = triton.next_power_of_2(max(size, render.TILE_Y))
+    kernels = [
+        (taps.fill_taps, {"size": size, "bicubic": True, "tile_y": render.TILE_Y, "block": block}, 4),
+        (resize.resize_and_color, {"size": size, "tile_y": render.TILE_Y, "tile_x": render.TILE_X}, 1),
+        (
+            finish.finish_color,
+            {"size": size, "tiles": tiles, "block_t": triton.next_power_of_2(tiles), "block_p": render.BLOCK_P},
+            4,
+        ),
+        (blur.blur_rows, {"size": size, "tile_y": render.BLUR_Y, "tile_x": render.BLUR_X}, 1),
+    ]
+    for kernel, constants, num_warps in kernels:
+        assert_good(compiled(kernel, 90, constants, "bf16", num_warps, pixel_stride=3), 90)

@@ -1,0 +1,55 @@
+"""Renders with the Triton kernels into watched memory, on CPU tensors in Triton's interpreter, and judges what comes out.
+
+Imports triton, whose interpreter must have been chosen before: for tests that run in a process of their own.
+"""
+
+# Axes: B image, V view, S side.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+import numba_rendering
+from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.kernels.render.triton import render
+from hvs_data.types import ViewParams
+from numba_rendering import watched
+from render_bounds import U32, assert_within
+
+# Half of the distance of two 16-bit values; before, a product and a sum of values up to 65535, and after, a rounded factor and a product.
+KEPT = 0.5 / 65535 + 4 * U32
+
+
+def rendered(
+    images: Sequence[Tensor],
+    params: ViewParams,
+    size: int,
+    dtype: torch.dtype = torch.float32,
+    *,
+    normalize: bool | None = None,
+    channels_last: bool = False,
+    image_major: bool = False,
+) -> Tensor:
+    """Pixels [B, V, 3, S, S], checked for having been written, all of them and nothing beside them; arguments as ``render_views``."""
+
+    def into(canvas: Canvas, normalize: bool) -> None:
+        render.render_views(images, params, canvas, normalize=normalize)
+
+    shape = params.num_views, len(images), size
+    return watched(into, *shape, dtype, normalize=normalize, channels_last=channels_last, image_major=image_major)
+
+
+def judged(images: Sequence[Tensor], params: ViewParams, size: int, *, normalize: bool = True) -> tuple[Tensor, Tensor]:
+    """The reference's pixels in float64, and how far the kernels may be off, both [B, V, 3, S, S]."""
+    # in whatever order a tile's values are summed, and then the tiles' sums; the quotient may be off by two more units on a GPU
+    tiles = -(-size // render.TILE_Y) * -(-size // render.TILE_X)
+    terms = render.TILE_Y * render.TILE_X + tiles + 2
+    return numba_rendering.judged(images, params, size, normalize=normalize, mean_terms=terms, kept_gap=KEPT)
+
+
+def assert_judged(images: Sequence[Tensor], params: ViewParams, size: int) -> None:
+    """The kernels' float32 views are the reference's."""
+    assert_within(rendered(images, params, size), *judged(images, params, size))
