@@ -8,7 +8,7 @@ DATA ?=
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs clean distclean
+.PHONY: help demo test lint bench gpu docs clean distclean
 
 help:
 	@echo 'make demo        pretrain a small model on hardest pairs for about three minutes and write demo-report.html'
@@ -16,6 +16,7 @@ help:
 	@echo 'make test        run the test suite'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make bench       images/s beside the loaders of torchvision and albumentations'
+	@echo 'make gpu         on a machine with a CUDA device: its tests, then views/s beside other libraries'
 	@echo 'make docs        write the reference of the public names to build/docs'
 	@echo 'make clean       remove caches and build products; make distclean removes .venv too'
 
@@ -46,6 +47,9 @@ lint: $(VENV)/.installed-bench
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python bench/loader_cpu.py $(if $(DATA),--data '$(DATA)')
+
+gpu: $(VENV)/.installed-bench
+	$(BIN)/python bench/gpu.py $(if $(DATA),--data '$(DATA)')
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/pdoc --output-directory build/docs hvs_data
