@@ -186,6 +186,7 @@ def walk_rate(folder: Path, samples: int) -> float:
 
 
 def run(options: argparse.Namespace, paths: list[str], name: str, folder: Path) -> dict[str, Any]:
+    waiting = os.getloadavg()[0]
     count = max(1, min(SHARDS, options.samples // 1000))
     prepare(folder, paths, options.samples, count)
     request = {"paths": paths, "samples": options.samples, "folder": str(folder)}
@@ -217,6 +218,7 @@ def run(options: argparse.Namespace, paths: list[str], name: str, folder: Path) 
             settings={
                 "samples": "simulated names and index entries that stand for the photographs over and over",
                 "files": "from the page cache",
+                "other work": f"{waiting:.1f} processes running or waiting on average in the minute before",
                 "processes": "a new one for every number; memory is what it holds more than before opening",
             },
         ),
