@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,6 +102,33 @@ def test_files_of_a_kind_are_opened_together(data: Any, message: str) -> None:
 
 def test_the_protocol_has_public_names() -> None:
     assert hvs.Source is Source and hvs.Sample is Sample
+
+
+class Database:
+    """What the page's example reads from."""
+
+    def count(self) -> int:
+        return 5
+
+    def fetch(self, index: int) -> tuple[np.ndarray, int]:
+        return np.full((8, 9, 3), index, np.uint8), index % 2
+
+    def version(self) -> str:
+        return "5 grey images"
+
+    def key(self, index: int) -> str:
+        return f"grey/{index}"
+
+
+def test_the_example_of_the_page_works() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "sources.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {"database": Database()}
+    exec(example, names)
+    loader = names["loader"]
+    assert loader.dataset.name_of(3) == "grey/3" and loader.dataset.classes == ("cat", "dog")
+    (batch,) = hvs.ViewLoader(loader.dataset, hvs.recipes.simsiam(size=16), batch_size=5, num_threads=1, engine="reference")
+    assert sorted(zip(batch.index.tolist(), batch.labels.tolist(), strict=True)) == [(index, index % 2) for index in range(5)]
 
 
 def test_digests_tell_parts_apart() -> None:
