@@ -252,7 +252,7 @@ class ViewLoader:
         epoch, position = state.get("epoch"), state.get("position")
         _check_whole("the state's epoch", epoch, 0, "the number of the epoch, counted from 0", below=2**32)
         _check_whole("the state's position", position, 0, "how many of the epoch's images were handed out")
-        self._next = self._reached = (epoch, position)
+        self._next = self._reached = (int(state["epoch"]), int(state["position"]))
         self._latest = object()  # iterations that are still open say no longer where the loader stands
 
     # --- iteration -----------------------------------------------------------------------------------------------------
