@@ -16,8 +16,8 @@ from hvs_data.pipelines.engine import choose_engine
 def test_a_missing_package_is_named_with_its_extra(
     missing: str, package: str, cuda: str | None, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if missing == "kornia":
-        pytest.importorskip("nvidia.dali", reason="the other package is looked for first")
+    if missing == "nvidia.dali":
+        pytest.importorskip("kornia", reason="the other package is looked for first")
     for name in [name for name in sys.modules if name.startswith("hvs_data.pipelines.dali_") or f"{name}.".startswith(f"{missing}.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
