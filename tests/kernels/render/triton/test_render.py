@@ -92,8 +92,10 @@ def strong_rows(boxes_V4: list[Box], spec: RenderSpec, slot_size: int = 32, seed
 @interpreted
 @pytest.mark.parametrize("preset", PRESETS)
 def test_whole_recipes_are_the_references(preset: str) -> None:
+    """Of the first two slots and the last two, which are local views where the recipe has any."""
     images = photos()[:1]
-    assert_judged(images, drawn_rows(PRESETS[preset], images), 11)
+    params = drawn_rows(PRESETS[preset], images)
+    assert_judged(images, params.views(sorted({0, 1, params.num_views - 2, params.num_views - 1})), 11)
 
 
 @interpreted
@@ -102,15 +104,15 @@ def test_whole_recipes_are_the_references(preset: str) -> None:
 def test_every_size_of_view(size: int, interpolation: str) -> None:
     """Of one tile and of many, cut off on the right and below, of the resize and of the blur."""
     image = photo(20, 33)
-    boxes = [(0, 0, 20, 33), (19, 29, 1, 3)]
-    assert_judged([image], strong_rows(boxes, RenderSpec(interpolation=interpolation), slot_size=64, seed=1), size)
+    boxes = [(0, 0, 20, 33)] if size > 8 else [(0, 0, 20, 33), (19, 29, 1, 3)]
+    assert_judged([image], strong_rows(boxes, RenderSpec(interpolation=interpolation), slot_size=128, seed=1), size)
 
 
 @interpreted
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_strong_downscaling(interpolation: str) -> None:
-    boxes = [(0, 0, 90, 70), (3, 40, 87, 13)]
-    assert_judged([photo(90, 70)], strong_rows(boxes, RenderSpec(interpolation=interpolation), slot_size=224), 5)
+    boxes = [(0, 0, 60, 40), (3, 30, 57, 4)]
+    assert_judged([photo(60, 40)], strong_rows(boxes, RenderSpec(interpolation=interpolation), slot_size=224), 3)
 
 
 @interpreted
@@ -179,12 +181,12 @@ def test_every_order_of_the_colour_operations() -> None:
 
 @interpreted
 def test_every_combination_of_operations() -> None:
-    choices = torch.tensor(list(itertools.product([False, True], repeat=7)))
+    choices = torch.tensor(list(itertools.product([False, True], repeat=6)))
     params = strong_rows([(2, 3, 4, 5)] * len(choices), RenderSpec(), seed=1)
     gray, blur, solarize, *jitter = choices.T[:, None]
     neutral = {
         name: torch.where(chosen, getattr(params, name), 0.0 if name == "hue" else 1.0)
-        for name, chosen in zip(("brightness", "contrast", "saturation", "hue"), jitter, strict=True)
+        for name, chosen in zip(("contrast", "saturation", "hue"), jitter, strict=True)
     }
     params = replace(params, gray=gray, solarize=solarize, blur_sigma=torch.where(blur, params.blur_sigma + 0.1, 0.0), **neutral)
     assert_judged([photo(10, 12)], params, 5)
@@ -206,18 +208,18 @@ def test_extreme_factors(name: str, factors: list[float]) -> None:
 
 
 @interpreted
-@pytest.mark.parametrize("size", [1, 2, 3, 20])
+@pytest.mark.parametrize("size", [1, 2, 3, 14])
 def test_every_width_of_blur(size: int) -> None:
-    sigmas = [2.0**-149, 1e-30, 0.01, 0.26, 1.0, 5.0, 1e6, 3e38]
-    for kernel, slot_size in [(23, 224), (101, 96)]:
+    sigmas = [2.0**-149, 0.26, 5.0, 3e38]
+    for kernel, slot_size in [(23, 224), (101, 96)] if size < 8 else [(23, 32)]:
         params = plain_rows([[(0, 0, 9, 8)] * len(sigmas)], slot_size, RenderSpec(blur_kernel=kernel))
         assert_judged([photo(9, 8)], replace(params, blur_sigma=torch.tensor([sigmas])), size)
 
 
 @interpreted
 def test_a_flip_mirrors_exactly() -> None:
-    for interpolation, size in itertools.product(INTERPOLATIONS, [1, 9, 34]):
-        params = plain_rows([border_boxes(10, 13)[:3]], spec=RenderSpec(interpolation=interpolation))
+    for interpolation, size in [("bilinear", 1), ("bicubic", 9), ("bilinear", 34)]:
+        params = plain_rows([border_boxes(10, 13)[1:2]], spec=RenderSpec(interpolation=interpolation))
         flipped = replace(params, flip=torch.ones_like(params.flip))
         assert torch.equal(rendered([photo(10, 13)], flipped, size).flip(-1), rendered([photo(10, 13)], params, size))
 
@@ -226,8 +228,7 @@ def test_a_flip_mirrors_exactly() -> None:
 
 
 @interpreted
-@pytest.mark.parametrize("image_major", [False, True])
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("channels_last", "image_major"), [(True, False), (False, True)])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_form_of_output(dtype: torch.dtype, channels_last: bool, image_major: bool) -> None:
     images = photos()
@@ -265,8 +266,8 @@ def test_another_normalisation() -> None:
 @interpreted
 def test_a_group_of_images_goes_to_its_place_in_the_canvas() -> None:
     images = photos()
-    params = drawn_rows(PRESETS["simsiam"], images)
-    canvas = Canvas.empty(4, 6, 9, torch.float32)
+    params = drawn_rows(PRESETS["simsiam"], images).views([0, 1])
+    canvas = Canvas.empty(2, 6, 9, torch.float32)
     canvas.pixels.fill_(torch.nan)
     render.render_views(images, params, canvas, normalize=True, first_image=3)
     assert torch.equal(canvas.pixels.transpose(0, 1)[3:5], rendered(images, params, 9))
@@ -276,12 +277,12 @@ def test_a_group_of_images_goes_to_its_place_in_the_canvas() -> None:
 @interpreted
 def test_large_batches_are_rendered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [*photos(), photo(3, 3)]
-    params = drawn_rows(PRESETS["simsiam"], images)
+    params = drawn_rows(PRESETS["simsiam"], images).views([1, 2])
     expected = rendered(images, params, 9)
     parts: list[int] = []
     part = render._render_part
     monkeypatch.setattr(render, "_render_part", lambda images, *rest: (parts.append(len(images)), part(images, *rest)))
-    for limit, counts in [(1, [1, 1, 1]), (2 * 4 * 3 * 81 * 2, [2, 1])]:
+    for limit, counts in [(1, [1, 1, 1]), (2 * 2 * 3 * 81 * 2, [2, 1])]:
         monkeypatch.setattr(render, "SCRATCH_BYTES", limit)
         assert torch.equal(rendered(images, params, 9), expected)
         assert parts == counts
