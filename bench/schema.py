@@ -102,9 +102,18 @@ def check_result(result: Any) -> None:
         ResultError: keys that are missing or unknown, values of another kind, spreads that contradict their repeats, or fewer
             repeats than stated. All that is wrong is in the message.
     """
-    wrong = list(_breaches(result, RESULT, "result"))
-    wrong = wrong or list(_contradictions(result))
-    if wrong:
+    check_form(result, RESULT)
+    if wrong := list(_contradictions(result)):
+        raise ResultError("\n".join(wrong))
+
+
+def check_form(result: Any, form: Any) -> None:
+    """Check that a result has a form, of the kind that ``RESULT`` is.
+
+    Raises:
+        ResultError: all that is missing, unknown or of another kind.
+    """
+    if wrong := list(_breaches(result, form, "result")):
         raise ResultError("\n".join(wrong))
 
 
