@@ -15,30 +15,13 @@ import pytest
 SUPPORT = Path(__file__).parents[3] / "support"
 
 GUARD = """
-import ctypes, mmap, sys
+import ctypes, sys
 import numpy as np
-
-PAGE = mmap.PAGESIZE
-libc = ctypes.CDLL(None, use_errno=True)
-kept = []
-
-def guarded(shape, dtype, at_end):
-    # an array of zeros that ends where a forbidden page starts, or starts where one ends
-    dtype = np.dtype(dtype)
-    count = int(np.prod(shape))
-    size = count * dtype.itemsize
-    pages = -(-size // PAGE)
-    memory = mmap.mmap(-1, (pages + 2) * PAGE)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    for forbidden in (start, start + (pages + 1) * PAGE):
-        assert libc.mprotect(ctypes.c_void_p(forbidden), PAGE, 0) == 0
-    kept.append(memory)
-    offset = PAGE + pages * PAGE - size if at_end else PAGE
-    return np.frombuffer(memory, dtype, count, offset).reshape(shape)
+sys.path.append(sys.argv[1])
+from guarded_memory import guarded
 """
 RENDER = """
 import torch
-sys.path.append(sys.argv[1])
 from hvs_data import recipes
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.numba import render
