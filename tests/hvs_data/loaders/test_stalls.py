@@ -234,6 +234,7 @@ def test_a_timeout_is_a_number_of_seconds(timeout: object) -> None:
 STALLED = """
 import sys, threading
 import torch, hvs_data as hvs
+from hvs_data.loaders import crew
 class Stalled(torch.utils.data.Dataset):
     def __len__(self): return 8
     def __getitem__(self, index):
@@ -248,8 +249,8 @@ loader = hvs.ViewLoader(Stalled(), hvs.recipes.simsiam(size=8), batch_size=2, sh
     ("timeout", "rest", "status", "error"),
     [
         ("0.3", "list(loader)", 1, "StalledError: expected a batch within 0.3 s"),
-        # the exit waits a few seconds for threads at work, and not for ever
-        ("None", "it = iter(loader); next(it)", 0, "held up"),
+        # the exit waits a little for threads at work, and not for ever
+        ("None", "crew.EXIT_PATIENCE = 0.5; it = iter(loader); next(it)", 0, "held up"),
     ],
 )
 def test_the_interpreter_ends_in_spite_of_a_stall(timeout: str, rest: str, status: int, error: str) -> None:
