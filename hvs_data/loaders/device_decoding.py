@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvs_data.errors import DecodeError, HvsError, MissingDependencyError
+from hvs_data.loaders.canvases import Images
 from hvs_data.loaders.device_production import DeviceProduction
 from hvs_data.loaders.lanes import Lane
-from hvs_data.loaders.production import Group, Images, Plan
+from hvs_data.loaders.plan import Plan
+from hvs_data.loaders.production import Group
 from hvs_data.loaders.staging import Staging
 from hvs_data.order import EpochOrder
 from hvs_data.pipelines.decode import decode_image, jpeg_size
@@ -61,12 +63,12 @@ class DecodingProduction(DeviceProduction):
     def _make_groups(self, positions: NDArray[np.int64], index: NDArray[np.int64], canvases: Any, first_image: int) -> list[Any]:
         """Samples that are read and, where they are ordinary, not decoded; each with the position that was asked for."""
         asked = zip(positions.tolist(), index.tolist(), strict=True)
-        return [(position, self._opened(position, place, position)) for position, place in asked]
+        return [(position, self._samples.opened(position, place, position)) for position, place in asked]
 
     def _arrived(self, staging: Staging, groups: list[Any]) -> tuple[list[Group], list[Tensor]]:
         samples, pixels = self._decoded_together(groups)
         index = [sample.place for sample in samples]
-        params = self._rows(index, [image.shape[0] for image in pixels], [image.shape[1] for image in pixels])
+        params = self._samples.rows(index, [image.shape[0] for image in pixels], [image.shape[1] for image in pixels])
         images = Images(pixels, torch.ones(len(pixels), dtype=torch.int64))
         return [Group(params, index, [sample.label for sample in samples], images)], pixels
 
@@ -81,9 +83,9 @@ class DecodingProduction(DeviceProduction):
             for number in waiting:
                 sample, result = samples[number], results.get(number)
                 if isinstance(result, DecodeError):
-                    self._put_aside(sample.place, result)
+                    self._samples.put_aside(sample.place, result)
                     following = sample.position + 1
-                    samples[number] = self._opened(following, int(self._order(following)), asked[number][0])
+                    samples[number] = self._samples.opened(following, int(self._order(following)), asked[number][0])
                     bad.append(number)
                     continue
                 pixels[number] = self._lane.to_device(torch.from_numpy(sample.pixels)) if result is None else result

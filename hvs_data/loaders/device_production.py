@@ -20,9 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvs_data.loaders.canvases import Canvases, Images
 from hvs_data.loaders.crew import Crew
 from hvs_data.loaders.lanes import CudaLane, Lane
-from hvs_data.loaders.production import Canvases, DecodedSample, Group, Images, Plan, Product, Production
+from hvs_data.loaders.plan import Plan
+from hvs_data.loaders.production import Group, Product, Production
+from hvs_data.loaders.samples import DecodedSample
 from hvs_data.loaders.staging import Staging
 from hvs_data.order import EpochOrder
 from hvs_data.types import Batch, ViewParams
@@ -93,7 +96,7 @@ class DeviceProduction(Production):
         """Not rendered yet: its images are places in the staging memory."""
         index, labels, arrays, height, width, denominators = (list(column) for column in zip(*samples, strict=True))
         places: Any = [canvases.add(array) for array in arrays]
-        return Group(self._rows(index, height, width), index, labels, Images(places, torch.tensor(denominators)))
+        return Group(self._samples.rows(index, height, width), index, labels, Images(places, torch.tensor(denominators)))
 
     # --- on the launching thread ---------------------------------------------------------------------------------------
 

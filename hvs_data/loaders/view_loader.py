@@ -19,7 +19,8 @@ from hvs_data.loaders.buffers import BufferPool
 from hvs_data.loaders.counters import Counters
 from hvs_data.loaders.device_decoding import choose_decoder
 from hvs_data.loaders.device_production import begin_production
-from hvs_data.loaders.production import Plan, Product
+from hvs_data.loaders.plan import Plan
+from hvs_data.loaders.production import Product
 from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.loaders.sampler import EpochSampler
 from hvs_data.order import EpochOrder, Shares, current_rank

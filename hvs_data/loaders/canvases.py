@@ -1,0 +1,86 @@
+"""Decoded images, and the memory that all views of a batch are rendered into."""
+
+# Axes: B image of a batch, G image of a group, V view slot, C channel, S side.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.loaders.plan import Plan
+from hvs_data.pipelines.scaled import boxes_in_decoded
+from hvs_data.types import ViewParams
+
+
+@dataclass(frozen=True)
+class Images:
+    """Decoded images, perhaps smaller than they are.
+
+    Attributes:
+        pixels: uint8 [H, W, 3] each.
+        denominator_B: int64, the fraction of its full size, in whose pixels boxes count, to which each was decoded.
+    """
+
+    pixels: Sequence[Tensor]
+    denominator_B: Tensor
+
+    @staticmethod
+    def joined(parts: Sequence[Images]) -> Images:
+        return Images([image for part in parts for image in part.pixels], torch.cat([part.denominator_B for part in parts]))
+
+    def part(self, start: int, stop: int) -> Images:
+        return Images(self.pixels[start:stop], self.denominator_B[start:stop])
+
+
+class Canvases:
+    """Memory for V views of B images, one canvas for every size among the slots."""
+
+    def __init__(self, sizes_V: Sequence[int], images: int, plan: Plan):
+        slots_of = {size: [slot for slot, its in enumerate(sizes_V) if its == size] for size in dict.fromkeys(sizes_V)}
+        self._views = len(sizes_V)
+        self._parts = [
+            (slots, _empty_canvas(len(slots), images, size, plan)) for size, slots in slots_of.items()
+        ]  # fmt: skip
+
+    def render(self, images: Images, params: ViewParams, plan: Plan, first_image: int) -> None:
+        """Render rows [G, V] into images ``first_image`` to ``first_image + G - 1``."""
+        params = boxes_in_decoded(params, images.denominator_B, [image.shape[:2] for image in images.pixels])
+        for rows, canvas in self._rows_of_parts(params):
+            plan.engine.render_group(images.pixels, rows, canvas, normalize=plan.normalize, first_image=first_image)
+
+    def painter(self, params: ViewParams, plan: Plan, first_image: int) -> Callable[[int, Tensor], None]:
+        """A function that renders all views of an image, by its number in the group, for an engine that takes images one by one.
+
+        Args:
+            params: rows [G, V], boxes in decoded pixels.
+        """
+        begin_group = plan.engine.begin_group  # type: ignore[attr-defined]
+        painters = [
+            begin_group(rows, canvas, normalize=plan.normalize, first_image=first_image) for rows, canvas in self._rows_of_parts(params)
+        ]
+
+        def paint(number: int, image: Tensor) -> None:
+            for painter in painters:
+                painter(number, image)
+
+        return paint
+
+    def _rows_of_parts(self, params: ViewParams) -> Iterator[tuple[ViewParams, Canvas]]:
+        for slots, canvas in self._parts:
+            yield params if len(slots) == self._views else params.views(slots), canvas
+
+    def views(self) -> list[Tensor]:
+        """One [B, 3, S, S] tensor a slot."""
+        by_slot = {slot: view for slots, canvas in self._parts for slot, view in zip(slots, canvas.views(), strict=True)}
+        return [by_slot[slot] for slot in range(self._views)]
+
+
+def _empty_canvas(views: int, images: int, size: int, plan: Plan) -> Canvas:
+    elements = views * images * 3 * size * size
+    on_device = plan.device.type == "cuda"
+    flat = torch.empty(elements, dtype=plan.dtype, device=plan.device) if on_device else plan.buffers.take(elements, plan.dtype)
+    return Canvas.on(flat, views, images, size, channels_last=plan.channels_last)

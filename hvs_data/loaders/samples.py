@@ -1,0 +1,131 @@
+"""From positions of an epoch to samples: read, decoded, and replaced by the next one where that fails."""
+
+# Axes: B image, V view slot.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvs_data.errors import BadImagesError, DecodeError, HvsError
+from hvs_data.loaders.plan import Plan
+from hvs_data.loaders.reading import read_with_retries
+from hvs_data.loaders.watch import Watch
+from hvs_data.order import EpochOrder
+from hvs_data.pipelines.decode import decode_image, jpeg_size
+from hvs_data.pipelines.scaled import denominator_for
+from hvs_data.sampling import sample_views
+from hvs_data.types import ViewParams
+
+
+class DecodedSample(NamedTuple):
+    """An image as it was read, and perhaps decoded to a fraction of its height and width."""
+
+    place: int  # index in the source
+    label: int
+    pixels: NDArray[np.uint8]
+    height: int
+    width: int
+    denominator: int
+
+
+class Opened(NamedTuple):
+    """An image of known size, whose pixels are still to be decoded where ``pixels`` is None."""
+
+    position: int  # in the epoch
+    place: int  # index in the source
+    replaces: bool  # another one
+    label: int
+    data: Any
+    pixels: NDArray[np.uint8] | None
+    height: int
+    width: int
+
+    def reduced(self, denominator: int) -> tuple[int, int]:
+        """Height and width when it is decoded to a fraction."""
+        return -(-self.height // denominator), -(-self.width // denominator)
+
+
+class SampleReader:
+    """Reads and decodes the samples of one epoch; may be used from several threads at once.
+
+    Args:
+        plan: how.
+        order: the epoch.
+        watch: is told what each thread is busy with.
+    """
+
+    def __init__(self, plan: Plan, order: EpochOrder, watch: Watch):
+        self._plan = plan
+        self._order = order
+        self._watch = watch
+
+    def rows(self, index: Sequence[int], height: Sequence[int], width: Sequence[int]) -> ViewParams:
+        """Rows [B, V] of images by their index in the source and their size."""
+        return sample_views(self._plan.recipe, seed=self._plan.seed, epoch=self._order.epoch, index=index, height=height, width=width)
+
+    def read(self, position: int, index: int) -> DecodedSample:
+        """The sample at a position of the epoch, or the next one that can be read."""
+        first = position
+        while True:
+            opened = self.opened(position, index, first)
+            rows = self.rows([opened.place], [opened.height], [opened.width]) if self._plan.scaled_decode else None
+            denominator = 1 if rows is None else self.denominator(opened, rows)
+            pixels = self.pixels(opened, denominator)
+            if pixels is not None and pixels.shape[:2] == opened.reduced(denominator):
+                return DecodedSample(opened.place, opened.label, pixels, opened.height, opened.width, denominator)
+            if pixels is not None:  # another decoder read it, in full
+                return DecodedSample(opened.place, opened.label, pixels, pixels.shape[0], pixels.shape[1], 1)
+            position = opened.position + 1
+            index = int(self._order(position))
+
+    def opened(self, position: int, index: int, first: int) -> Opened:
+        """The sample at a position of the epoch, or the next one that can be read, up to a whole epoch after the position ``first``."""
+        plan = self._plan
+        for further in range(position, first + self._order.length):
+            self._watch.reads(index)
+            try:
+                data, label = read_with_retries(plan.source, index, plan.retries, plan.counters)
+                # an image that is to be turned is decoded first: the size in its header is not that of what comes out
+                size = None if plan.exif_orientation else jpeg_size(data)
+                pixels = self._decode(data, 1) if size is None else None
+                if pixels is not None:
+                    return Opened(further, index, further > first, label, None, pixels, *pixels.shape[:2])
+                assert size is not None
+                if min(size) < 1:
+                    raise DecodeError(f"expected an image of at least one pixel, got {size[0]} x {size[1]}; remove it")
+                return Opened(further, index, further > first, label, data, None, *size)
+            except (OSError, HvsError) as error:
+                self.put_aside(index, error)
+            finally:
+                self._watch.has_read()
+            index = int(self._order(further + 1))
+        raise BadImagesError(f"none of the source's {self._order.length} images can be read; see the reasons in the loader's quarantine")
+
+    def pixels(self, opened: Opened, denominator: int) -> NDArray[np.uint8] | None:
+        """Decoded pixels; None for what turns out to be no image."""
+        self._watch.reads(opened.place)
+        try:
+            pixels = self._decode(opened.data, denominator) if opened.pixels is None else opened.pixels
+            self._plan.counters.add(read=1, replaced=int(opened.replaces))
+            return pixels
+        except HvsError as error:
+            self.put_aside(opened.place, error)
+            return None
+        finally:
+            self._watch.has_read()
+
+    def _decode(self, data: Any, denominator: int) -> NDArray[np.uint8]:
+        plan = self._plan
+        return decode_image(data, exif_orientation=plan.exif_orientation, max_pixels=plan.max_pixels, denominator=denominator)
+
+    def denominator(self, opened: Opened, rows: ViewParams) -> int:
+        """The denominator of the fraction to which an image is decoded, from its rows [1, V]."""
+        return denominator_for(rows, rows.size) if self._plan.scaled_decode and opened.pixels is None else 1
+
+    def put_aside(self, index: int, error: Exception) -> None:
+        """Note a bad image; raises BadImagesError where it is one too many."""
+        self._plan.quarantine.add(index, self._plan.source.name_of(index), f"{type(error).__name__}: {error}")
