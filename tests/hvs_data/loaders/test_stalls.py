@@ -174,20 +174,20 @@ def test_a_stall_is_an_error_that_names_what_is_being_read(released: threading.E
         if index in (3, 4):
             released.wait(60)
 
-    loader = make(Storage(trouble), batch_size=2, num_threads=3, shuffle=False, timeout=1.5)
+    loader = make(Storage(trouble), batch_size=2, num_threads=3, shuffle=False, timeout=5)
     iterator = iter(loader)
     assert next(iterator).index.tolist() == [0, 1]
     begun = time.monotonic()
-    named = r"within 1.5 s, got none; being read: 'shelf/[34].jpg' \(index [34], for [12].[0-9] s\).*larger timeout"
+    named = r"within 5 s, got none; being read: 'shelf/[34].jpg' \(index [34], for [4-9].[0-9] s\).*larger timeout"
     with pytest.raises(StalledError, match=named):
         next(iterator)
     # the stalled threads are not waited for
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15
     released.set()
-    deadline = time.monotonic() + 10
-    while [thread for thread in threading.enumerate() if thread.name.startswith("hvs-loader")] and time.monotonic() < deadline:
+    deadline = time.monotonic() + 30
+    while (left := [thread for thread in threading.enumerate() if thread.name.startswith("hvs-loader")]) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("hvs-loader")]
+    assert not left
     # what was handed out counts
     assert loader.state_dict()["position"] == 2
 
@@ -213,9 +213,10 @@ def test_breaking_off_during_a_stall_ends_within_the_timeout(released: threading
 def test_a_dead_thread_is_an_error_at_once() -> None:
     """An exception from outside, in the moment in which a thread takes its next task, ends it."""
     loader = make(Storage(lambda *_: None), batch_size=1, num_threads=1, prefetch=0, timeout=60)
+    others = set(threading.enumerate())  # another test's, which were left behind, may not have ended yet
     iterator = iter(loader)
     next(iterator)
-    (thread,) = [thread for thread in threading.enumerate() if thread.name.startswith("hvs-loader")]
+    (thread,) = set(threading.enumerate()) - others
     # it waits for a task now, outside of any task's own handling of errors
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
     begun = time.monotonic()
