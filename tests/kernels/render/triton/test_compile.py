@@ -28,8 +28,9 @@ def compiled(kernel: Any, architecture: int, constants: dict[str, Any], out: str
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    # arguments of 1 become constants when a kernel is launched
-    constants = {**constants, **({"pixel_stride": 1} if pixel_stride == 1 and "pixel_stride" in kernel.arg_names else {})}
+    # arguments of 1 become constants when a kernel is launched: in channels-last memory, the distance of channels
+    one = "pixel_stride" if pixel_stride == 1 else "channel_stride"
+    constants = {**constants, **({one: 1} if one in kernel.arg_names else {})}
     signature = {
         name: "constexpr" if name in constants else POINTERS.get(name, f"*{out}" if name == "out" else "i32" if name in WHOLE else "fp32")
         for name in kernel.arg_names
