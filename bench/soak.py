@@ -140,14 +140,17 @@ def soak(folder: Path, count: int, every: int, seed: int = 0) -> dict[str, Any]:
 
 
 def growth(samples: Sequence[dict[str, float]]) -> dict[str, float]:
-    """By how much the last third of a run holds more than the second one; the first one warms up."""
+    """By how much the last third of a run holds more than the second one, typically; the first one warms up.
+
+    Threads and open files come and go, so it is the fewest of them that a leak raises.
+    """
     third = max(len(samples) // 3, 1)
-    return {
-        name: round(
-            median(sample[name] for sample in samples[-third:]) - median(sample[name] for sample in samples[-2 * third : -third]), 2
-        )
-        for name in ("resident_mib", "open_files", "threads", "processes")
-    }
+    kinds = {"resident_mib": median, "open_files": min, "threads": min, "processes": min}
+
+    def typical(name: str, part: Sequence[dict[str, float]]) -> float:
+        return kinds[name]([sample[name] for sample in part])
+
+    return {name: round(typical(name, samples[-third:]) - typical(name, samples[-2 * third : -third]), 2) for name in kinds}
 
 
 def is_steady(grown: dict[str, float]) -> bool:
