@@ -8,12 +8,13 @@ DATA ?=
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench gpu docs clean distclean
+.PHONY: help demo test test-dali lint bench gpu docs clean distclean
 
 help:
 	@echo 'make demo        pretrain a small model on hardest pairs for about three minutes and write demo-report.html'
 	@echo '                 (DATA=folder takes your own photos instead of the example set, here and for bench)'
 	@echo 'make test        run the test suite'
+	@echo 'make test-dali   run the tests of the pipelines with DALI and Kornia installed'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make bench       images/s beside the loaders of torchvision and albumentations'
 	@echo 'make gpu         on a machine with a CUDA device: its tests, then views/s beside other libraries'
@@ -39,6 +40,10 @@ demo: $(VENV)/.installed-demo
 # the bench extra holds the test and demo extras, whose parts have tests too
 test: $(VENV)/.installed-bench
 	$(BIN)/python -m pytest
+
+# the engine of DALI and Kornia on their CPU backends; their packages are large, so that make test leaves them out
+test-dali: $(VENV)/.installed-dali-test
+	$(BIN)/python -m pytest tests/pipelines tests/hvs_data/loaders/test_device_decoding.py
 
 lint: $(VENV)/.installed-bench
 	$(BIN)/ruff check
