@@ -164,7 +164,9 @@ class Production:
         params = self._samples.rows(
             [sample.place for sample in opened], [sample.height for sample in opened], [sample.width for sample in opened]
         )
-        denominators = [self._samples.denominator(sample, params.images([number])) for number, sample in enumerate(opened)]
+        denominators = [1] * len(opened)
+        if plan.scaled_decode:
+            denominators = [self._samples.denominator(sample, params.images([number])) for number, sample in enumerate(opened)]
         sizes = [sample.reduced(denominator) for sample, denominator in zip(opened, denominators, strict=True)]
         paint = canvases.painter(boxes_in_decoded(params, torch.tensor(denominators), sizes), plan, first_image)
         group = Group(
@@ -174,7 +176,7 @@ class Production:
         for number, (sample, denominator) in enumerate(zip(opened, denominators, strict=True)):
             pixels = self._samples.pixels(sample, denominator)
             if pixels is not None and pixels.shape[:2] == sizes[number]:
-                image = ImageBatch([pixels])[0]
+                image = torch.from_numpy(np.require(pixels, requirements=("C", "W")))
                 paint(number, image)
             else:
                 group, image = self._substituted(group, number, sample, canvases, first_image)
