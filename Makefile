@@ -1,5 +1,5 @@
 # Every target runs in .venv, which is made on first use and brought up to date when pyproject.toml changes.
-# On a machine without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu spares torch's CUDA libraries.
+# On a machine without a GPU, an index of CPU builds in PIP_EXTRA_INDEX_URL spares torch's CUDA libraries.
 
 PYTHON ?= python3
 VENV := .venv
