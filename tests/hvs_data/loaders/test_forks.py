@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -61,7 +63,7 @@ def test_an_open_iteration_is_not_for_a_forked_process(photos: Path) -> None:
     assert len(list(iterator)) == 10
 
 
-def test_a_new_iteration_works_in_a_forked_process(photos: Path) -> None:
+def check_new_iterations_in_forks(photos: str) -> None:
     loader = hvs.ViewLoader(photos, RECIPE, batch_size=4, num_threads=2)
     expected = [batch.views[0] for batch in loader]
     loader.set_epoch(0)
@@ -76,6 +78,15 @@ def test_a_new_iteration_works_in_a_forked_process(photos: Path) -> None:
     for _ in range(8):
         assert in_a_fork(check) == ""
         next(iterator, None)
+
+
+def test_a_new_iteration_works_in_a_forked_process(photos: Path) -> None:
+    # In a process of its own: once torch.set_num_threads was called, as other tests do, torch itself refuses the first operation of every
+    # new thread of a forked process ("Invalid thread pool!").
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_forks; test_forks.check_new_iterations_in_forks(sys.argv[2])"
+    command = [sys.executable, "-W", "ignore", "-c", code, str(Path(__file__).parent), str(photos)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_left_of_an_iteration_ends_quietly_in_a_forked_process(photos: Path) -> None:
