@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hvs_data import objectives, recipes
+    from hvs_data import formats, objectives, recipes
     from hvs_data.boxes import iou
     from hvs_data.errors import BadImagesError, DecodeError, HvsError, MissingDependencyError, RecipeError, SelectionError, SourceError
     from hvs_data.loaders.hard_view_loader import HardViewLoader
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hvs_data.pipelines.decode import decode
     from hvs_data.pipelines.render import render
     from hvs_data.sampling import sample_views
+    from hvs_data.selection.freshness import StaleSelectionWarning
     from hvs_data.selector import HardViewSelector
     from hvs_data.sources import open_source
     from hvs_data.sources.base import Sample, Source
@@ -41,6 +42,7 @@ _HOME_OF = {
     "Selection": "types",
     "SelectionError": "errors",
     "Source": "sources.base",
+    "StaleSelectionWarning": "selection.freshness",
     "SourceError": "errors",
     "ViewLoader": "loaders.view_loader",
     "ViewParams": "types",
@@ -51,7 +53,7 @@ _HOME_OF = {
     "sample_views": "sampling",
     "scoring": "trace_free",
 }
-_SUBMODULES = ("objectives", "recipes")
+_SUBMODULES = ("formats", "objectives", "recipes")
 
 __all__ = [*_HOME_OF, *_SUBMODULES]
 __version__ = "0.1.0"

@@ -22,6 +22,7 @@ from hvs_data.selection.candidates import Group, checked_views, groups_of
 from hvs_data.selection.combinations import Parts, additive_parts, choose_combination, listed_combinations
 from hvs_data.selection.draws import WHICH, unit_numbers
 from hvs_data.selection.forward import BN_MODES, Forward
+from hvs_data.selection.freshness import weights_version
 from hvs_data.selection.layout import Layout, Tables, layout_of, tables_of
 from hvs_data.selection.policies import POLICIES
 from hvs_data.selection.schedule import Schedule, Scheduled, checked, positive, share
@@ -194,6 +195,14 @@ class HardViewSelector:
         largest = max(sizes)
         return tuple(sizes) if largest <= size else tuple(max(1, round(own * size / largest)) for own in sizes)
 
+    def is_fresh(self, selection: Selection) -> bool:
+        """Whether the model's weights are still those that chose. To be asked right before training on the chosen views; True for a
+        selection that did not ask the model.
+
+        Every change in place counts, one by an optimizer or by a momentum update; changes through ``parameter.data`` are not seen.
+        """
+        return selection.weights is None or selection.weights == self._weights()
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on with the same schedule and draws."""
         return {"step": self.step, "seed": self.seed}
@@ -238,6 +247,9 @@ class HardViewSelector:
         self.step, self.last = step + 1, selection
         return selection
 
+    def _weights(self) -> int:
+        return weights_version(self.objective.modules())
+
     def _scored(self, groups: list[Group], layout: Layout, params: ViewParams | None, step: int, device: torch.device) -> Selection:
         tables = tables_of(layout, device)
         forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout), params)
@@ -255,7 +267,7 @@ class HardViewSelector:
                 losses_BVV = forward.pair_losses(self.objective, groups[0]).detach()
                 parts = Parts(losses_BVV[:, tables.pair[:, 0], tables.pair[:, 1]].to(torch.float32))
                 non_finite = (~parts.pair.isfinite()).sum()
-        selection = self._chosen(parts, layout, tables, non_finite, params, step)
+        selection = replace(self._chosen(parts, layout, tables, non_finite, params, step), weights=self._weights())
         if teacher is None:
             return selection
         place_B2 = tables.position[selection.pair]

@@ -234,6 +234,8 @@ class Selection:
         policy: the rule by which the views were chosen; "random" in steps that the selector's schedule leaves out.
         scored: whether the model was run to choose.
         step: the selector's step, counted from 0.
+        weights: the version of the model's weights that chose (:meth:`hvs_data.HardViewSelector.is_fresh`); None if the model was not
+            asked.
         combination_loss: float32 [B], the loss of the chosen pair and local views together; None without local views.
         teacher_outputs: what the teacher gave for the chosen pair, where the selector keeps it, as from one forward of all first
             views followed by all second ones: tensors with first axis 2 B.
@@ -248,6 +250,7 @@ class Selection:
     policy: str = "hardest"
     scored: bool = True
     step: int = 0
+    weights: int | None = None
     combination_loss: Tensor | None = None
     teacher_outputs: Any = None
 
@@ -301,6 +304,7 @@ class Batch:
         params: the rows of all candidates; for a loader without selection these are the rows of ``views``.
         epoch: the epoch whose rows these are.
         selection: the chosen candidates; None for a loader without selection.
+        normalized: whether the views are normalised as the recipe says.
     """
 
     views: list[Tensor]
@@ -309,6 +313,7 @@ class Batch:
     params: ViewParams
     epoch: int = 0
     selection: Selection | None = None
+    normalized: bool = True
 
     @property
     def masks(self) -> list[Tensor] | None:

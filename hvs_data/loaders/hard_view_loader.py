@@ -9,11 +9,16 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from hvs_data.errors import HvsError
+from hvs_data.formats import Format
 from hvs_data.loaders.production import Product
 from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.loaders.sampler import EpochSampler
-from hvs_data.loaders.view_loader import ViewLoader
+from hvs_data.loaders.view_loader import ViewLoader, checked_format
+from hvs_data.recipes.spec import Recipe
+from hvs_data.selection.freshness import LookAhead
 from hvs_data.selector import HardViewSelector
 from hvs_data.sources.base import Source
 from hvs_data.types import Batch
@@ -31,12 +36,17 @@ class HardViewLoader:
     Args:
         loader: of the candidates, on the device of the selector's model.
         selector: what chooses.
+        format: as for :class:`ViewLoader`; by default that of ``loader``.
+
+    Warns:
+        StaleSelectionWarning: the trainer asks for batches before it has trained on those that it has, so that views are chosen with
+            weights of an earlier step.
 
     Raises:
         HvsError: something else than a ViewLoader and a HardViewSelector, or a recipe with one candidate only.
     """
 
-    def __init__(self, loader: ViewLoader, selector: HardViewSelector):
+    def __init__(self, loader: ViewLoader, selector: HardViewSelector, *, format: Format | None = None):
         if not isinstance(loader, ViewLoader):
             raise HvsError(
                 f"expected a ViewLoader, which renders the candidates, got {type(loader).__name__}; call the selector on views of others"
@@ -51,6 +61,7 @@ class HardViewLoader:
             )
         self.loader = loader
         self.selector = selector
+        self.format = loader.format if format is None else checked_format(format)
 
     @property
     def dataset(self) -> Source:
@@ -73,12 +84,30 @@ class HardViewLoader:
     def batch_size(self) -> int:
         return self.loader.batch_size
 
+    @property
+    def drop_last(self) -> bool:
+        return self.loader.drop_last
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.loader.recipe
+
+    @property
+    def device(self) -> torch.device:
+        return self.loader.device
+
     def __len__(self) -> int:
         return len(self.loader)
 
     def set_epoch(self, epoch: int) -> None:
         """As :meth:`ViewLoader.set_epoch`."""
         self.loader.set_epoch(epoch)
+
+    def skip_batches(self, count: int) -> int:
+        """As :meth:`ViewLoader.skip_batches`. The selector's step moves along, as if they had been handed out."""
+        skipped = self.loader.skip_batches(count)
+        self.selector.step += skipped
+        return skipped
 
     def state_dict(self) -> dict[str, Any]:
         """As :meth:`ViewLoader.state_dict`, with the selector's step."""
@@ -90,17 +119,19 @@ class HardViewLoader:
         if "selector" in state:
             self.selector.load_state_dict(state["selector"])
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         roles = self.loader.recipe.slot_roles
         full_V = tuple(role.size for role in roles)
         scored_V = self.selector.score_sizes([role.name for role in roles], full_V)
         late = scored_V != full_V
         return self._run(self.loader.products(sizes_V=scored_V, keep_images=late), late)
 
-    def _run(self, products: Iterator[Product], late: bool) -> Iterator[Batch]:
-        with closing(products):  # type: ignore[type-var]
+    def _run(self, products: Iterator[Product], late: bool) -> Iterator[Any]:
+        with closing(products), closing(LookAhead(self.selector.objective.modules())) as look_ahead:  # type: ignore[type-var]
             for product in products:
-                yield self._selected(product, late)
+                look_ahead.asked()
+                batch = self._selected(product, late)
+                yield batch if self.format is None else self.format(batch)
 
     def _selected(self, product: Product, late: bool) -> Batch:
         candidates = product.batch

@@ -128,6 +128,7 @@ class Production:
             index=torch.tensor([index for group in groups for index in group.index], dtype=torch.int64, device=device),
             params=ViewParams.concatenate([group.params for group in groups]),
             epoch=self._order.epoch,
+            normalized=self._plan.normalize,
         )
         return Product(batch, Images.joined([group.images for group in groups]) if self._keep_images else None, self)
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hvs_data.errors import HvsError
+from hvs_data.formats import Format
 from hvs_data.kernels.render.canvas import check_dtype
 from hvs_data.loaders.buffers import BufferPool
 from hvs_data.loaders.counters import Counters
@@ -82,10 +83,12 @@ class ViewLoader:
             :func:`hvs_data.render`. It runs on several threads at once.
         decode_on: with a CUDA device, where ordinary JPEG files are decoded: "cpu", "device" (nvImageCodec, see docs/dali.md), or
             "fastest", which times both with the source's first images, once.
+        format: what is made of each batch before it is handed out, a function of a :class:`hvs_data.Batch`; see
+            :mod:`hvs_data.formats`. None hands out the batch itself.
 
     Attributes:
         dataset: the source.
-        recipe, batch_size: as given.
+        recipe, batch_size, drop_last, format: as given.
         sampler: has ``set_epoch`` and the indices of this rank, for trainers that look for it.
         quarantine: the unreadable images so far: a length, and ``reasons`` by index.
         counters: numbers since the loader was made, of this process; see there.
@@ -122,6 +125,7 @@ class ViewLoader:
         world_size: int | None = None,
         extra_stage: ExtraStage | None = None,
         decode_on: str = "cpu",
+        format: Format | None = None,
     ):
         if not isinstance(recipe, Recipe):
             raise HvsError(
@@ -141,6 +145,7 @@ class ViewLoader:
                 f"max_bad_share must satisfy 0 <= max_bad_share <= 1, got {max_bad_share!r}; it is a share of the source's images"
             )
         check_dtype(dtype)
+        self.format = checked_format(format)
         normalize = checked_normalize(normalize, dtype)
         target = usable_device(device)
         rank_and_size = current_rank(rank, world_size)
@@ -231,6 +236,19 @@ class ViewLoader:
             "fingerprint": self.dataset.fingerprint,
         }
 
+    def skip_batches(self, count: int) -> int:
+        """Let the next iteration begin so many batches later than it would, at most at the epoch's end. Nothing is read for them.
+
+        Returns:
+            How many batches are left out.
+        """
+        _check_whole("count", count, 0, "the number of batches to leave out")
+        epoch, position = self._next
+        world_size = self._current_rank()[1]
+        skipped = min(count, self._shares(world_size).steps(position))
+        self._next = self._reached = (epoch, min(position + skipped * self.batch_size * world_size, len(self.dataset)))
+        return skipped
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on, with the next iteration, where the loader of :meth:`state_dict` stood; batch size and ranks may differ.
 
@@ -258,8 +276,9 @@ class ViewLoader:
 
     # --- iteration -----------------------------------------------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[Batch]:
-        return (product.batch for product in self.products())
+    def __iter__(self) -> Iterator[Any]:
+        shape = self.format or _unchanged
+        return (shape(product.batch) for product in self.products())
 
     def products(self, *, sizes_V: Sequence[int] | None = None, keep_images: bool = False) -> Iterator[Product]:
         """An epoch, for loaders that build on this one; arguments as :class:`hvs_data.loaders.production.Production`.
@@ -303,6 +322,17 @@ class ViewLoader:
             f"ViewLoader({self.dataset!r}, recipe {self.recipe.name!r}, {len(self)} batches of {self.batch_size} images, "
             f"engine {self._plan.engine.name!r}, {self._plan.num_threads} threads, device {self.device})"
         )
+
+
+def checked_format(format: Format | None) -> Format | None:
+    """A loader's ``format``, if it can be one."""
+    if format is not None and not callable(format):
+        raise HvsError(f"format must be a function of a Batch, such as hvs_data.formats.as_dict, or None, got {format!r}")
+    return format
+
+
+def _unchanged(batch: Batch) -> Batch:
+    return batch
 
 
 def _check_whole(name: str, value: Any, least: int, meaning: str, below: float = float("inf")) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import warnings
 from collections.abc import Iterable
 from copy import deepcopy
 from itertools import islice
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 import hvs_data as hvs
 from hvs_data.errors import HvsError, SelectionError
 from hvs_data.types import Batch
+from witness import Witness
 
 RECIPE = hvs.recipes.simsiam(candidates=4, size=24)
 
@@ -211,3 +213,86 @@ def test_arguments_that_mean_nothing_are_refused(photos: Path) -> None:
     one = hvs.recipes.Recipe("one", (hvs.recipes.Role(candidates=1, emitted=1, size=24),))
     with pytest.raises(HvsError, match="at least 2 candidates"):
         hvs.HardViewLoader(hvs.ViewLoader(photos, one, batch_size=4), selector)
+
+
+class Ahead:
+    """As a wrapper that keeps the next batch ready, whose trainer trains on weights a step younger than those that chose."""
+
+    def __init__(self, loader: Iterable[Any]):
+        self.loader = loader
+
+    def __iter__(self) -> Any:
+        batches = iter(self.loader)
+        ready = next(batches)
+        for following in batches:
+            yield ready
+            ready = following
+        yield ready
+
+
+def test_a_trainer_that_looks_ahead_is_told(photos: Path) -> None:
+    model = Toy()
+    hard = hvs.HardViewLoader(candidates_loader(photos, batch_size=3), hvs.HardViewSelector(hvs.objectives.SimSiam(model)))
+    with pytest.warns(hvs.StaleSelectionWarning, match="it fetches 1 ahead"):
+        train(model, Ahead(hard))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(model, hard)
+    assert not any(parameter._post_accumulate_grad_hooks for parameter in model.parameters())
+
+
+def test_a_selection_is_fresh_until_the_weights_change(photos: Path) -> None:
+    model = Toy()
+    selector = hvs.HardViewSelector(hvs.objectives.SimSiam(model))
+    batch = next(iter(hvs.HardViewLoader(candidates_loader(photos), selector)))
+    assert selector.is_fresh(batch.selection)
+    train(model, [batch])
+    assert not selector.is_fresh(batch.selection)
+    unscored = hvs.HardViewSelector(hvs.objectives.SimSiam(model), policy="random")
+    batch = next(iter(hvs.HardViewLoader(candidates_loader(photos), unscored)))
+    train(model, [batch])
+    assert batch.selection.weights is None and unscored.is_fresh(batch.selection)
+
+
+def test_a_witness_sees_the_hardest_pairs_and_stale_ones(photos: Path) -> None:
+    def losses_of(modules: Any, candidates: list[Tensor]) -> Tensor:
+        z = modules["encoder"](torch.cat(candidates)).unflatten(0, (len(candidates), -1)).transpose(0, 1)
+        p = modules["predictor"](z.transpose(0, 1).flatten(0, 1)).unflatten(0, (len(candidates), -1)).transpose(0, 1)
+        cosine_BVV = F.cosine_similarity(p[:, :, None], z[:, None], -1)
+        return -(cosine_BVV + cosine_BVV.transpose(1, 2)) / 2
+
+    model = Toy()
+    hard = hvs.HardViewLoader(candidates_loader(photos, batch_size=3), hvs.HardViewSelector(hvs.objectives.SimSiam(model)))
+    witness = Witness(hard, {"encoder": model.encoder, "predictor": model.predictor}, losses_of)
+    train(model, hard)
+    assert witness.checked == len(hard) and min(witness.gained) >= 0 and max(witness.gained) > 0
+    with pytest.raises(AssertionError, match="before the trainer's forward"):
+        train(model, Ahead(hard))
+
+
+def test_a_format_is_what_is_handed_out(photos: Path) -> None:
+    selector = hvs.HardViewSelector(hvs.objectives.SimSiam(Toy()))
+    loader = candidates_loader(photos, format=hvs.formats.as_dict)
+    assert list(next(iter(loader))) == ["views", "labels", "index"]
+    assert list(next(iter(hvs.HardViewLoader(loader, selector)))) == ["views", "labels", "index"]
+    own = hvs.HardViewLoader(loader, selector, format=lambda batch: batch.selection.step)
+    assert list(own) == [1 + step for step in range(len(own))]  # one batch came from the loader above
+    with pytest.raises(HvsError, match="format must be a function"):
+        hvs.HardViewLoader(loader, selector, format="tuple")
+
+
+def test_skipped_batches_are_left_out(photos: Path) -> None:
+    def make() -> hvs.HardViewLoader:
+        selector = hvs.HardViewSelector(hvs.objectives.SimSiam(Toy()), policy="softmax", every=2)
+        return hvs.HardViewLoader(candidates_loader(photos, batch_size=4), selector)
+
+    whole, resumed = make(), make()
+    expected = [list(whole), list(whole)]
+    resumed.set_epoch(0)
+    assert resumed.skip_batches(2) == 2
+    for batches, rest in ((expected[0][2:], list(resumed)), (expected[1], list(resumed))):
+        for a, b in zip(batches, rest, strict=True):
+            assert torch.equal(a.index, b.index) and torch.equal(a.selection.pair, b.selection.pair) and a.epoch == b.epoch
+    assert resumed.skip_batches(99) == len(resumed) and list(resumed) == []
+    with pytest.raises(HvsError, match="count must be a whole number"):
+        resumed.skip_batches(-1)

@@ -1,0 +1,129 @@
+"""What a trainer's step takes, made from a batch: small functions for the ``format=`` of a loader.
+
+A format is any function of a :class:`hvs_data.Batch`; what it returns is what the loader yields. Those here move references and copy
+no pixels, unless they say so.
+"""
+
+# Axes: B image, V view, C channel, S side of a square view.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from hvs_data.errors import HvsError
+from hvs_data.types import Batch
+
+Format: TypeAlias = Callable[[Batch], Any]
+
+
+def views_and_labels(batch: Batch) -> tuple[list[Tensor], Tensor]:
+    """``(views, labels)`` as a plain tuple, what an ImageFolder of two crops gives: official SimSiam, MoCo v3, DINO."""
+    return batch.views, batch.labels
+
+
+def with_masks(batch: Batch) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """``(views, labels, masks)`` as a plain tuple: official iBOT. Masks are bool [B, G, G] on the views' device, one a global view.
+
+    Raises:
+        HvsError: rows without masks.
+    """
+    if batch.masks is None:
+        raise HvsError("with_masks expects a recipe with masking, got rows without masks; make it with hvs_data.recipes.ibot(masking=...)")
+    return batch.views, batch.labels, [mask.to(batch.labels.device, non_blocking=True) for mask in batch.masks]
+
+
+def with_index(batch: Batch) -> list[Any]:
+    """``[index, views, labels]``: solo-learn."""
+    return [batch.index, batch.views, batch.labels]
+
+
+def with_names(source: Any) -> Format:
+    """``(views, labels, names)``: lightly. A name is what the source calls the image, such as its path below the folder.
+
+    Reads the indices from the device of the batch, which waits for it.
+
+    Args:
+        source: the loader's ``dataset``.
+    """
+
+    def named(batch: Batch) -> tuple[list[Tensor], Tensor, list[str]]:
+        return batch.views, batch.labels, [source.name_of(index) for index in batch.index.tolist()]
+
+    return named
+
+
+def as_dict(batch: Batch) -> dict[str, Any]:
+    """``{"views": list, "labels": [B], "index": [B]}``, with ``"masks"`` where the recipe has masking."""
+    masks = {} if batch.masks is None else {"masks": with_masks(batch)[2]}
+    return {"views": batch.views, "labels": batch.labels, "index": batch.index, **masks}
+
+
+def named_views(*names: str, labels: str | None = "labels") -> Format:
+    """A dict with every view under a name of its own, as models of Hugging Face take their arguments.
+
+    Args:
+        names: one a view, in order.
+        labels: the name of the labels; None leaves them out.
+    """
+
+    def named(batch: Batch) -> dict[str, Any]:
+        if len(names) != len(batch.views):
+            raise HvsError(f"named_views expects a name for each of the {len(batch.views)} views, got {list(names)}")
+        return dict(zip(names, batch.views, strict=True)) | ({} if labels is None else {labels: batch.labels})
+
+    return named
+
+
+def stacked(batch: Batch) -> tuple[Tensor, Tensor]:
+    """``(views [B, V, 3, S, S], labels [B])``. Copies the pixels.
+
+    Raises:
+        HvsError: views of several sizes.
+    """
+    return torch.stack(_of_one_size("stacked", batch.views), 1), batch.labels
+
+
+def view_major(batch: Batch) -> tuple[Tensor, Tensor]:
+    """``(views [V * B, 3, S, S], labels [B])``: all first views, then all second ones, ... Copies the pixels.
+
+    Raises:
+        HvsError: views of several sizes.
+    """
+    return torch.cat(_of_one_size("view_major", batch.views)), batch.labels
+
+
+def unnormalized(batch: Batch) -> Batch:
+    """The batch with float32 views from 0 to 255, for models that normalise by themselves. Copies the pixels.
+
+    To be followed by another format, or used as it is. Views that the loader made without normalising keep their values.
+    """
+    spec = batch.params.spec
+
+    def restored(view: Tensor) -> Tensor:
+        if view.dtype == torch.uint8:
+            return view.to(torch.float32)
+        view = view.to(torch.float32)
+        if not batch.normalized:
+            return view * 255
+        std, mean = (torch.tensor(value).mul(255).to(view.device, non_blocking=True)[:, None, None] for value in (spec.std, spec.mean))
+        return view.mul(std).add_(mean)
+
+    return replace(batch, views=[restored(view) for view in batch.views], normalized=False)
+
+
+def mmpretrain(batch: Batch) -> dict[str, Any]:
+    """``{"inputs": list of 0-255 views, "data_samples": None}``: what ``SelfSupDataPreprocessor`` of mmpretrain takes and normalises."""
+    return {"inputs": unnormalized(batch).views, "data_samples": None}
+
+
+def _of_one_size(name: str, views: Iterable[Tensor]) -> list[Tensor]:
+    views = list(views)
+    shapes = sorted({tuple(view.shape[1:]) for view in views})
+    if len(shapes) > 1:
+        raise HvsError(f"{name} expects views of one size, got {shapes}; take a format that keeps the views in a list")
+    return views
