@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hvs_data.pipelines.render import render
     from hvs_data.sampling import sample_views
     from hvs_data.selection.freshness import StaleSelectionWarning
+    from hvs_data.selection.tokens import KeepTokens
     from hvs_data.selector import HardViewSelector
     from hvs_data.sources import open_source
     from hvs_data.sources.base import Sample, Source
@@ -34,6 +35,7 @@ _HOME_OF = {
     "HardViewSelector": "selector",
     "HvsError": "errors",
     "ImageBatch": "types",
+    "KeepTokens": "selection.tokens",
     "MissingDependencyError": "errors",
     "Objective": "objectives.base",
     "RecipeError": "errors",

@@ -20,12 +20,15 @@ from hvs_data.order import current_rank
 from hvs_data.recipes.spec import Recipe
 from hvs_data.selection.candidates import Group, checked_views, groups_of
 from hvs_data.selection.combinations import Parts, additive_parts, choose_combination, listed_combinations
+from hvs_data.selection.compiled import Compile
 from hvs_data.selection.draws import WHICH, unit_numbers
+from hvs_data.selection.encoding import Encoding
 from hvs_data.selection.forward import BN_MODES, Forward
 from hvs_data.selection.freshness import weights_version
 from hvs_data.selection.layout import Layout, Tables, layout_of, tables_of
 from hvs_data.selection.policies import POLICIES
 from hvs_data.selection.schedule import Schedule, Scheduled, checked, positive, share
+from hvs_data.selection.tokens import KeepTokens
 from hvs_data.selection.unscored import first_views, least_overlap
 from hvs_data.trace_free import scoring
 from hvs_data.types import LOCAL, Selection, ViewParams
@@ -80,6 +83,10 @@ class HardViewSelector:
         keep_teacher: keep the teacher's outputs for the chosen pair in ``selection.teacher_outputs``, for trainers that reuse them
             instead of another forward. They are what the trainer's own forward would give if the teacher has neither batch
             normalisation in training mode nor dropout, and ``autocast`` is the trainer's.
+        keep_tokens: share of the patch tokens that a vision transformer keeps while scoring, such as 0.5, or a :class:`KeepTokens` that
+            says more; None keeps all. See there for which.
+        compile: run the scoring forward through ``torch.compile``, as one graph for each shape: True, a mode such as "reduce-overhead"
+            (CUDA graphs), or a dict of ``backend``, ``mode`` and ``options``. A forward that cannot be compiled raises.
 
     Attributes:
         last: the latest selection, None before the first.
@@ -107,6 +114,8 @@ class HardViewSelector:
         limit: int | None = None,
         seed: int = 0,
         keep_teacher: bool = False,
+        keep_tokens: float | KeepTokens | None = None,
+        compile: Compile = False,
     ):
         if not isinstance(objective, Objective):
             raise SelectionError(
@@ -124,10 +133,12 @@ class HardViewSelector:
                 raise SelectionError(f"{name} must be a whole number of at least 1, or None, got {value!r}")
         if autocast is not None and not (isinstance(autocast, torch.dtype) and autocast.is_floating_point):
             raise SelectionError(f"autocast must be a floating type, such as torch.bfloat16, or None, got {autocast!r}")
-        if keep_teacher and (score_size is not None or not isinstance(objective, AdditiveObjective)):
+        self.encoding = Encoding(objective, keep_tokens, compile)
+        if keep_teacher and (score_size is not None or not getattr(objective, "has_teacher", False) or not self.encoding.spares_teacher()):
             raise SelectionError(
-                "keep_teacher needs an objective with a teacher, such as DINO, and candidates scored at their own size (score_size=None), "
-                f"got {type(objective).__name__} and score_size={score_size!r}"
+                "keep_teacher needs an objective with a teacher, such as DINO, candidates scored at their own size (score_size=None), and "
+                "a teacher that sees all tokens (keep_tokens=KeepTokens(share, teacher=False)), "
+                f"got {type(objective).__name__}, score_size={score_size!r} and keep_tokens={keep_tokens!r}"
             )
         self.objective = objective
         self.score_size = score_size
@@ -252,11 +263,12 @@ class HardViewSelector:
 
     def _scored(self, groups: list[Group], layout: Layout, params: ViewParams | None, step: int, device: torch.device) -> Selection:
         tables = tables_of(layout, device)
-        forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout), params)
+        forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout), params, self.encoding)
         teacher: Outputs = None
         with (
             scoring(*self.objective.modules(), bn="running" if self.bn == "running" else "batch", dropout=self.dropout),
             self._casting(device),
+            self.encoding.levers(),
         ):
             if isinstance(self.objective, AdditiveObjective):
                 table_BTS, teacher = forward.term_table(self.objective, groups, layout.emitted, self.keep_teacher)

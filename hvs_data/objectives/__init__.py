@@ -5,6 +5,7 @@ from hvs_data.objectives.barlow_twins import BarlowTwins
 from hvs_data.objectives.base import Objective
 from hvs_data.objectives.byol import BYOL
 from hvs_data.objectives.dino import DINO
+from hvs_data.objectives.early_features import EarlyFeatures
 from hvs_data.objectives.ibot import IBOT
 from hvs_data.objectives.moco import MoCoV2, MoCoV3
 from hvs_data.objectives.simclr import SimCLR
@@ -17,6 +18,7 @@ __all__ = [
     "BYOL",
     "BarlowTwins",
     "DINO",
+    "EarlyFeatures",
     "IBOT",
     "MoCoV2",
     "MoCoV3",

@@ -15,7 +15,12 @@ class AdditiveObjective(Objective):
 
     Teacher and student see global views, and the student alone local ones. Since the loss is a sum, the table of all terms of an image
     tells the loss of every combination of views. Subclass it and write :meth:`encode`, :meth:`encode_local` and :meth:`term_table`.
+
+    Attributes:
+        has_teacher: whether the first of ``encode``'s outputs are those of the trainer's teacher, which the trainer may reuse.
     """
+
+    has_teacher: bool = True
 
     def encode(self, pixels: Tensor) -> tuple[Outputs, Outputs]:
         """Run teacher and student on global views.

@@ -70,9 +70,7 @@ class Objective:
         Looks into dicts, lists, tuples, sets, bound methods of modules and other objectives, and no further: override it where
         ``encode`` uses modules that are kept elsewhere. The model in an :class:`Owner` is listed if FSDP2 shards it.
         """
-        found: dict[int, nn.Module] = {}
-        _collect_modules(vars(self), found, set())
-        return list(found.values())
+        return modules_in(vars(self))
 
 
 class Owner:
@@ -100,6 +98,13 @@ def unwrapped(model: Any) -> Any:
         if not isinstance(wrapper, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
             return model
         model = wrapper.module
+
+
+def modules_in(value: Any) -> list[nn.Module]:
+    """The modules in a value, each once: itself, what is bound to it, or what dicts, lists, tuples, sets and objectives hold."""
+    found: dict[int, nn.Module] = {}
+    _collect_modules(value, found, set())
+    return list(found.values())
 
 
 def _as_vectors(output: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from hvs_data.errors import SelectionError
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective, Outputs, map_outputs, output_tensors
 from hvs_data.selection.candidates import Group, scaled_down
+from hvs_data.selection.encoding import Encoding
 from hvs_data.types import ViewParams
 
 BN_MODES = ("fused", "per_view", "running")
@@ -29,17 +30,20 @@ class Forward:
         chunk: the most images in one forward; None for no bound.
         sizes: side in pixels at which each group is scored; None as they come.
         params: the candidates' rows, of which objectives may want extras.
+        encoding: what is called in place of the objective's own ``encode`` and ``encode_local``; None for those.
     """
 
     bn: str
     chunk: int | None
     sizes: tuple[int | None, ...]
     params: ViewParams | None
+    encoding: Encoding | None = None
 
     def pair_losses(self, objective: Objective, group: Group) -> Tensor:
         """An objective's pair losses [B, V, V] of candidates of one size."""
         images = group.views[0].shape[0]
-        outputs = self._outputs(objective, objective.encode, group, slice(0, images), self.sizes[0], objective.extras)
+        encoding = self.encoding or Encoding(objective)
+        outputs = self._outputs(objective, encoding.encode, group, slice(0, images), self.sizes[0], objective.extras)
         losses = objective.pair_losses(outputs)
         _check_table("pair_losses", losses, (images, len(group.views), len(group.views)))
         return losses
@@ -51,12 +55,13 @@ class Forward:
         """
         images = groups[0].views[0].shape[0]
         most = images if self.chunk is None else max(1, self.chunk // max(len(group.views) for group in groups))
+        encoding = self.encoding or Encoding(objective)
         tables, teachers = [], []
         for part in _parts(images, most):
-            teacher, student = self._outputs(objective, objective.encode, groups[0], part, self.sizes[0], objective.extras)
+            teacher, student = self._outputs(objective, encoding.encode, groups[0], part, self.sizes[0], objective.extras)
             local = None
             if len(groups) > 1:
-                local = self._outputs(objective, objective.encode_local, groups[1], part, self.sizes[1], ())
+                local = self._outputs(objective, encoding.encode_local, groups[1], part, self.sizes[1], ())
             table = objective.term_table(teacher, student, local, views)
             _check_table("term_table", table, (part.stop - part.start, len(groups[0].views), sum(len(group.views) for group in groups)))
             tables.append(table)

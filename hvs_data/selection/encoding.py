@@ -1,0 +1,69 @@
+"""An objective's forwards as a selector makes them: with fewer tokens, compiled, or as they are."""
+
+# Axes: N image of a forward.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+from hvs_data.errors import SelectionError
+from hvs_data.objectives.base import Objective, Outputs, modules_in
+from hvs_data.objectives.hooks import refuse_compiled
+from hvs_data.selection.compiled import Compile, compile_arguments, compiled
+from hvs_data.selection.tokens import KeepTokens, TokenDropping
+
+
+class Encoding:
+    """What a selector calls of an objective.
+
+    Args:
+        objective: whose ``encode`` and ``encode_local`` are called.
+        keep_tokens: share of patch tokens, or more about it; None keeps all.
+        compile: see :func:`hvs_data.selection.compiled.compile_arguments`.
+
+    Raises:
+        SelectionError: a setting that means nothing, or does not fit the objective.
+    """
+
+    def __init__(self, objective: Objective, keep_tokens: float | KeepTokens | None = None, compile: Compile = False):
+        self.objective = objective
+        setting = KeepTokens(keep_tokens) if isinstance(keep_tokens, (int, float)) else keep_tokens
+        if not isinstance(setting, KeepTokens | None):
+            raise SelectionError(f"keep_tokens must be a share of the patches, a KeepTokens, or None, got {keep_tokens!r}")
+        self._tokens = None if setting is None else TokenDropping(setting, objective)
+        self._arguments = compile_arguments(compile)
+        self._compiled: dict[str, Callable[..., Outputs]] = {}
+
+    @property
+    def encode(self) -> Callable[..., Outputs]:
+        """[N, 3, S, S] and extras by name -> outputs with first axis N."""
+        return self._as_set("encode")
+
+    @property
+    def encode_local(self) -> Callable[..., Outputs]:
+        """The same for local views."""
+        return self._as_set("encode_local")
+
+    def levers(self) -> AbstractContextManager[None]:
+        """The context in which the forwards run. Nothing of it is left afterwards."""
+        if self._tokens is None:
+            return nullcontext()
+        if self._arguments is None:
+            refuse_compiled(self.objective.modules(), [block for block, _ in self._tokens.first_blocks()], "keep_tokens")
+        return self._tokens.applied()
+
+    def spares_teacher(self) -> bool:
+        """Whether a teacher's outputs are those of its own forward of the same views."""
+        if self._tokens is None:
+            return True
+        teacher = {id(module) for root in modules_in(getattr(self.objective, "teacher", None)) for module in root.modules()}
+        return not any(id(block) in teacher for block, _ in self._tokens.first_blocks())
+
+    def _as_set(self, name: str) -> Callable[..., Outputs]:
+        encode = getattr(self.objective, name)
+        if self._arguments is None:
+            return encode
+        if name not in self._compiled:
+            self._compiled[name] = compiled(encode, self._arguments)
+        return self._compiled[name]
