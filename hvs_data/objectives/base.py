@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import MethodType
 from typing import Any, TypeAlias
 
@@ -71,6 +72,10 @@ class Objective:
         ``encode`` uses modules that are kept elsewhere. The model in an :class:`Owner` is listed if FSDP2 shards it.
         """
         return modules_in(vars(self))
+
+    def around_forwards(self) -> AbstractContextManager[None]:
+        """A context in which the selector makes all forwards of a step: for what ``encode`` needs in its modules, such as hooks."""
+        return nullcontext()
 
 
 class Owner:

@@ -4,9 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -52,6 +51,8 @@ class EarlyFeatures(AdditiveObjective):
         self.extras = source.extras if isinstance(source, Objective) and not isinstance(source, AdditiveObjective) else ()
         self.layer = layer
         self.center = center
+        self._hooked = False
+        self._reached: list[Any] = []
         self._layers()  # a name that is nowhere is refused here
 
     def encode(self, pixels: Tensor, **extras: Any) -> tuple[Tensor, Tensor]:
@@ -76,16 +77,45 @@ class EarlyFeatures(AdditiveObjective):
         """Those of the source; a layer is part of one."""
         return modules_in([self.source, self.owner])
 
+    @contextmanager
+    def around_forwards(self) -> Iterator[None]:
+        """Hooks on the layers, which end a forward; they go with the context."""
+        with ExitStack() as stack:
+            for layer in self._layers():
+                stack.callback(layer.register_forward_hook(self._stop).remove)
+            self._hooked = True
+            try:
+                yield
+            finally:
+                self._hooked = False
+                self._reached.clear()
+
+    def _stop(self, layer: nn.Module, args: Any, output: Any) -> None:
+        self._reached.append(output)
+        raise _Reached
+
     def _features(self, pixels: Tensor, **extras: Any) -> Tensor:
-        layers = self._layers()
+        if not self._hooked:
+            with self.around_forwards():
+                return self._features(pixels, **extras)
         if not torch.compiler.is_compiling():  # by the selector, whose graph holds the hooks
-            refuse_compiled(self.modules(), layers, "EarlyFeatures")
-        return _pooled(output_of(partial(self._forward(), **extras), pixels, layers))
+            refuse_compiled(self.modules(), self._layers(), "EarlyFeatures")
+        try:
+            self._forward()(pixels, **extras)
+        except _Reached:
+            return _pooled(self._reached.pop())
+        raise SelectionError(
+            f"expected the forward of {type_name(self.source)} to come to the layer {self._named()}, got one that does not call it as a "
+            "module; name a layer that is called"
+        )
 
     def _forward(self) -> Callable[[Tensor], Any]:
         if isinstance(self.source, AdditiveObjective):
             return self.source.encode_local
         return self.source.encode if isinstance(self.source, Objective) else self.source
+
+    def _named(self) -> str:
+        return repr(self.layer) if isinstance(self.layer, str) else type_name(self.layer)
 
     def _layers(self) -> list[nn.Module]:
         if isinstance(self.layer, nn.Module):
@@ -107,31 +137,6 @@ class EarlyFeatures(AdditiveObjective):
 
 class _Reached(Exception):  # noqa: N818, it tells of no error
     """Ends a forward at the layer; caught right where the forward was called."""
-
-
-def output_of(forward: Callable[[Tensor], Any], pixels: Tensor, layers: list[nn.Module]) -> Any:
-    """What the first of the layers to run returns in a forward, which ends there. Its hooks go in any case.
-
-    Raises:
-        SelectionError: a forward that runs none of them.
-    """
-    reached: list[Any] = []
-
-    def stop(module: nn.Module, args: Any, output: Any) -> None:
-        reached.append(output)
-        raise _Reached
-
-    with ExitStack() as stack:
-        for layer in layers:
-            stack.callback(layer.register_forward_hook(stop).remove)
-        try:
-            forward(pixels)
-        except _Reached:
-            return reached[0]
-    raise SelectionError(
-        f"expected a forward through {', '.join(type_name(layer) for layer in layers)}, got one that calls none of them as a module; name "
-        "a layer that is called"
-    )
 
 
 def _pooled(output: Any) -> Tensor:

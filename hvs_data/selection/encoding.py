@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from hvs_data.errors import SelectionError
 from hvs_data.objectives.base import Objective, Outputs, modules_in
@@ -48,10 +48,15 @@ class Encoding:
     def levers(self) -> AbstractContextManager[None]:
         """The context in which the forwards run. Nothing of it is left afterwards."""
         if self._tokens is None:
-            return nullcontext()
+            return self.objective.around_forwards()
         if self._arguments is None:
             refuse_compiled(self.objective.modules(), [block for block, _ in self._tokens.first_blocks()], "keep_tokens")
-        return self._tokens.applied()
+        return self._both(self._tokens)
+
+    @contextmanager
+    def _both(self, tokens: TokenDropping) -> Iterator[None]:
+        with self.objective.around_forwards(), tokens.applied():
+            yield
 
     def spares_teacher(self) -> bool:
         """Whether a teacher's outputs are those of its own forward of the same views."""
