@@ -9,10 +9,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from hvs_data.errors import SelectionError
 from hvs_data.kernels.pair_scores.cross_entropy.table import cross_entropy_table
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.networks import Center, Network, checked_center, checked_logits, checked_network, current_center, run
 from hvs_data.objectives.parts import Number, checked_number, current_number
+
+SCORED_BY = ("both", "teacher")
 
 
 class DINO(AdditiveObjective):
@@ -33,6 +36,9 @@ class DINO(AdditiveObjective):
         teacher_temperature: a number, or a function that returns the current one.
         student_temperature: likewise.
         modules: modules that student or teacher use, where these are functions that do not show them; scoring protects them, too.
+        scored_by: "both" networks, as the trainer's loss; or "teacher", whose logits then stand for the student's too. The student is not
+            called, which halves the forward, and with ``keep_teacher`` only views that are not chosen cost anything. A teacher that is a
+            moving average of the student ranks views much as the student does, once it has followed it for a while.
 
     Raises:
         SelectionError: an argument of another kind; while scoring, logits or a centre of another shape.
@@ -47,6 +53,7 @@ class DINO(AdditiveObjective):
         student_temperature: Number = 0.1,
         *,
         modules: Sequence[nn.Module] = (),
+        scored_by: str = "both",
     ):
         self.student = checked_network("DINO", "student", student)
         self.teacher = checked_network("DINO", "teacher", teacher)
@@ -54,14 +61,19 @@ class DINO(AdditiveObjective):
         self.teacher_temperature = checked_number("teacher_temperature", teacher_temperature)
         self.student_temperature = checked_number("student_temperature", student_temperature)
         self.used_modules = tuple(modules)
+        if scored_by not in SCORED_BY:
+            raise SelectionError(f"scored_by must be one of {SCORED_BY}, got {scored_by!r}; it says whose logits make the scores")
+        self.scored_by = scored_by
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Global views [N, 3, S, S] -> logits of teacher and student, each [N, K]."""
         teacher = checked_logits("DINO", "teacher", run(self.teacher, pixels), "[N, K]")
-        return teacher, self.encode_local(pixels)
+        return teacher, teacher if self.scored_by == "teacher" else self.encode_local(pixels)
 
     def encode_local(self, pixels: Tensor) -> Tensor:
-        """Views [N, 3, S, S] -> the student's logits [N, K]."""
+        """Views [N, 3, S, S] -> the student's logits [N, K], or those that stand for them."""
+        if self.scored_by == "teacher":
+            return checked_logits("DINO", "teacher", run(self.teacher, pixels), "[N, K]")
         return checked_logits("DINO", "student", run(self.student, pixels), "[N, K]")
 
     def term_table(self, teacher: Tensor, student: Tensor, local: Tensor | None, views: int) -> Tensor:
