@@ -1,0 +1,139 @@
+"""How good frozen features are: nearest neighbours and a linear classifier of scikit-learn."""
+
+# Axes: N photo, F feature.
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+import hvs_data as hvs
+from hvs_data.demo.evaluation import features
+from hvs_data.demo.photos import Part, hold_out
+from hvs_data.sources.base import Source
+
+NEIGHBOURS = 20
+INVERSE_PENALTY = 0.01  # of the linear classifier on standardised features; chosen once, on vanilla SimCLR, and the same for all arms
+ITERATIONS = 200
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled images.
+
+    Attributes:
+        train: those that are trained and fitted on.
+        test: those held out.
+        classes: how many there are.
+    """
+
+    train: Source
+    test: Source
+    classes: int
+
+
+def open_split(data: str, most: int | None = None, seed: int = 0) -> Split:
+    """Open labelled images and hold out a quarter of each class, the same for every run.
+
+    Args:
+        data: a folder of classes, or of tar shards, or whatever :func:`hvs_data.open_source` takes.
+        most: use so many images at most, drawn by the seed.
+        seed: of both draws.
+
+    Raises:
+        SystemExit: images without labels.
+    """
+    source = opened(data)
+    label_N = labels_of(source)
+    index_N = np.sort(np.random.default_rng(seed).permutation(len(source))[:most])
+    if (label_N[index_N] < 0).any() or len(np.unique(label_N[index_N])) < 2:
+        raise SystemExit(
+            f"expected labelled images of two classes or more in {Path(data).name!r}: one sub-folder a class, or tar shards with .cls"
+        )
+    train_n, test_n = hold_out(label_N[index_N], seed)
+    return Split(Part(source, index_N[train_n]), Part(source, index_N[test_n]), len(np.unique(label_N[index_N])))
+
+
+def opened(data: str) -> Source:
+    """A source; a folder of tar shards stands for all of them."""
+    shards = sorted(str(path) for path in Path(data).glob("*.tar")) if Path(data).is_dir() else []
+    return hvs.open_source(shards or data)
+
+
+def labels_of(source: Source) -> NDArray[np.int64]:
+    """Labels [N]; -1 where there is none. Reads every sample where the source does not list them."""
+    listed = getattr(source, "labels", None)
+    if listed is not None:
+        return np.asarray(listed, dtype=np.int64)
+    return np.array([source.read(place).label for place in range(len(source))], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Shares of the held-out images whose class was named, 0 to 1."""
+
+    knn: float
+    linear: float
+
+
+def scores(encoder: nn.Module, split: Split, size: int) -> Scores:
+    """Fit both classifiers on the training images' features, and test them.
+
+    Args:
+        encoder: maps [N, 3, S, S] to features [N, F].
+        split: labelled images.
+        size: side of the centre views that are looked at.
+    """
+    fitted, held_out = features(encoder, split.train, size), features(encoder, split.test, size)
+    return Scores(nearest_neighbours(fitted, held_out), linear(fitted, held_out))
+
+
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+def nearest_neighbours(fitted: Labelled, held_out: Labelled) -> float:
+    """Accuracy of the class for which most of the nearest neighbours by cosine speak, each with a weight of 1 / distance."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    classifier = KNeighborsClassifier(min(NEIGHBOURS, len(fitted[0])), metric="cosine", weights="distance")
+    return float(classifier.fit(*fitted).score(*held_out))
+
+
+def linear(fitted: Labelled, held_out: Labelled) -> float:
+    """Accuracy of multinomial logistic regression on standardised features."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=ITERATIONS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return float(classifier.fit(*fitted).score(*held_out))
+
+
+def described(sources: Sequence[Source]) -> dict[str, float]:
+    """Number and typical size of images, as ``photos.described`` gives them for files, from a sample of 200."""
+    import io
+    from statistics import median
+
+    from PIL import Image
+
+    kilobytes, pixels = [], []
+    for source in sources:
+        for place in np.linspace(0, len(source) - 1, min(len(source), 200)).astype(int).tolist():
+            data = source.read(place).data
+            with Image.open(io.BytesIO(data)) as image:
+                pixels.append(image.width * image.height)
+            kilobytes.append(len(data) / 1e3)
+    return {
+        "images": sum(map(len, sources)),
+        "median_megapixels": round(median(pixels) / 1e6, 4),
+        "median_kilobytes": round(median(kilobytes), 1),
+    }
