@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hvs_data import formats, objectives, recipes
     from hvs_data.boxes import iou
     from hvs_data.errors import BadImagesError, DecodeError, HvsError, MissingDependencyError, RecipeError, SelectionError, SourceError
+    from hvs_data.integrations.transforms.recipe import recipe_from
     from hvs_data.loaders.hard_view_loader import HardViewLoader
     from hvs_data.loaders.view_loader import ViewLoader
     from hvs_data.objectives.base import Objective
@@ -51,6 +52,7 @@ _HOME_OF = {
     "decode": "pipelines.decode",
     "iou": "boxes",
     "open_source": "sources",
+    "recipe_from": "integrations.transforms.recipe",
     "render": "pipelines.render",
     "sample_views": "sampling",
     "scoring": "trace_free",
