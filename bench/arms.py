@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import methods
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -34,12 +35,16 @@ class Arm:
         candidates: views drawn of an image.
         selector: arguments of HardViewSelector; None trains on the views as they are drawn. A function makes them from the side of a view.
         joint: crop areas of the two views are drawn together (JointCrop).
+        objective: what scores the candidates, made from the method; None for the method's own loss.
+        scored_by: the same in words.
     """
 
     about: str
     candidates: int = CANDIDATES
     selector: Mapping[str, Any] | Callable[[int], Mapping[str, Any]] | None = field(default_factory=dict)
     joint: bool = False
+    objective: Callable[[methods.Method], hvs.Objective] | None = None
+    scored_by: str = ""
 
     def arguments(self, size: int) -> dict[str, Any]:
         """Of HardViewSelector, for views of this side."""
@@ -51,7 +56,7 @@ class Arm:
         if self.selector is None:
             return "joint crop areas" if self.joint else "none"
         given = ", ".join(f"{name}={value!r}" for name, value in sorted(self.arguments(size).items()))
-        return f"{self.candidates} candidates{', ' if given else ''}{given}"
+        return ", ".join(filter(None, [f"{self.candidates} candidates", self.scored_by, given]))
 
 
 ARMS = {
@@ -67,13 +72,13 @@ ARMS = {
 }  # fmt: skip
 
 
-def feed(arm: Arm, loader: hvs.ViewLoader, objective: hvs.Objective, seed: int, precision: torch.dtype | None = None) -> Any:
+def feed(arm: Arm, loader: hvs.ViewLoader, method: methods.Method, seed: int, precision: torch.dtype | None = None) -> Any:
     """The loader that an arm trains from, with ``state_dict`` and ``load_state_dict``.
 
     Args:
         arm: what to do.
         loader: of the arm's candidates.
-        objective: of the model in training.
+        method: in training.
         seed: of what the selector draws.
         precision: in which the training casts automatically, and so the scoring, too; None if it does not.
     """
@@ -82,6 +87,7 @@ def feed(arm: Arm, loader: hvs.ViewLoader, objective: hvs.Objective, seed: int, 
     if arm.selector is None:
         return loader
     size = max(role.size for role in loader.recipe.roles)
+    objective = method.objective() if arm.objective is None else arm.objective(method)
     return hvs.HardViewLoader(loader, TimedSelector(objective, **{"seed": seed, "autocast": precision, **arm.arguments(size)}))
 
 

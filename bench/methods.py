@@ -63,8 +63,13 @@ class Method:
     def objective(self) -> hvs.Objective:
         raise NotImplementedError
 
-    def loss(self, views: Sequence[Tensor]) -> Tensor:
-        """The published loss of a batch: a scalar."""
+    def loss(self, views: Sequence[Tensor], teacher: Tensor | None = None) -> Tensor:
+        """The published loss of a batch: a scalar.
+
+        Args:
+            views: chosen ones, each [B, 3, S, S].
+            teacher: what a teacher gave for the first two views, [2 B, K], where the selection kept it.
+        """
         raise NotImplementedError
 
     def optimizer(self) -> torch.optim.Optimizer:
@@ -95,7 +100,7 @@ class SimSiam(Method):
     def objective(self) -> hvs.Objective:
         return hvs.objectives.SimSiam(self.model)
 
-    def loss(self, views: Sequence[Tensor]) -> Tensor:
+    def loss(self, views: Sequence[Tensor], teacher: Tensor | None = None) -> Tensor:
         return simsiam_loss(self.model, *views)
 
 
@@ -118,7 +123,7 @@ class SimCLR(Method):
     def objective(self) -> hvs.Objective:
         return hvs.objectives.SimCLR(encoder=self.encoder, projector=self.model["projector"], temperature=self.temperature)
 
-    def loss(self, views: Sequence[Tensor]) -> Tensor:
+    def loss(self, views: Sequence[Tensor], teacher: Tensor | None = None) -> Tensor:
         z = torch.cat([self.model["projector"](self.encoder(view)) for view in views])
         return contrast(z, self.temperature)
 
@@ -169,9 +174,9 @@ class DINO(Method):
             self.model["student"], self.model["teacher"], lambda: self.model.center, self.teacher_temperature, self.student_temperature
         )
 
-    def loss(self, views: Sequence[Tensor]) -> Tensor:
+    def loss(self, views: Sequence[Tensor], teacher: Tensor | None = None) -> Tensor:
         with torch.no_grad():
-            teacher_NK = self.model["teacher"](torch.cat(list(views[:2]))).float()
+            teacher_NK = (self.model["teacher"](torch.cat(list(views[:2]))) if teacher is None else teacher).float()
         student = [self.model["student"](torch.cat(list(part))).float() for part in (views[:2], views[2:]) if part]
         loss = multi_crop_loss(teacher_NK, torch.cat(student), self.model.center, self.teacher_temperature, self.student_temperature)
         self._batch_center = teacher_NK.mean(0)

@@ -89,7 +89,7 @@ class Training:
             num_threads=setup.loader_threads,
             channels_last=True,
         )
-        self.loader = arms.feed(arm, loader, self.method.objective(), seed, setup.dtype)
+        self.loader = arms.feed(arm, loader, self.method, seed, setup.dtype)
         self.step = 0
         self.seconds = 0.0
         self.columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
@@ -118,7 +118,8 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.setup.sizes.learning_rate * schedule(self.step, self.steps)
         with self.setup.casting():
-            loss = self.method.loss(batch.views)
+            kept = None if batch.selection is None else batch.selection.teacher_outputs
+            loss = self.method.loss(batch.views, kept)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -147,12 +148,13 @@ class Training:
         torch.save(state, path.with_suffix(".new"))
         os.replace(path.with_suffix(".new"), path)
 
-    def load(self, path: Path) -> None:
-        """Go on where :meth:`save` stood."""
+    def load(self, path: Path, *, with_loader: bool = True) -> None:
+        """Go on where :meth:`save` stood; without the loader's place, with the next epoch of this one."""
         state = torch.load(path, map_location=self.setup.device, weights_only=True)
         self.method.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.loader.load_state_dict(state["loader"])
+        if with_loader:
+            self.loader.load_state_dict(state["loader"])
         self.step, self.seconds, self.columns = state["step"], state["seconds"], state["columns"]
 
 
