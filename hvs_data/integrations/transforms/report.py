@@ -38,7 +38,7 @@ class TransformsError(RecipeError):
     """Transforms that no recipe equals.
 
     Attributes:
-        parts: every part that cannot be expressed, in the order of the pipeline.
+        parts: every part that cannot be expressed.
     """
 
     def __init__(self, parts: tuple[InexpressiblePart, ...]):
