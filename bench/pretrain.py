@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ STEPS_BETWEEN_SAVES = 100
 # steps of an arm that cost less than this share more than vanilla's are not run a second time at equal time
 SAME_COST = 0.01
 SIZES = {
-    "simclr": methods.Sizes(view=32, width=32, stem_stride=2, batch=128, learning_rate=0.2),
-    "simsiam": methods.Sizes(view=32, width=32, stem_stride=2, batch=64, learning_rate=0.05),
+    "simclr": methods.Sizes(view=32, width=16, stem_stride=2, batch=128, learning_rate=0.2),
+    "simsiam": methods.Sizes(view=32, width=16, stem_stride=2, batch=64, learning_rate=0.05),
     "dino": methods.Sizes(view=32, width=8, batch=128, learning_rate=1e-3),
 }
 EPOCHS = {"simclr": 8.0, "simsiam": 8.0, "dino": 8.0}
@@ -183,13 +183,8 @@ def measure_cost(comparison: Comparison, names: Sequence[str], runs: Runs, steps
 def comparison_of(options: argparse.Namespace) -> Comparison:
     """What the command line asks for."""
     its = SIZES[options.method]
-    sizes = methods.Sizes(
-        view=options.view or its.view,
-        width=options.width or its.width,
-        stem_stride=its.stem_stride,
-        batch=options.batch_size or its.batch,
-        learning_rate=options.learning_rate or its.learning_rate,
-    )
+    asked = {"view": options.view, "width": options.width, "batch": options.batch_size, "learning_rate": options.learning_rate}
+    sizes = replace(its, **{name: value for name, value in asked.items() if value is not None})
     setup = Setup(options.method, sizes, options.precision or usual_precision(options.device), options.device, options.threads)
     split = probes.open_split(options.data, options.images)
     name = Path(options.data).resolve().name

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -299,13 +299,9 @@ def bench_of(arguments: Sequence[str]) -> Bench:
     threads = options.threads or common.cores()
     torch.set_num_threads(threads)
     amounts = QUICK if options.quick else Amounts()
-    amounts = Amounts(
-        options.trained or amounts.trained, amounts.timed, options.repeats or amounts.repeats, amounts.batches, amounts.warm_up
-    )
-    its = methods.Sizes(view=32, width=8, batch=4, learning_rate=0.01) if options.quick else SIZES[options.method]
-    sizes = methods.Sizes(
-        its.view, options.width or its.width, its.stem_stride, options.batch_size or its.batch, its.learning_rate, its.published_blur
-    )
+    amounts = replace(amounts, trained=options.trained or amounts.trained, repeats=options.repeats or amounts.repeats)
+    its = replace(SIZES[options.method], width=4, batch=4) if options.quick else SIZES[options.method]
+    sizes = replace(its, width=options.width or its.width, batch=options.batch_size or its.batch)
     every = settings(options.method)
     names = [name for name in every if options.settings is None or name == EXACT or name in options.settings]
     setup = Setup(options.method, sizes, options.precision, options.device, threads)
