@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -16,7 +16,7 @@ from hvs_data.formats import Format
 from hvs_data.loaders.production import Product
 from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.loaders.sampler import EpochSampler
-from hvs_data.loaders.view_loader import ViewLoader, checked_format
+from hvs_data.loaders.view_loader import NO_BATCH_SAMPLER, ViewLoader, checked_format
 from hvs_data.recipes.spec import Recipe
 from hvs_data.selection.freshness import LookAhead
 from hvs_data.selector import HardViewSelector
@@ -95,6 +95,16 @@ class HardViewLoader:
     @property
     def device(self) -> torch.device:
         return self.loader.device
+
+    @property
+    def batches_left(self) -> int:
+        """As :attr:`ViewLoader.batches_left`."""
+        return self.loader.batches_left
+
+    @property
+    def batch_sampler(self) -> NoReturn:
+        """As :attr:`ViewLoader.batch_sampler`."""
+        raise AttributeError(NO_BATCH_SAMPLER)
 
     def __len__(self) -> int:
         return len(self.loader)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -217,6 +217,16 @@ class ViewLoader:
         """Batches of a whole epoch, the same on every rank."""
         return self._shares(self._current_rank()[1]).steps()
 
+    @property
+    def batches_left(self) -> int:
+        """Batches of the epoch in which :meth:`state_dict` stands that are still to be handed out: 0 once its last one was."""
+        return self._shares(self._current_rank()[1]).steps(self._reached[1])
+
+    @property
+    def batch_sampler(self) -> NoReturn:
+        """There is none: wrappers that look for one, to build another loader around the dataset, are refused with a remedy."""
+        raise AttributeError(NO_BATCH_SAMPLER)
+
     def set_epoch(self, epoch: int) -> None:
         """Name the epoch of the next iteration. In the epoch that :meth:`load_state_dict` resumed, its position is kept."""
         _check_whole("epoch", epoch, 0, "the number of the epoch, counted from 0", below=2**32)
@@ -322,6 +332,13 @@ class ViewLoader:
             f"ViewLoader({self.dataset!r}, recipe {self.recipe.name!r}, {len(self)} batches of {self.batch_size} images, "
             f"engine {self._plan.engine.name!r}, {self._plan.num_threads} threads, device {self.device})"
         )
+
+
+# Accelerate's skip_first_batches asks for a batch sampler, and would go on with a plain DataLoader of the dataset.
+NO_BATCH_SAMPLER = (
+    "expected a DataLoader, whose batch_sampler can be put into another loader, got a loader of views, which cannot be rebuilt out of its "
+    "dataset; instead of skip_first_batches(loader, n), call loader.skip_batches(n) and iterate over the loader itself"
+)
 
 
 def checked_format(format: Format | None) -> Format | None:

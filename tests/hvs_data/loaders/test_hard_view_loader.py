@@ -296,3 +296,20 @@ def test_skipped_batches_are_left_out(photos: Path) -> None:
     assert resumed.skip_batches(99) == len(resumed) and list(resumed) == []
     with pytest.raises(HvsError, match="count must be a whole number"):
         resumed.skip_batches(-1)
+
+
+@pytest.mark.parametrize(("drop_last", "expected"), [(False, [5, 4, 3, 2, 1, 0]), (True, [4, 3, 2, 1, 0])])
+def test_a_batch_knows_how_many_come_after_it(drop_last: bool, expected: list[int], photos: Path) -> None:
+    loader = hvs.HardViewLoader(
+        candidates_loader(photos, batch_size=4, drop_last=drop_last), hvs.HardViewSelector(hvs.objectives.SimSiam(Toy()))
+    )
+    assert [loader.batches_left for _ in loader] == expected
+    assert loader.batches_left == len(loader)  # of the next epoch
+    assert loader.skip_batches(2) == 2 and [loader.batches_left for _ in loader] == expected[2:]
+
+
+def test_there_is_no_batch_sampler_to_build_another_loader_with(photos: Path) -> None:
+    loader = hvs.HardViewLoader(candidates_loader(photos), hvs.HardViewSelector(hvs.objectives.SimSiam(Toy())))
+    for each in (loader, loader.loader):
+        with pytest.raises(AttributeError, match=r"call loader\.skip_batches\(n\)"):
+            each.batch_sampler  # noqa: B018
