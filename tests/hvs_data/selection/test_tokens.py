@@ -174,9 +174,7 @@ def test_named_blocks_and_prefix():
     torch.manual_seed(5)
     unknown = Unknown().double()
     views = make_pixels(make_recipe(locals_=0), IMAGES, dtype=torch.float64)
-    with pytest.raises(
-        SelectionError, match=r"found no vision transformer in .* Embeds \(Unknown, VisionTransformer, .*blocks=\["
-    ):
+    with pytest.raises(SelectionError, match=r"found no vision transformer in .* Embeds \(Unknown, VisionTransformer, .*blocks=\["):
         hvs.HardViewSelector(Embeds(unknown), keep_tokens=0.5)
     keep = KeepTokens(0.5, blocks=[unknown.stages[0]], prefix=1)
     expected = hvs.HardViewSelector(Embeds(known), keep_tokens=0.5).select(views).losses
