@@ -69,7 +69,8 @@ def law_of(steps: Sequence[Step], pipeline: Pipeline, report: Report) -> Law | N
         return None
     if blur is not None and blur.kernel is None:
         report.differs(
-            "Pillow's GaussianBlur is three box blurs of the same standard deviation; a recipe's is a true Gaussian: close, not equal"
+            "Pillow's GaussianBlur is three box blurs that repeat the pixels at the border; a recipe's is a true Gaussian of the same "
+            "standard deviation that reflects them, as torchvision's: half a grey level in the mean, more at the border"
         )
     return Law(
         role,

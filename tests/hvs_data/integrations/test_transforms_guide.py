@@ -1,0 +1,104 @@
+"""docs/replacing_a_dataloader.md: its code runs from top to bottom, and does what it says."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+import hvs_data as hvs
+from hvs_data.integrations.transforms import official_parts, torchvision_parts
+
+GUIDE = (Path(__file__).parents[3] / "docs" / "replacing_a_dataloader.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+
+
+class SmallSimSiam(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.projector = nn.Linear(8, 8)
+        self.predictor = nn.Linear(8, 8)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The names of the guide after its code, and what train_step saw: sizes of the views of each step."""
+    root = tmp_path_factory.mktemp("guide")
+    draw = np.random.default_rng(0)
+    for number in range(18):
+        folder = root / "photos" / "train" / ("cat" if number % 2 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(draw.integers(0, 256, (6, 8, 3)).astype(np.uint8))
+        coarse.resize((64, 48), Image.Resampling.BILINEAR).save(folder / f"{number:02}.jpg")
+    model = SmallSimSiam()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    steps: list[tuple[int, ...]] = []
+
+    def train_step(model: SmallSimSiam, *views: torch.Tensor) -> None:
+        z = [model.projector(model.encoder(view)) for view in views]
+        loss = -sum(F.cosine_similarity(model.predictor(z[i]), z[1 - i].detach()).mean() for i in range(2)) / 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        steps.append(tuple(views[0].shape))
+
+    names: dict[str, Any] = {"model": model, "train_step": train_step}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        for block in BLOCKS:
+            exec(compile(block, "replacing_a_dataloader.md", "exec"), names)
+        names["last"] = next(iter(names["loader"]))  # of the extra stage
+    return {**names, "steps": steps}
+
+
+def test_every_loop_trains(ran: dict[str, Any]) -> None:
+    # three loops of 18 images in batches of 8
+    assert ran["steps"] == [(8, 3, 32, 32)] * 6
+
+
+def test_the_recipe_is_simsiams(ran: dict[str, Any]) -> None:
+    expected = hvs.recipes.simsiam(4, size=32)
+    assert (ran["recipe"].roles, ran["recipe"].spec) == (expected.roles, expected.spec)
+
+
+def test_the_error_names_the_places_that_the_guide_names(ran: dict[str, Any]) -> None:
+    assert ran["places"] == ["transforms[0].Compose[1]", "transforms[0].Compose[3]"]
+    assert all(place in GUIDE for place in ran["places"])
+
+
+def test_the_extra_stage_ran(ran: dict[str, Any]) -> None:
+    assert len(ran["last"].views) == 4 and ran["views"].recipe is ran["recipe"]
+
+
+def test_every_known_part_is_in_the_table() -> None:
+    table = GUIDE.partition("## What `recipe_from` knows")[2].partition("## What it refuses")[0]
+    for names in (*torchvision_parts.READERS.values(), *(official.names for official in official_parts._OFFICIAL)):
+        for name in names:
+            assert f"`{name}" in table, name
+
+
+def test_arguments_of_the_table_exist() -> None:
+    accepted = inspect.signature(hvs.ViewLoader).parameters
+    for name in (
+        "source",
+        "recipe",
+        "batch_size",
+        "shuffle",
+        "num_threads",
+        "prefetch",
+        "device",
+        "format",
+        "drop_last",
+        "timeout",
+        "seed",
+    ):
+        assert name in accepted and f"`{name}" in GUIDE.replace('`device="cuda"`', "`device`")
