@@ -72,6 +72,11 @@ ARMS = {
 }  # fmt: skip
 
 
+def arms_of(method: str) -> dict[str, Arm]:
+    """The arms that a method can be trained in. JointCrop draws the boxes of two views of one kind."""
+    return {name: arm for name, arm in ARMS.items() if not (arm.joint and method == "dino")}
+
+
 def feed(arm: Arm, loader: hvs.ViewLoader, method: methods.Method, seed: int, precision: torch.dtype | None = None) -> Any:
     """The loader that an arm trains from, with ``state_dict`` and ``load_state_dict``.
 

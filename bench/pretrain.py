@@ -188,7 +188,7 @@ def comparison_of(options: argparse.Namespace) -> Comparison:
     setup = Setup(options.method, sizes, options.precision or usual_precision(options.device), options.device, options.threads)
     split = probes.open_split(options.data, options.images)
     name = Path(options.data).resolve().name
-    return Comparison(setup, split, name, options.epochs or EPOCHS[options.method], arms.ARMS)
+    return Comparison(setup, split, name, options.epochs or EPOCHS[options.method], arms.arms_of(options.method))
 
 
 def usual_precision(device: str) -> str:
@@ -226,9 +226,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.table:
         if not options.data:
             parser.error("name labelled images with --data, or print the results so far with --table")
-        names = list(arms.ARMS) if options.arms == ["all"] else options.arms
-        if unknown := sorted(set(names) - set(arms.ARMS)):
-            parser.error(f"expected arms among {', '.join(arms.ARMS)}, got {', '.join(unknown)}")
+        known = arms.arms_of(options.method)
+        names = list(known) if options.arms == ["all"] else options.arms
+        if unknown := sorted(set(names) - set(known)):
+            parser.error(f"expected arms of {options.method} among {', '.join(known)}, got {', '.join(unknown)}")
         torch.set_num_threads(options.threads)
         comparison = comparison_of(options)
         if options.cost:
