@@ -19,22 +19,30 @@ from hvs_data.objectives.parts import type_name
 from hvs_data.order import current_rank
 from hvs_data.recipes.spec import Recipe
 from hvs_data.selection.candidates import Group, checked_views, groups_of
-from hvs_data.selection.combinations import Parts, additive_parts, choose_combination, listed_combinations
+from hvs_data.selection.combinations import Chosen, Parts, additive_parts, choose_combination, listed_combinations
 from hvs_data.selection.compiled import Compile
 from hvs_data.selection.draws import WHICH, unit_numbers
 from hvs_data.selection.encoding import Encoding
 from hvs_data.selection.forward import BN_MODES, Forward
 from hvs_data.selection.freshness import weights_version
+from hvs_data.selection.geometry import Geometry
 from hvs_data.selection.layout import Layout, Tables, layout_of, tables_of
+from hvs_data.selection.narrowing import ALL, FIRST, LEAST_OVERLAP, PROMISING, Narrowing
 from hvs_data.selection.policies import POLICIES
-from hvs_data.selection.schedule import Schedule, Scheduled, checked, positive, share
+from hvs_data.selection.schedule import Schedule, Scheduled, checked, positive, share, whole
+from hvs_data.selection.taken import Taken, narrowed, widened
 from hvs_data.selection.tokens import KeepTokens
-from hvs_data.selection.unscored import first_views, least_overlap
+from hvs_data.selection.unscored import unscored_selection
 from hvs_data.trace_free import scoring
 from hvs_data.types import LOCAL, Selection, ViewParams
 
 # Policies that choose without asking the model.
 UNSCORED = ("random", "smallest_iou")
+# Policies that look for the largest or smallest loss, for which it is enough to score candidates that may have it.
+_EXTREME = ("hardest", "easiest")
+
+# With prefilter=2, the model is asked in one of so many steps, to fit the weights of the rows' features, and sees so many global views.
+FIT_EVERY, FIT_VIEWS = 16, 4
 
 
 class HardViewSelector:
@@ -57,8 +65,9 @@ class HardViewSelector:
         objective: the loss and the modules behind it.
         score_size: side in pixels at which candidates are scored; None scores them as they come. Larger candidates of an explicit
             call are scaled down (antialiased bilinear) just for their scores; a loader renders them at this size to begin with. A
-            number is that of the largest candidates, and the size of others shrinks in proportion (224 and 96 at 112: 112 and 48). A
-            dict gives the size for each role by name, for models that need multiples of a patch; roles that it leaves out keep theirs.
+            number is that of the largest candidates, and the size of others shrinks in proportion (224 and 96 at 112: 112 and 48); a
+            number below 1, such as 0.5, is a share of each one's own size. A dict gives the size for each role by name, for models
+            that need multiples of a patch; roles that it leaves out keep theirs.
         bn: statistics that batch normalisation in training mode uses while scoring. "fused": of all candidates of one size of the
             batch together, as in the published method. "per_view": of one slot at a time, as most training forwards do, at the cost of
             V forwards. "running": the running statistics.
@@ -85,12 +94,18 @@ class HardViewSelector:
             normalisation in training mode nor dropout, and ``autocast`` is the trainer's.
         keep_tokens: share of the patch tokens that a vision transformer keeps while scoring, such as 0.5, or a :class:`KeepTokens` that
             says more; None keeps all. See there for which.
+        prefilter: ask the model for so many of an image's global candidates only, those that hold the hardest pairs as far as their rows
+            tell (see :mod:`hvs_data.selection.geometry`; of two roles half each); None for all. A loader renders no others. With 2, the
+            rows alone choose the pair, and the model is asked in every sixteenth step, for four candidates, to keep up with it; local
+            views are then the first ones, as in other steps that do not score. Local candidates are all scored otherwise. For policies
+            "hardest" and "easiest", and candidates with rows.
         compile: run the scoring forward through ``torch.compile``, as one graph for each shape: True, a mode such as "reduce-overhead"
             (CUDA graphs), or a dict of ``backend``, ``mode`` and ``options``. A forward that cannot be compiled raises.
 
     Attributes:
         last: the latest selection, None before the first.
-        step: how many selections were made; the state of a run beside the model.
+        step: how many selections were made; with ``geometry`` the state of a run beside the model.
+        geometry: what ``prefilter`` has learned of the rows: ``geometry.weights`` by name, ``pairs``, ``r2``.
 
     Raises:
         SelectionError: an argument that means nothing.
@@ -100,7 +115,7 @@ class HardViewSelector:
         self,
         objective: Objective,
         *,
-        score_size: int | Mapping[str, int] | None = None,
+        score_size: float | Mapping[str, float] | None = None,
         bn: str = "fused",
         chunk: int | None = None,
         dropout: bool = False,
@@ -114,6 +129,7 @@ class HardViewSelector:
         limit: int | None = None,
         seed: int = 0,
         keep_teacher: bool = False,
+        prefilter: int | None = None,
         keep_tokens: float | KeepTokens | None = None,
         compile: Compile = False,
     ):
@@ -128,9 +144,18 @@ class HardViewSelector:
             )
         if policy not in POLICIES:
             raise SelectionError(f"policy must be one of {POLICIES}, got {policy!r}; it says which of an image's pairs is chosen")
-        for name, value in (("chunk", chunk), ("limit", limit), *_named_sizes(score_size)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        for name, value in (("chunk", chunk), ("limit", limit)):
+            if value is not None and not whole(value):
                 raise SelectionError(f"{name} must be a whole number of at least 1, or None, got {value!r}")
+        for name, value in _named_sizes(score_size):
+            if value is not None and not whole(value) and not (share(value) and 0 < value < 1):
+                raise SelectionError(f"{name} must be a whole number of at least 1, a share of the size below 1, or None, got {value!r}")
+        if prefilter is not None and not (whole(prefilter) and prefilter >= 2):
+            raise SelectionError(f"prefilter must be a whole number of at least 2, or None, got {prefilter!r}; so many views are scored")
+        if prefilter is not None and policy not in _EXTREME:
+            raise SelectionError(
+                f"prefilter goes with the policies {_EXTREME}, got {policy!r}, which is about candidates that rows would leave out"
+            )
         if autocast is not None and not (isinstance(autocast, torch.dtype) and autocast.is_floating_point):
             raise SelectionError(f"autocast must be a floating type, such as torch.bfloat16, or None, got {autocast!r}")
         self.encoding = Encoding(objective, keep_tokens, compile)
@@ -150,6 +175,8 @@ class HardViewSelector:
         self.limit = limit
         self.seed = seed
         self.keep_teacher = keep_teacher
+        self.prefilter = prefilter
+        self.geometry = Geometry()
         self.schedule = Schedule(every, probability, warmup, seed)
         self._quantile = checked("quantile", quantile, share, "a number from 0, the smallest loss, to 1, the largest")
         self._temperature = checked("temperature", temperature, positive, "a number above 0, in units of the loss")
@@ -158,7 +185,9 @@ class HardViewSelector:
 
     # --- selecting -----------------------------------------------------------------------------------------------------
 
-    def __call__(self, candidates: Sequence[Tensor] | Tensor, params: ViewParams | Recipe | None = None) -> list[Tensor]:
+    def __call__(
+        self, candidates: Sequence[Tensor] | Tensor, params: ViewParams | Recipe | None = None, *, slots: Tensor | None = None
+    ) -> list[Tensor]:
         """Select, and return the chosen views.
 
         Args:
@@ -166,6 +195,8 @@ class HardViewSelector:
                 [B, V, 3, S, S].
             params: the candidates' rows, if they have any: they say which pairs are legal, which views are local, and how many of
                 these are chosen. Candidates that were made without rows take the recipe whose slots they fill.
+            slots: int64 [B, K], for callers who render those candidates only that are needed: the slots that ``candidates`` show, as
+                :meth:`narrowing` gave them for this step. ``params`` are the rows of all V.
 
         Returns:
             ``[x1, x2]``, or ``[x1, x2, local views...]`` by number, each [B, 3, S, S] with the candidates' type, device and memory
@@ -174,12 +205,20 @@ class HardViewSelector:
         Raises:
             SelectionError: candidates, model outputs or losses of a wrong shape.
         """
-        views, groups, layout, rows = self._taken(candidates, params)
-        slots_BK = self._select(groups, layout, rows, views[0].device).slots.to(views[0].device, non_blocking=True)
-        place_BK = tables_of(layout, views[0].device).position[slots_BK]
-        return [view for group, place in zip(groups, (place_BK[:, :2], place_BK[:, 2:]), strict=False) for view in group.pick(place)]
+        taken = self._taken(candidates, params, slots)
+        device = taken.groups[0].views[0].device
+        chosen_BK = self._select(taken, device).slots.to(device, non_blocking=True)
+        if taken.slots is not None:
+            # which of the views that are there shows each of the chosen slots
+            shown_BK = taken.slots.to(device, non_blocking=True)
+            chosen_BK = (shown_BK[:, None] == chosen_BK[:, :, None]).to(torch.uint8).argmax(2)
+        place_BK = tables_of(taken.layout, device).position[chosen_BK]
+        pairs_and_locals = zip(taken.groups, (place_BK[:, :2], place_BK[:, 2:]), strict=False)
+        return [view for group, place in pairs_and_locals for view in group.pick(place)]
 
-    def select(self, candidates: Sequence[Tensor] | Tensor | None, params: ViewParams | Recipe | None = None) -> Selection:
+    def select(
+        self, candidates: Sequence[Tensor] | Tensor | None, params: ViewParams | Recipe | None = None, *, slots: Tensor | None = None
+    ) -> Selection:
         """The selection alone. Arguments and errors as for calling the selector; where :meth:`scores` is false for ``step``, rows are
         enough, and ``candidates`` may be None."""
         if candidates is None:
@@ -188,13 +227,31 @@ class HardViewSelector:
                     "expected candidates, which only steps in which the model is not asked can do without if they have the rows, got "
                     f"None with {type_name(params)}"
                 )
-            return self._select([], layout_of(params.num_views, params, self.objective.ordered), params, torch.device("cpu"))
-        views, groups, layout, rows = self._taken(candidates, params)
-        return self._select(groups, layout, rows, views[0].device)
+            layout = layout_of(params.num_views, params, self.objective.ordered)
+            return self._select(Taken([], layout, params, layout, params, slots), torch.device("cpu"))
+        taken = self._taken(candidates, params, slots)
+        return self._select(taken, taken.groups[0].views[0].device)
 
     def scores(self, step: int) -> bool:
         """Whether the model is asked at a step. Where it is not, candidates need not be rendered to select."""
-        return self.policy not in UNSCORED and self.schedule.scores(step)
+        if self.policy in UNSCORED or not self.schedule.scores(step):
+            return False
+        # of the steps of a schedule with every=k, the first one of each sixteen steps
+        return self.prefilter != 2 or step % FIT_EVERY < self.schedule.every(step)
+
+    def narrowing(self, step: int, source: ViewParams | Recipe) -> Narrowing:
+        """Which candidates are needed at a step, to be asked before any is rendered: as many steps ahead as ``geometry.delay`` allows.
+
+        Args:
+            step: not before :attr:`step`.
+            source: rows of the candidates, or the recipe whose slots they fill.
+        """
+        return self._narrowing(step, layout_of(source.num_views, source, self.objective.ordered))
+
+    @property
+    def narrows(self) -> bool:
+        """Whether it depends on the step which candidates are needed."""
+        return self.prefilter is not None or (self.policy != "random" and not self.schedule.always)
 
     def score_sizes(self, roles: Sequence[str], sizes: Sequence[int]) -> tuple[int, ...]:
         """The side in pixels at which each slot is scored, from the slots' roles and their own sizes; never a larger one."""
@@ -202,9 +259,8 @@ class HardViewSelector:
         if size is None:
             return tuple(sizes)
         if isinstance(size, Mapping):
-            return tuple(min(own, size.get(role, own)) for role, own in zip(roles, sizes, strict=True))
-        largest = max(sizes)
-        return tuple(sizes) if largest <= size else tuple(max(1, round(own * size / largest)) for own in sizes)
+            return tuple(_scored_size(own, size.get(role, own), own) for role, own in zip(roles, sizes, strict=True))
+        return tuple(_scored_size(own, size, max(sizes)) for own in sizes)
 
     def is_fresh(self, selection: Selection) -> bool:
         """Whether the model's weights are still those that chose. To be asked right before training on the chosen views; True for a
@@ -215,8 +271,9 @@ class HardViewSelector:
         return selection.weights is None or selection.weights == self._weights()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to go on with the same schedule and draws."""
-        return {"step": self.step, "seed": self.seed}
+        """What a resumed run needs to go on with the same schedule, draws and weights of the rows' features: plain numbers and lists."""
+        state: dict[str, Any] = {"step": self.step, "seed": self.seed}
+        return state if self.prefilter is None else {**state, "geometry": self.geometry.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the selector of :meth:`state_dict` stood.
@@ -229,39 +286,69 @@ class HardViewSelector:
                 f"expected the state of a selector with seed {self.seed}, got seed {state['seed']}; use the same to go on with its draws"
             )
         self.step = int(state["step"])
+        self.geometry.load_state_dict(state.get("geometry"))
 
     # --- how -----------------------------------------------------------------------------------------------------------
 
-    def _taken(
-        self, candidates: Sequence[Tensor] | Tensor, params: ViewParams | Recipe | None
-    ) -> tuple[list[Tensor], list[Group], Layout, ViewParams | None]:
-        """The candidates, in groups of one size, their layout, and their rows."""
+    def _taken(self, candidates: Sequence[Tensor] | Tensor, params: ViewParams | Recipe | None, slots: Tensor | None) -> Taken:
         rows = params if isinstance(params, ViewParams) else None
-        views = checked_views(candidates, rows)
-        layout = layout_of(len(views), params, self.objective.ordered)
-        return views, groups_of(views, layout), layout, rows
+        if slots is None:
+            views = checked_views(candidates, rows)
+            layout = layout_of(len(views), params, self.objective.ordered)
+            return Taken(groups_of(views, layout), layout, rows, layout, rows)
+        if rows is None:
+            raise SelectionError(f"slots= says which of the candidates' rows are shown, got {type_name(params)} for params; pass the rows")
+        shown = rows.take(slots)
+        views = checked_views(candidates, shown)
+        layout = layout_of(len(views), shown, self.objective.ordered)
+        return Taken(groups_of(views, layout), layout, shown, layout_of(rows.num_views, rows, self.objective.ordered), rows, slots)
 
-    def _select(self, groups: list[Group], layout: Layout, params: ViewParams | None, device: torch.device) -> Selection:
-        if layout.local_slots and not isinstance(self.objective, AdditiveObjective):
+    def _narrowing(self, step: int, layout: Layout) -> Narrowing:
+        asks, in_schedule = self.scores(step), self.schedule.scores(step)
+        if not asks and (self.policy == "random" or not in_schedule):
+            return Narrowing(layout, FIRST, asks=False)
+        if self.policy == "smallest_iou":
+            return Narrowing(layout, LEAST_OVERLAP, asks=False)
+        count = self.prefilter if self.prefilter != 2 or not asks else FIT_VIEWS
+        if count is None or (asks and count >= len(layout.global_slots)):
+            return Narrowing(layout, ALL, asks=True)
+        return Narrowing(layout, PROMISING, asks, count, self.geometry.at(step), self.policy == "easiest")
+
+    def _select(self, taken: Taken, device: torch.device) -> Selection:
+        if taken.layout.local_slots and not isinstance(self.objective, AdditiveObjective):
             raise SelectionError(
                 f"expected an AdditiveObjective, such as DINO, for candidates of the role {LOCAL!r}, got {type(self.objective).__name__}, "
                 "which scores pairs; pass the global views alone, such as params.views(slots)"
             )
         step = self.step
-        if self.scores(step):
-            selection = self._scored(groups, layout, params, step, device)
-        elif self.policy == "smallest_iou" and self.schedule.scores(step):
-            selection = least_overlap(layout, params, step)
+        narrowing = self._narrowing(step, taken.all_layout)
+        rows = taken.all_rows
+        if not narrowing.asks:
+            selection = self._unscored(narrowing, taken, step, device)
+        elif taken.slots is None and narrowing.rule == PROMISING:
+            images = taken.groups[0].views[0].shape[0]
+            selection = self._scored(narrowed(taken, narrowing.slots(images, rows), device, self.objective.ordered), step, device)
         else:
-            images = params.batch_size if params is not None else groups[0].views[0].shape[0]
-            selection = first_views(images, layout, params, step, device)
+            selection = self._scored(taken, step, device)
         self.step, self.last = step + 1, selection
         return selection
+
+    def _unscored(self, narrowing: Narrowing, taken: Taken, step: int, device: torch.device) -> Selection:
+        rows = taken.all_rows
+        images = rows.batch_size if rows is not None else taken.groups[0].views[0].shape[0]
+        if narrowing.rule == FIRST:
+            # rows are drawn independently, so the first ones are as random as any
+            slots_BK = tables_of(taken.all_layout, device).first.expand(images, -1)
+            return unscored_selection(slots_BK, taken.all_layout, rows, "random", step)
+        slots = taken.slots if taken.slots is not None else narrowing.slots(images, rows)
+        assert slots is not None
+        return unscored_selection(slots, taken.all_layout, rows, narrowing.rule, step)
 
     def _weights(self) -> int:
         return weights_version(self.objective.modules())
 
-    def _scored(self, groups: list[Group], layout: Layout, params: ViewParams | None, step: int, device: torch.device) -> Selection:
+    def _scored(self, taken: Taken, step: int, device: torch.device) -> Selection:
+        groups, layout, params = taken.groups, taken.layout, taken.rows
         tables = tables_of(layout, device)
         forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout), params, self.encoding)
         teacher: Outputs = None
@@ -279,13 +366,16 @@ class HardViewSelector:
                 losses_BVV = forward.pair_losses(self.objective, groups[0]).detach()
                 parts = Parts(losses_BVV[:, tables.pair[:, 0], tables.pair[:, 1]].to(torch.float32))
                 non_finite = (~parts.pair.isfinite()).sum()
-        selection = replace(self._chosen(parts, layout, tables, non_finite, params, step), weights=self._weights())
-        if teacher is None:
-            return selection
-        place_B2 = tables.position[selection.pair]
-        image_B = torch.arange(len(place_B2), device=device)
-        kept = map_outputs(lambda output_BT: torch.cat([output_BT[image_B, place_B] for place_B in place_B2.unbind(1)]), teacher)
-        return replace(selection, teacher_outputs=kept)
+        chosen = self._choice(parts, layout, tables, step)
+        if self.prefilter is not None and params is not None:
+            self.geometry.observe(step, params, layout.pairs, chosen.pair_losses)
+        selection = self._selection(chosen, parts, layout, tables, non_finite, params, step)
+        if teacher is not None:
+            place_B2 = tables.position[selection.pair]
+            image_B = torch.arange(len(place_B2), device=device)
+            kept = map_outputs(lambda output_BT: torch.cat([output_BT[image_B, place_B] for place_B in place_B2.unbind(1)]), teacher)
+            selection = replace(selection, teacher_outputs=kept)
+        return selection if taken.slots is None else widened(selection, taken, device)
 
     def _casting(self, device: torch.device) -> AbstractContextManager[Any]:
         if self.autocast is None:
@@ -293,7 +383,7 @@ class HardViewSelector:
         # a weight that is cast under no_grad and kept would lack its gradient in an autocast region around
         return torch.autocast(device.type, dtype=self.autocast, cache_enabled=False)
 
-    def _chosen(self, parts: Parts, layout: Layout, tables: Tables, non_finite: Tensor, params: ViewParams | None, step: int) -> Selection:
+    def _choice(self, parts: Parts, layout: Layout, tables: Tables, step: int) -> Chosen:
         device = parts.pair.device
         listed = listed_combinations(layout, self.policy, self.limit, self.seed, step, device)
         parameter, unit_B = 0.0, None
@@ -303,7 +393,12 @@ class HardViewSelector:
             parameter = self._temperature(step)
             unit = unit_numbers(self.seed, step, WHICH, len(parts.pair), stream=current_rank(None, None)[0])
             unit_B = torch.from_numpy(unit).to(device, non_blocking=True)
-        chosen = choose_combination(parts, layout, tables, self.policy, parameter, unit_B, listed)
+        return choose_combination(parts, layout, tables, self.policy, parameter, unit_B, listed)
+
+    def _selection(
+        self, chosen: Chosen, parts: Parts, layout: Layout, tables: Tables, non_finite: Tensor, params: ViewParams | None, step: int
+    ) -> Selection:
+        device = parts.pair.device
         losses_BVV = torch.full((len(parts.pair), layout.views, layout.views), torch.nan, dtype=torch.float32, device=device)
         loss_BP = chosen.pair_losses.to(torch.float32)
         if parts.local is not None:
@@ -321,6 +416,7 @@ class HardViewSelector:
             slots=chosen.slots,
             policy=self.policy,
             step=step,
+            weights=self._weights(),
             combination_loss=None if parts.local is None else chosen.loss.to(torch.float32),
         )
 
@@ -330,6 +426,12 @@ class HardViewSelector:
             return (None,) * len(groups)
         sides = [max(group.views[0].shape[-2:]) for group in groups]
         return self.score_sizes([layout.roles[group.slots[0]] for group in groups], sides)
+
+
+def _scored_size(own: int, size: float, largest: int) -> int:
+    """The side at which a view of the side ``own`` is scored, if ``size`` is that of views of the side ``largest``, or a share of all."""
+    share_of_own = size if size < 1 else min(1, size / largest)
+    return max(1, round(own * share_of_own))
 
 
 def _named_sizes(score_size: Any) -> Iterator[tuple[str, Any]]:

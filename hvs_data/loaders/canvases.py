@@ -1,6 +1,6 @@
 """Decoded images, and the memory that all views of a batch are rendered into."""
 
-# Axes: B image of a batch, G image of a group, V view slot, C channel, S side.
+# Axes: B image of a batch, G image of a group, V view slot, K rendered view, C channel, S side.
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.loaders.plan import Plan
+from hvs_data.loaders.wanted import Wanted
 from hvs_data.pipelines.scaled import boxes_in_decoded
 from hvs_data.types import ViewParams
 
@@ -37,26 +38,47 @@ class Images:
 
 
 class Canvases:
-    """Memory for V views of B images, one canvas for every size among the slots."""
+    """Memory for K views of B images, one canvas for every size among them.
 
-    def __init__(self, sizes_V: Sequence[int], images: int, plan: Plan):
-        slots_of = {size: [slot for slot, its in enumerate(sizes_V) if its == size] for size in dict.fromkeys(sizes_V)}
-        self._views = len(sizes_V)
+    Args:
+        wanted: which views of an image, and their sizes.
+        images: B.
+        plan: how they are rendered.
+
+    Attributes:
+        wanted: as given.
+        slots: int64 [B, K], which slots were rendered; None for all of them.
+    """
+
+    def __init__(self, wanted: Wanted, images: int, plan: Plan):
+        sizes_K = wanted.sizes
+        slots_of = {size: [slot for slot, its in enumerate(sizes_K) if its == size] for size in dict.fromkeys(sizes_K)}
+        self.wanted = wanted
+        self._views = len(sizes_K)
+        self.slots = None if wanted.narrowing is None else torch.empty(images, self._views, dtype=torch.int64)
         self._parts = [
             (slots, _empty_canvas(len(slots), images, size, plan)) for size, slots in slots_of.items()
         ]  # fmt: skip
 
     def render(self, images: Images, params: ViewParams, plan: Plan, first_image: int) -> None:
-        """Render rows [G, V] into images ``first_image`` to ``first_image + G - 1``."""
-        params = boxes_in_decoded(params, images.denominator_B, [image.shape[:2] for image in images.pixels])
+        """Render the wanted ones of rows [G, V] into images ``first_image`` to ``first_image + G - 1``."""
+        params = boxes_in_decoded(self.wanted_rows(params, first_image), images.denominator_B, [image.shape[:2] for image in images.pixels])
         for rows, canvas in self._rows_of_parts(params):
             plan.engine.render_group(images.pixels, rows, canvas, normalize=plan.normalize, first_image=first_image)
+
+    def wanted_rows(self, params: ViewParams, first_image: int) -> ViewParams:
+        """The wanted ones of rows [G, V], boxes in pixels of the full size: rows [G, K]."""
+        slots_GK = self.wanted.slots(params)
+        if slots_GK is None or self.slots is None:
+            return params
+        self.slots[first_image : first_image + len(slots_GK)] = slots_GK
+        return params.take(slots_GK)
 
     def painter(self, params: ViewParams, plan: Plan, first_image: int) -> Callable[[int, Tensor], None]:
         """A function that renders all views of an image, by its number in the group, for an engine that takes images one by one.
 
         Args:
-            params: rows [G, V], boxes in decoded pixels.
+            params: wanted rows [G, K], boxes in decoded pixels.
         """
         begin_group = plan.engine.begin_group  # type: ignore[attr-defined]
         painters = [
@@ -74,7 +96,7 @@ class Canvases:
             yield params if len(slots) == self._views else params.views(slots), canvas
 
     def views(self) -> list[Tensor]:
-        """One [B, 3, S, S] tensor a slot."""
+        """K tensors [B, 3, S, S]."""
         by_slot = {slot: view for slots, canvas in self._parts for slot, view in zip(slots, canvas.views(), strict=True)}
         return [by_slot[slot] for slot in range(self._views)]
 

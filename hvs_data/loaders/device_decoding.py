@@ -22,6 +22,7 @@ from hvs_data.loaders.lanes import Lane
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Group
 from hvs_data.loaders.staging import Staging
+from hvs_data.loaders.wanted import Wanted
 from hvs_data.order import EpochOrder
 from hvs_data.pipelines.decode import decode_image, jpeg_size
 from hvs_data.sources.base import Source
@@ -54,11 +55,11 @@ class DecodingProduction(DeviceProduction):
         lane: Lane,
         decoder: Decoder,
         *,
-        sizes_V: Sequence[int] | None = None,
+        wanted: Callable[[int], Wanted] | None = None,
         keep_images: bool = False,
     ):
         self._decoder = decoder
-        super().__init__(plan, order, lane, sizes_V=sizes_V, keep_images=keep_images)
+        super().__init__(plan, order, lane, wanted=wanted, keep_images=keep_images)
 
     def _make_groups(self, positions: NDArray[np.int64], index: NDArray[np.int64], canvases: Any, first_image: int) -> list[Any]:
         """Samples that are read and, where they are ordinary, not decoded; each with the position that was asked for."""

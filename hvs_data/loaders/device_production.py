@@ -10,7 +10,7 @@ wait for that point of the lane. The host never waits for the device.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,19 +27,22 @@ from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Group, Product, Production
 from hvs_data.loaders.samples import DecodedSample
 from hvs_data.loaders.staging import Staging
+from hvs_data.loaders.wanted import Wanted
 from hvs_data.order import EpochOrder
 from hvs_data.types import Batch, ViewParams
 
 
-def begin_production(plan: Plan, order: EpochOrder, *, sizes_V: Sequence[int] | None = None, keep_images: bool = False) -> Production:
+def begin_production(
+    plan: Plan, order: EpochOrder, *, wanted: Callable[[int], Wanted] | None = None, keep_images: bool = False
+) -> Production:
     """Begin an iteration, on the device where it is a CUDA device, else on the CPU; arguments as of :class:`Production`."""
     if plan.device.type == "cuda" and plan.decoder is not None:
         from hvs_data.loaders.device_decoding import DecodingProduction
 
-        return DecodingProduction(plan, order, CudaLane(plan.device), plan.decoder, sizes_V=sizes_V, keep_images=keep_images)
+        return DecodingProduction(plan, order, CudaLane(plan.device), plan.decoder, wanted=wanted, keep_images=keep_images)
     if plan.device.type == "cuda":
-        return DeviceProduction(plan, order, CudaLane(plan.device), sizes_V=sizes_V, keep_images=keep_images)
-    return Production(plan, order, sizes_V=sizes_V, keep_images=keep_images)
+        return DeviceProduction(plan, order, CudaLane(plan.device), wanted=wanted, keep_images=keep_images)
+    return Production(plan, order, wanted=wanted, keep_images=keep_images)
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,14 @@ class _Launched:
     Attributes:
         batch: not to be touched before ``mark`` was handed over.
         images: on the device; None unless they are kept.
+        wanted, slots: what is rendered, see :class:`Product`.
         memory: tensors that hold all of the batch's memory.
     """
 
     batch: Batch
     images: Images | None
+    wanted: Wanted
+    slots: Tensor | None
     mark: Any
     memory: list[Tensor]
 
@@ -61,9 +67,17 @@ class _Launched:
 class DeviceProduction(Production):
     """As :class:`Production`, with views rendered by the plan's engine on the lane's device."""
 
-    def __init__(self, plan: Plan, order: EpochOrder, lane: Lane, *, sizes_V: Sequence[int] | None = None, keep_images: bool = False):
+    def __init__(
+        self,
+        plan: Plan,
+        order: EpochOrder,
+        lane: Lane,
+        *,
+        wanted: Callable[[int], Wanted] | None = None,
+        keep_images: bool = False,
+    ):
         # the launching thread does not know what this one's current device is
-        super().__init__(replace(plan, device=lane.device), order, sizes_V=sizes_V, keep_images=keep_images)
+        super().__init__(replace(plan, device=lane.device), order, wanted=wanted, keep_images=keep_images)
         self._lane = lane
         self._launcher = Crew(1, name="hvs-loader-launch")
         self._most_bytes = 0  # that the images of one batch took
@@ -74,21 +88,21 @@ class DeviceProduction(Production):
         # it waits for the tasks that were just ended
         self._launcher.close(0 if self._watch.stalled else self._plan.timeout)
 
-    def render(self, images: Images, params: ViewParams) -> list[Tensor]:
-        """Render rows [B, V] of kept images at their own sizes, on the consumer's stream: one [B, 3, S, S] tensor a slot."""
-        canvases = Canvases(params.size, params.batch_size, self._plan)
+    def render(self, images: Images, params: ViewParams, sizes_K: Sequence[int] | None = None) -> list[Tensor]:
+        """Render rows [B, K] of kept images, at their own sizes by default, on the consumer's stream: K tensors [B, 3, S, S]."""
+        canvases = Canvases(Wanted(tuple(sizes_K or params.size)), params.batch_size, self._plan)
         canvases.render(images, params, self._plan, 0)
         return canvases.views()
 
-    def _begin(self, positions_B: NDArray[np.int64]) -> tuple[Any, list[Future[Any]]]:
+    def _begin(self, positions_B: NDArray[np.int64], wanted: Wanted) -> tuple[Any, list[Future[Any]]]:
         staging = Staging(self._lane.host_memory, self._most_bytes)
         groups = self._read_groups(positions_B, staging)
-        return staging, [self._launcher.submit(self._launch, staging, groups)]
+        return staging, [self._launcher.submit(self._launch, staging, groups, wanted)]
 
     def _finished(self, canvases: Any, futures: list[Future[Any]]) -> Product:
         (launched,) = self._watch.results(futures)
         self._lane.hand_over(launched.mark, launched.memory)
-        return Product(launched.batch, launched.images, self)
+        return Product(launched.batch, launched.images, launched.wanted, launched.slots, self)
 
     # --- on the worker threads -----------------------------------------------------------------------------------------
 
@@ -100,7 +114,7 @@ class DeviceProduction(Production):
 
     # --- on the launching thread ---------------------------------------------------------------------------------------
 
-    def _launch(self, staging: Staging, futures: list[Future[list[Any]]]) -> _Launched:
+    def _launch(self, staging: Staging, futures: list[Future[list[Any]]], wanted: Wanted) -> _Launched:
         """Queue all of a batch's work, as soon as its images are there."""
         read = [group for future in futures for group in future.result()]
         self._most_bytes = max(self._most_bytes, staging.size)
@@ -110,13 +124,13 @@ class DeviceProduction(Production):
             labels = torch.tensor([label for group in groups for label in group.labels], dtype=torch.int64)
             index = torch.tensor([index for group in groups for index in group.index], dtype=torch.int64)
             images = Images.joined([group.images for group in groups])
-            canvases = Canvases(self._sizes_V, len(labels), self._plan)
+            canvases = Canvases(wanted, len(labels), self._plan)
             canvases.render(images, params, self._plan, 0)
             labels, index = self._lane.to_device(torch.stack([labels, index]))
             mark = self._lane.mark()
         batch = Batch(canvases.views(), labels, index, params, self._order.epoch)
         kept = [*batch.views, labels, *(memory if self._keep_images else [])]
-        return _Launched(batch, images if self._keep_images else None, mark, kept)
+        return _Launched(batch, images if self._keep_images else None, wanted, canvases.slots, mark, kept)
 
     def _arrived(self, staging: Staging, groups: list[Any]) -> tuple[list[Group], list[Tensor]]:
         """Groups whose images are on the device, and tensors that hold the memory of these; called on the lane."""

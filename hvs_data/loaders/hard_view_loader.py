@@ -1,6 +1,6 @@
 """The hardest pair of every image's candidates, batch by batch: the same interface as the loader of the candidates."""
 
-# Axes: B image, V view slot, C channel, S side.
+# Axes: B image, V view slot, K rendered view, C channel, S side.
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from hvs_data.loaders.production import Product
 from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.loaders.sampler import EpochSampler
 from hvs_data.loaders.view_loader import NO_BATCH_SAMPLER, ViewLoader, checked_format
+from hvs_data.loaders.wanted import Wanted
 from hvs_data.recipes.spec import Recipe
 from hvs_data.selection.freshness import LookAhead
-from hvs_data.selector import HardViewSelector
+from hvs_data.selector import UNSCORED, HardViewSelector
 from hvs_data.sources.base import Source
 from hvs_data.types import Batch
 
@@ -29,6 +30,10 @@ class HardViewLoader:
 
     Candidates are made ahead; the selection runs when the next batch is asked for, and so under the weights of that step. With the
     selector's ``score_size``, candidates are rendered at that size, and the chosen pair is rendered again at its full one.
+
+    Nothing is rendered that is not needed: of a step in which the model is not asked, just the chosen views, and with ``prefilter`` just
+    the candidates that the model will see. That is decided when a batch is begun, for the step in which it will be asked for; should that
+    come out otherwise, because something else moved the selector's step, what is missing is rendered then.
 
     A batch's ``views`` are the chosen ones, ``params`` the rows of all candidates, and ``selection`` tells which were chosen and why;
     ``params.take(selection.slots)`` are the rows of ``views``.
@@ -62,6 +67,8 @@ class HardViewLoader:
         self.loader = loader
         self.selector = selector
         self.format = loader.format if format is None else checked_format(format)
+        # rows are chosen from when a batch is begun, by weights that must be there by then
+        selector.geometry.delay = max(selector.geometry.delay, loader.prefetch + 1)
 
     @property
     def dataset(self) -> Source:
@@ -130,26 +137,50 @@ class HardViewLoader:
             self.selector.load_state_dict(state["selector"])
 
     def __iter__(self) -> Iterator[Any]:
+        keep_images = self._late or self.selector.narrows
+        return self._run(self.loader.products(wanted=self._wanted, keep_images=keep_images))
+
+    @property
+    def _late(self) -> bool:
+        """Whether chosen views are rendered after they were scored at another size."""
+        return self._sizes(scored=True) != self._sizes(scored=False) and self.selector.policy not in UNSCORED
+
+    def _sizes(self, scored: bool) -> tuple[int, ...]:
+        """The side in pixels of every slot, as it is scored or handed out."""
         roles = self.loader.recipe.slot_roles
         full_V = tuple(role.size for role in roles)
-        scored_V = self.selector.score_sizes([role.name for role in roles], full_V)
-        late = scored_V != full_V
-        return self._run(self.loader.products(sizes_V=scored_V, keep_images=late), late)
+        return self.selector.score_sizes([role.name for role in roles], full_V) if scored else full_V
 
-    def _run(self, products: Iterator[Product], late: bool) -> Iterator[Any]:
+    def _wanted(self, ahead: int) -> Wanted:
+        """What is rendered of the batch that will be asked for after so many others."""
+        narrowing = self.selector.narrowing(self.selector.step + ahead, self.loader.recipe)
+        sizes_V = self._sizes(narrowing.asks)
+        return Wanted(tuple(sizes_V[slot] for slot in narrowing.columns), narrowing if narrowing.partial else None)
+
+    def _run(self, products: Iterator[Product]) -> Iterator[Any]:
         with closing(products), closing(LookAhead(self.selector.objective.modules())) as look_ahead:  # type: ignore[type-var]
             for product in products:
                 look_ahead.asked()
-                batch = self._selected(product, late)
+                batch = self._selected(product)
                 yield batch if self.format is None else self.format(batch)
 
-    def _selected(self, product: Product, late: bool) -> Batch:
-        candidates = product.batch
-        if not late:
-            views = self.selector(candidates.views, candidates.params)
-            return replace(candidates, views=views, selection=self.selector.last)
-        selection = self.selector.select(candidates.views, candidates.params)
-        return replace(candidates, views=product.render(candidates.params.take(selection.slots)), selection=selection)
+    def _selected(self, product: Product) -> Batch:
+        rows, views, slots, selector = product.batch.params, product.batch.views, product.slots, self.selector
+        wanted = self._wanted(0)
+        if wanted != product.wanted:
+            # the selector's step or weights are not those that this batch was made for
+            slots = wanted.slots(rows)
+            views = product.render(rows if slots is None else rows.take(slots), wanted.sizes)
+        if not selector.scores(selector.step):
+            selection = selector.select(None, rows, slots=slots)
+        elif self._late:
+            selection = selector.select(views, rows, slots=slots)
+            views = product.render(rows.take(selection.slots))
+        else:
+            views = selector(views, rows, slots=slots)
+            assert selector.last is not None
+            selection = selector.last
+        return replace(product.batch, views=views, selection=selection)
 
     def __repr__(self) -> str:
         return f"HardViewLoader({self.loader!r}, score_size {self.selector.score_size})"

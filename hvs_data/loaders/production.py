@@ -1,11 +1,11 @@
 """From positions of an epoch to rendered batches, on worker threads, a few batches ahead."""
 
-# Axes: B image of a batch, G image of a group, V view slot, C channel, S side.
+# Axes: B image of a batch, G image of a group, V view slot, K rendered view, C channel, S side.
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +19,7 @@ from hvs_data.loaders.canvases import Canvases, Images
 from hvs_data.loaders.crew import Crew
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.samples import DecodedSample, Opened, SampleReader
+from hvs_data.loaders.wanted import Wanted
 from hvs_data.loaders.watch import Watch
 from hvs_data.order import EpochOrder
 from hvs_data.pipelines.scaled import boxes_in_decoded
@@ -32,21 +33,25 @@ MAX_GROUP_BYTES = 2**25
 
 @dataclass(frozen=True)
 class Product:
-    """A batch of all candidates, and what it takes to render more of its images' views.
+    """A batch of candidates, and what it takes to render more of its images' views.
 
     Attributes:
-        batch: the candidates.
+        batch: the candidates: views of those that were wanted, and the rows of all.
         images: of the batch; None unless they were to be kept.
+        wanted: what was rendered.
+        slots: int64 [B, K], the slots that were rendered; None for all.
     """
 
     batch: Batch
     images: Images | None
+    wanted: Wanted
+    slots: Tensor | None
     _production: Production
 
-    def render(self, params: ViewParams) -> list[Tensor]:
-        """Render rows [B, V] of the kept images at the rows' own sizes: one [B, 3, S, S] tensor a slot."""
+    def render(self, params: ViewParams, sizes_K: Sequence[int] | None = None) -> list[Tensor]:
+        """Render rows [B, K] of the kept images, at the rows' own sizes by default: K tensors [B, 3, S, S]."""
         assert self.images is not None, "iterate with keep_images=True"
-        return self._production.render(self.images, params)
+        return self._production.render(self.images, params, sizes_K)
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,16 @@ class Production:
     Args:
         plan: how views are made.
         order: the epoch's samples.
-        sizes_V: side in pixels at which each slot is rendered; None takes the recipe's own.
+        wanted: what is rendered of a batch, asked when it is begun, with the number of batches that are handed out before it; None
+            takes all views of the recipe.
         keep_images: hand the decoded images out with each batch.
     """
 
-    def __init__(self, plan: Plan, order: EpochOrder, *, sizes_V: Sequence[int] | None = None, keep_images: bool = False):
+    def __init__(self, plan: Plan, order: EpochOrder, *, wanted: Callable[[int], Wanted] | None = None, keep_images: bool = False):
         self._plan = plan
         self._order = order
-        self._sizes_V = tuple(sizes_V or (role.size for role in plan.recipe.slot_roles))
+        everything = Wanted.all_of(plan.recipe)
+        self._wanted = wanted or (lambda ahead: everything)
         self._keep_images = keep_images
         self._crew = Crew(plan.num_threads, name="hvs-loader")
         self._watch = Watch(self._crew, plan.source, plan.timeout)
@@ -90,15 +97,15 @@ class Production:
         """
         pending: deque[tuple[Any, list[Future[Any]]]] = deque()
         for positions in steps:
-            pending.append(self._begin(positions))
+            pending.append(self._begin(positions, self._wanted(len(pending))))
             if len(pending) > self._plan.prefetch:
                 yield self._finished(*pending.popleft())
         while pending:
             yield self._finished(*pending.popleft())
 
-    def render(self, images: Images, params: ViewParams) -> list[Tensor]:
-        """Render rows [B, V] of decoded images at their own sizes, before all that is prefetched: one [B, 3, S, S] tensor a slot."""
-        canvases = Canvases(params.size, params.batch_size, self._plan)
+    def render(self, images: Images, params: ViewParams, sizes_K: Sequence[int] | None = None) -> list[Tensor]:
+        """Render rows [B, K] of decoded images, at their own sizes by default, before all that is prefetched: K tensors [B, 3, S, S]."""
+        canvases = Canvases(Wanted(tuple(sizes_K or params.size)), params.batch_size, self._plan)
 
         def render_group(start: int, stop: int) -> None:
             canvases.render(images.part(start, stop), params.images(slice(start, stop)), self._plan, start)
@@ -107,9 +114,9 @@ class Production:
         self._watch.results([self._crew.submit(render_group, *bounds, urgent=True) for bounds in parts])
         return self._on_device(canvases)
 
-    def _begin(self, positions_B: NDArray[np.int64]) -> tuple[Any, list[Future[Any]]]:
+    def _begin(self, positions_B: NDArray[np.int64], wanted: Wanted) -> tuple[Any, list[Future[Any]]]:
         """Have a batch made: where it goes, and the tasks that make it."""
-        canvases = Canvases(self._sizes_V, len(positions_B), self._plan)
+        canvases = Canvases(wanted, len(positions_B), self._plan)
         return canvases, self._read_groups(positions_B, canvases)
 
     def _read_groups(self, positions_B: NDArray[np.int64], canvases: Any) -> list[Future[list[Group]]]:
@@ -130,7 +137,8 @@ class Production:
             epoch=self._order.epoch,
             normalized=self._plan.normalize,
         )
-        return Product(batch, Images.joined([group.images for group in groups]) if self._keep_images else None, self)
+        images = Images.joined([group.images for group in groups]) if self._keep_images else None
+        return Product(batch, images, canvases.wanted, canvases.slots, self)
 
     def _on_device(self, canvases: Canvases) -> list[Tensor]:
         if self._plan.device.type == "cpu":
@@ -169,7 +177,8 @@ class Production:
         if plan.scaled_decode:
             denominators = [self._samples.denominator(sample, params.images([number])) for number, sample in enumerate(opened)]
         sizes = [sample.reduced(denominator) for sample, denominator in zip(opened, denominators, strict=True)]
-        paint = canvases.painter(boxes_in_decoded(params, torch.tensor(denominators), sizes), plan, first_image)
+        rows = canvases.wanted_rows(params, first_image)
+        paint = canvases.painter(boxes_in_decoded(rows, torch.tensor(denominators), sizes), plan, first_image)
         group = Group(
             params, [sample.place for sample in opened], [sample.label for sample in opened], Images([], torch.tensor(denominators))
         )

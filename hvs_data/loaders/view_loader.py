@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, NoReturn
 
@@ -24,6 +24,7 @@ from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Product
 from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.loaders.sampler import EpochSampler
+from hvs_data.loaders.wanted import Wanted
 from hvs_data.order import EpochOrder, Shares, current_rank
 from hvs_data.pipelines.decode import DEFAULT_MAX_PIXELS, usable_device
 from hvs_data.pipelines.engine import choose_engine
@@ -88,7 +89,7 @@ class ViewLoader:
 
     Attributes:
         dataset: the source.
-        recipe, batch_size, drop_last, format: as given.
+        recipe, batch_size, drop_last, prefetch, format: as given.
         sampler: has ``set_epoch`` and the indices of this rank, for trainers that look for it.
         quarantine: the unreadable images so far: a length, and ``reasons`` by index.
         counters: numbers since the loader was made, of this process; see there.
@@ -155,6 +156,7 @@ class ViewLoader:
         self.recipe = recipe
         self.batch_size = batch_size
         self.drop_last = drop_last
+        self.prefetch = prefetch
         self.quarantine = Quarantine(len(self.dataset), max_bad_share, quarantine)
         self.sampler = EpochSampler(self)
         self._plan = Plan(
@@ -290,8 +292,15 @@ class ViewLoader:
         shape = self.format or _unchanged
         return (shape(product.batch) for product in self.products())
 
-    def products(self, *, sizes_V: Sequence[int] | None = None, keep_images: bool = False) -> Iterator[Product]:
-        """An epoch, for loaders that build on this one; arguments as :class:`hvs_data.loaders.production.Production`.
+    def products(
+        self, *, sizes_V: Sequence[int] | None = None, wanted: Callable[[int], Wanted] | None = None, keep_images: bool = False
+    ) -> Iterator[Product]:
+        """An epoch, for loaders that build on this one.
+
+        Args:
+            sizes_V: side in pixels at which each slot is rendered; None takes the recipe's own.
+            wanted: in place of it, what is rendered of each batch; see :class:`hvs_data.loaders.production.Production`.
+            keep_images: hand the decoded images out with each batch.
 
         It begins with the first batch that is asked for: trainers make iterators just to see whether they can.
         """
@@ -302,7 +311,9 @@ class ViewLoader:
         shares = self._shares(world_size)
         whole = self.batch_size * world_size
         starts = range(start, start + shares.steps(start) * whole, whole)
-        with closing(begin_production(self._plan, self._order(epoch), sizes_V=sizes_V, keep_images=keep_images)) as production:
+        every_slot = Wanted.all_of(self.recipe, sizes_V)
+        wanted = wanted or (lambda ahead: every_slot)
+        with closing(begin_production(self._plan, self._order(epoch), wanted=wanted, keep_images=keep_images)) as production:
             products = production.batches(shares.positions(position, rank) for position in starts)
             for position, product in zip(starts, products, strict=True):
                 if self._latest is iteration:

@@ -32,10 +32,20 @@ class Schedule:
                 raise SelectionError(f"{name} must be a whole number from 0 to 2**64 - 1, got {value!r}")
         self._warmup = warmup
         self._seed = seed
+        self._always = every == 1 and probability == 1 and warmup == 0
+
+    def every(self, step: int) -> int:
+        """The distance between steps to score in."""
+        return int(self._every(step))
+
+    @property
+    def always(self) -> bool:
+        """Whether every step is one to score in, now and later."""
+        return self._always
 
     def scores(self, step: int) -> bool:
         """Whether this step is one to score in."""
-        if step < self._warmup or step % int(self._every(step)) != 0:
+        if step < self._warmup or step % self.every(step) != 0:
             return False
         probability = self._probability(step)
         return probability >= 1 or bool(unit_numbers(self._seed, step, WHETHER, 1)[0] < probability)

@@ -444,7 +444,7 @@ def test_selection_never_waits_for_cuda():
         (lambda pixels: pixels, {}, "got function"),
         (Objective, {}, "pass an instance"),
         (Table(None), {"bn": "batch"}, "bn must be one of"),
-        (Table(None), {"score_size": 0}, "score_size must be a whole number of at least 1, or None, got 0"),
+        (Table(None), {"score_size": 0}, "score_size must be a whole number of at least 1, a share of the size below 1, or None, got 0"),
         (Table(None), {"chunk": 2.5}, "chunk must be"),
         (Table(None), {"chunk": True}, "chunk must be"),
     ],

@@ -1,0 +1,142 @@
+"""Which candidates are needed at all: told from the step and their rows, before any of them is rendered."""
+
+# Axes: B image, V view slot, G global view, K needed view.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hvs_data.errors import SelectionError
+from hvs_data.selection.features import pair_scores
+from hvs_data.selection.geometry import Weights
+from hvs_data.selection.layout import Layout, tables_of
+from hvs_data.selection.unscored import least_overlap
+from hvs_data.types import ViewParams
+
+# Every candidate; the first legal pair and the first local views; those that overlap least; those that geometry holds for the hardest.
+ALL, FIRST, LEAST_OVERLAP, PROMISING = "all", "first", "smallest_iou", "geometry"
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """What a selector needs of the candidates of one step. Two that are equal need the same views of the same rows.
+
+    Attributes:
+        layout: of all candidates.
+        rule: ALL, FIRST, LEAST_OVERLAP or PROMISING.
+        asks: whether the model chooses among the needed views. If not, they are what is chosen.
+        count: PROMISING: how many global views.
+        weights: PROMISING: of the features of two views' rows.
+        easiest: PROMISING: the views of the smallest losses, in place of the largest.
+    """
+
+    layout: Layout
+    rule: str
+    asks: bool
+    count: int = 2
+    weights: Weights | None = None
+    easiest: bool = False
+
+    @property
+    def partial(self) -> bool:
+        """Whether some candidates are not needed, or not in the order of their slots."""
+        return self.rule != ALL
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """For each needed view a slot of its role and size, which all images share."""
+        if self.rule == ALL:
+            return tuple(range(self.layout.views))
+        if not self.asks:
+            return self.layout.first_slots
+        kept = [slots[:quota] for slots, quota in zip(_slots_of_roles(self.layout), self._quotas(), strict=True)]
+        return (*(slot for slots in kept for slot in slots), *self.layout.local_slots)
+
+    def slots(self, images: int, params: ViewParams | None) -> Tensor | None:
+        """The slots of the needed views: int64 [B, K] on the CPU, role by role and rising within each; None for all candidates.
+
+        Raises:
+            SelectionError: no rows, where they decide.
+        """
+        if self.rule == ALL:
+            return None
+        if self.rule == FIRST:
+            return torch.tensor(self.layout.first_slots).expand(images, -1)
+        if params is None:
+            reads = (
+                "prefilter reads the candidates' rows" if self.rule == PROMISING else "policy 'smallest_iou' reads the candidates' boxes"
+            )
+            raise SelectionError(f"{reads}, got candidates without rows; pass params, such as batch.params")
+        if self.rule == LEAST_OVERLAP:
+            return least_overlap(self.layout, params)
+        globals_BK = torch.from_numpy(self._promising(params))
+        locals_ = self.layout.local_slots if self.asks else self.layout.local_slots[: self.layout.emitted_locals]
+        return torch.cat([globals_BK, torch.tensor(locals_, dtype=torch.int64).expand(images, -1)], dim=1)
+
+    def _quotas(self) -> list[int]:
+        """How many views of each role are kept: of two roles half each, and the rest of the other's where one has fewer."""
+        sizes = [len(slots) for slots in _slots_of_roles(self.layout)]
+        if len(sizes) == 1:
+            return [min(self.count, sizes[0])]
+        second = min(sizes[1], max(self.count // 2, self.count - sizes[0]))
+        return [min(sizes[0], self.count - second), second]
+
+    def _promising(self, params: ViewParams) -> NDArray[np.int64]:
+        """Global slots [B, K]: the pair that is foretold to be the hardest, and then, one by one, the view whose pairs with those that
+        are there already have the largest sum of exp(foretold loss / temperature). The first of equals.
+
+        The temperature is twice the error of what is foretold: a pair far below the best one is not worth a forward, and one that is not
+        far below may well turn out to be the hardest.
+        """
+        assert self.weights is not None
+        layout, images = self.layout, params.batch_size
+        of_globals = params if not layout.local_slots else params.views(layout.global_slots)
+        score_BGG = pair_scores(of_globals, self.weights.weight)
+        if self.easiest:
+            score_BGG = -score_BGG
+        tables = tables_of(layout, torch.device("cpu"))
+        views = len(layout.global_slots)
+        legal_GG = np.zeros((views, views), dtype=bool)
+        legal_GG[tuple(tables.place.numpy().T)] = True
+        role_G = np.array([number for _, number in sorted(_role_of_slot(layout).items())])
+        # argmax takes the first of equals, and pairs are in lexicographic order here too
+        masked_BGG = np.where(legal_GG, score_BGG, -np.inf)
+        flat_B = masked_BGG.reshape(images, -1).argmax(1)
+        chosen = [flat_B // views, flat_B % views]
+        image_B = np.arange(images)
+        peak_B1 = masked_BGG.reshape(images, -1)[image_B, flat_B][:, None]
+        either_GG = legal_GG | legal_GG.T
+        temperature = np.float32(max(2 * self.weights.spread, 1e-12))
+        gain_BG = np.zeros((images, views), dtype=np.float32)
+        free_BG = np.ones((images, views), dtype=bool)
+        left_BR = np.tile(np.array(self._quotas()), (images, 1))
+        for number in range(sum(self._quotas())):
+            if number >= 2:
+                open_BG = free_BG & (left_BR[:, role_G] > 0)
+                chosen.append(np.where(open_BG, gain_BG, -np.inf).argmax(1))
+            view_B = chosen[number]
+            free_BG[image_B, view_B] = False
+            left_BR[image_B, role_G[view_B]] -= 1
+            below_BG = np.minimum(score_BGG[image_B, view_B] - peak_B1, 0)  # pairs that are not legal may stand higher
+            gain_BG += np.exp(below_BG / temperature) * either_GG[view_B]
+        place_BK = np.stack(chosen, axis=1)
+        # by role, then by number
+        place_BK = np.take_along_axis(place_BK, np.lexsort((place_BK, role_G[place_BK]), axis=1), axis=1)
+        return np.array(layout.global_slots)[place_BK]
+
+
+def _slots_of_roles(layout: Layout) -> list[list[int]]:
+    """The global slots of each role, the roles in the order in which a pair takes them."""
+    slots_of: dict[str, list[int]] = {}
+    for slot in layout.global_slots:
+        slots_of.setdefault(layout.roles[slot], []).append(slot)
+    return list(slots_of.values())
+
+
+def _role_of_slot(layout: Layout) -> dict[int, int]:
+    return {slot: number for number, slots in enumerate(_slots_of_roles(layout)) for slot in slots}
