@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hvs_data.errors import HvsError
-from hvs_data.types import Batch
+from hvs_data.types import LOCAL, Batch
 
 Format: TypeAlias = Callable[[Batch], Any]
 
@@ -77,6 +77,24 @@ def named_views(*names: str, labels: str | None = "labels") -> Format:
         return dict(zip(names, batch.views, strict=True)) | ({} if labels is None else {labels: batch.labels})
 
     return named
+
+
+def stable_pretraining(batch: Batch) -> dict[str, Any]:
+    """``{"views": ...}`` as stable-pretraining's ``MultiViewTransform`` gives them: every view a dict of "image", "label" and "sample_idx".
+
+    A list of them; with local views, by the names "global_1", "global_2", "local_1", ... that its multi-crop methods look for.
+    """
+    samples = [{"image": view, "label": batch.labels, "sample_idx": batch.index} for view in batch.views]
+    if LOCAL not in batch.params.role:
+        return {"views": samples}
+    # chosen views are a pair and then the local ones
+    chosen = ["global"] * 2 + [LOCAL] * (len(samples) - 2)
+    kinds = ["local" if role == LOCAL else "global" for role in (batch.params.role if batch.selection is None else chosen)]
+    return {
+        "views": {
+            f"{kind}_{kinds[: number + 1].count(kind)}": sample for number, (kind, sample) in enumerate(zip(kinds, samples, strict=True))
+        }
+    }
 
 
 def stacked(batch: Batch) -> tuple[Tensor, Tensor]:
