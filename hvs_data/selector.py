@@ -18,6 +18,7 @@ from hvs_data.objectives.base import Objective, Outputs, map_outputs
 from hvs_data.objectives.parts import type_name
 from hvs_data.order import current_rank
 from hvs_data.recipes.spec import Recipe
+from hvs_data.selection.budgets import BY_BUDGET, ByBudget, budgeted
 from hvs_data.selection.candidates import Group, checked_views, groups_of
 from hvs_data.selection.combinations import Chosen, Parts, additive_parts, choose_combination, listed_combinations
 from hvs_data.selection.compiled import Compile
@@ -63,6 +64,10 @@ class HardViewSelector:
 
     Args:
         objective: the loss and the modules behind it.
+        budget: what selection may cost, in one word: "exact" is the published method; "balanced" and "cheap" set ``score_size`` (of
+            vision transformers ``keep_tokens``) and ``prefilter``, as :mod:`hvs_data.selection.budgets` says and a log message tells.
+            These three options are the budget's by default, None without one; what is given stays as it is. Rows are free: draw 8
+            candidates or more for them.
         score_size: side in pixels at which candidates are scored; None scores them as they come. Larger candidates of an explicit
             call are scaled down (antialiased bilinear) just for their scores; a loader renders them at this size to begin with. A
             number is that of the largest candidates, and the size of others shrinks in proportion (224 and 96 at 112: 112 and 48); a
@@ -103,6 +108,7 @@ class HardViewSelector:
             (CUDA graphs), or a dict of ``backend``, ``mode`` and ``options``. A forward that cannot be compiled raises.
 
     Attributes:
+        budget: as given.
         last: the latest selection, None before the first.
         step: how many selections were made; with ``geometry`` the state of a run beside the model.
         geometry: what ``prefilter`` has learned of the rows: ``geometry.weights`` by name, ``pairs``, ``r2``.
@@ -115,7 +121,8 @@ class HardViewSelector:
         self,
         objective: Objective,
         *,
-        score_size: float | Mapping[str, float] | None = None,
+        budget: str | None = None,
+        score_size: float | Mapping[str, float] | ByBudget | None = BY_BUDGET,
         bn: str = "fused",
         chunk: int | None = None,
         dropout: bool = False,
@@ -129,8 +136,8 @@ class HardViewSelector:
         limit: int | None = None,
         seed: int = 0,
         keep_teacher: bool = False,
-        prefilter: int | None = None,
-        keep_tokens: float | KeepTokens | None = None,
+        prefilter: int | ByBudget | None = BY_BUDGET,
+        keep_tokens: float | KeepTokens | ByBudget | None = BY_BUDGET,
         compile: Compile = False,
     ):
         if not isinstance(objective, Objective):
@@ -144,29 +151,37 @@ class HardViewSelector:
             )
         if policy not in POLICIES:
             raise SelectionError(f"policy must be one of {POLICIES}, got {policy!r}; it says which of an image's pairs is chosen")
+        given = {"score_size": score_size, "keep_tokens": keep_tokens, "prefilter": prefilter}
+        options = budgeted(budget, objective, policy, keep_teacher, given)
+        self.budget = budget
+        self.score_size = options.score_size
+        self.keep_tokens = options.keep_tokens
+        self.prefilter = options.prefilter
         for name, value in (("chunk", chunk), ("limit", limit)):
             if value is not None and not whole(value):
                 raise SelectionError(f"{name} must be a whole number of at least 1, or None, got {value!r}")
-        for name, value in _named_sizes(score_size):
+        for name, value in _named_sizes(self.score_size):
             if value is not None and not whole(value) and not (share(value) and 0 < value < 1):
                 raise SelectionError(f"{name} must be a whole number of at least 1, a share of the size below 1, or None, got {value!r}")
-        if prefilter is not None and not (whole(prefilter) and prefilter >= 2):
-            raise SelectionError(f"prefilter must be a whole number of at least 2, or None, got {prefilter!r}; so many views are scored")
-        if prefilter is not None and policy not in _EXTREME:
+        if self.prefilter is not None and not (whole(self.prefilter) and self.prefilter >= 2):
+            raise SelectionError(
+                f"prefilter must be a whole number of at least 2, or None, got {self.prefilter!r}; so many views are scored"
+            )
+        if self.prefilter is not None and policy not in _EXTREME:
             raise SelectionError(
                 f"prefilter goes with the policies {_EXTREME}, got {policy!r}, which is about candidates that rows would leave out"
             )
         if autocast is not None and not (isinstance(autocast, torch.dtype) and autocast.is_floating_point):
             raise SelectionError(f"autocast must be a floating type, such as torch.bfloat16, or None, got {autocast!r}")
-        self.encoding = Encoding(objective, keep_tokens, compile)
-        if keep_teacher and (score_size is not None or not getattr(objective, "has_teacher", False) or not self.encoding.spares_teacher()):
+        self.encoding = Encoding(objective, self.keep_tokens, compile)
+        reusable = getattr(objective, "has_teacher", False) and self.score_size is None and self.encoding.spares_teacher()
+        if keep_teacher and not reusable:
             raise SelectionError(
                 "keep_teacher needs an objective with a teacher, such as DINO, candidates scored at their own size (score_size=None), and "
                 "a teacher that sees all tokens (keep_tokens=KeepTokens(share, teacher=False)), "
-                f"got {type(objective).__name__}, score_size={score_size!r} and keep_tokens={keep_tokens!r}"
+                f"got {type(objective).__name__}, score_size={self.score_size!r} and keep_tokens={self.keep_tokens!r}"
             )
         self.objective = objective
-        self.score_size = score_size
         self.bn = bn
         self.chunk = chunk
         self.dropout = dropout
@@ -175,7 +190,6 @@ class HardViewSelector:
         self.limit = limit
         self.seed = seed
         self.keep_teacher = keep_teacher
-        self.prefilter = prefilter
         self.geometry = Geometry()
         self.schedule = Schedule(every, probability, warmup, seed)
         self._quantile = checked("quantile", quantile, share, "a number from 0, the smallest loss, to 1, the largest")

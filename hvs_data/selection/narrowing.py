@@ -18,6 +18,8 @@ from hvs_data.selection.layout import Layout, tables_of
 from hvs_data.selection.unscored import least_overlap
 from hvs_data.types import ViewParams
 
+_TABLE_ENTRIES = 2**15
+
 # Every candidate; the first legal pair and the first local views; those that overlap least; those that geometry holds for the hardest.
 ALL, FIRST, LEAST_OVERLAP, PROMISING = "all", "first", "smallest_iou", "geometry"
 
@@ -74,7 +76,10 @@ class Narrowing:
             raise SelectionError(f"{reads}, got candidates without rows; pass params, such as batch.params")
         if self.rule == LEAST_OVERLAP:
             return least_overlap(self.layout, params)
-        globals_BK = torch.from_numpy(self._promising(params))
+        # tables of a few images at a time stay in the processor's cache
+        each = max(1, _TABLE_ENTRIES // len(self.layout.global_slots) ** 2)
+        parts = [params.images(slice(start, start + each)) for start in range(0, images, each)] or [params]
+        globals_BK = torch.from_numpy(np.concatenate([self._promising(part) for part in parts]))
         locals_ = self.layout.local_slots if self.asks else self.layout.local_slots[: self.layout.emitted_locals]
         return torch.cat([globals_BK, torch.tensor(locals_, dtype=torch.int64).expand(images, -1)], dim=1)
 

@@ -1,0 +1,104 @@
+"""What selection may cost, in one word: settings of a selector that belong together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Any
+
+from hvs_data.errors import SelectionError
+from hvs_data.objectives.additive import AdditiveObjective
+from hvs_data.objectives.base import Objective
+from hvs_data.selection.tokens import KeepTokens
+from hvs_data.selection.transformers import first_blocks
+
+logger = logging.getLogger("hvs_data")
+
+
+class ByBudget(Enum):
+    """Stands for "as the budget says", to be told from a None that is given."""
+
+    BY_BUDGET = "by budget"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+BY_BUDGET = ByBudget.BY_BUDGET
+
+# Points of the frontier of cost and captured hardness, for convolutional networks: what each sets. bench/selection.py measures them.
+# First measured with a ResNet-18 of width 32 under SimSiam, 64-pixel views of tiny-imagenet-40, one core, after 30 and 100 steps of
+# exact selection; hardness in units of the exact choice's gain among 4 candidates:
+#                            of 4 candidates   of 8          of 16         whole step / vanilla's
+#   exact                    .93   1.06        1.82  2.03    2.59  2.97    1.67
+#   balanced                 .67    .96        1.32  1.61    1.80  2.41    to be measured
+#   cheap                    .49    .85        1.20  1.44    1.66  2.26    to be measured
+BUDGETS: dict[str, dict[str, Any]] = {
+    "exact": {"score_size": None, "prefilter": None},
+    "balanced": {"score_size": 0.375, "prefilter": 3},
+    "cheap": {"score_size": 0.5, "prefilter": 2},
+}
+# In place of a smaller size, the share of its tokens that a vision transformer keeps, whose sides must be multiples of a patch.
+_TOKENS = {"balanced": 0.25, "cheap": 0.25}
+# of what is worth drawing where rows are free
+_ENOUGH_CANDIDATES = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of a selector, see there."""
+
+    score_size: float | Mapping[str, float] | None = None
+    keep_tokens: float | KeepTokens | None = None
+    prefilter: int | None = None
+
+
+def budgeted(budget: str | None, objective: Objective, policy: str, keep_teacher: bool, given: Mapping[str, Any]) -> Options:
+    """The options that a budget sets.
+
+    Args:
+        budget: one of BUDGETS; None for the published method, as "exact".
+        objective, policy, keep_teacher: the selector's.
+        given: these options by name, as they were given; BY_BUDGET where they were not. What was given stays. A size that was given
+            keeps the budget from dropping tokens, and the other way round.
+
+    Raises:
+        SelectionError: another word.
+    """
+    if budget is not None and budget not in BUDGETS:
+        raise SelectionError(f"budget must be one of {tuple(BUDGETS)}, or None, got {budget!r}; it says what selection may cost")
+    chosen: dict[str, Any] = {}
+    if budget not in (None, "exact"):
+        if given["score_size"] is BY_BUDGET and given["keep_tokens"] is BY_BUDGET:
+            chosen |= _smaller_forward(str(budget), objective, keep_teacher)
+        # other policies are about candidates that rows would leave out
+        if policy in ("hardest", "easiest"):
+            chosen["prefilter"] = BUDGETS[str(budget)]["prefilter"]
+    chosen |= {name: value for name, value in given.items() if value is not BY_BUDGET}
+    if budget is not None:
+        _announce(budget, ", ".join(f"{name}={value!r}" for name, value in chosen.items() if value is not None))
+    return Options(**chosen)
+
+
+def _smaller_forward(budget: str, objective: Objective, keep_teacher: bool) -> dict[str, Any]:
+    """Options that make an objective's forward cheaper; none where its outputs belong to patches of whole views."""
+    if "mask" in objective.extras:
+        return {}
+    modules = [module for root in objective.modules() for module in root.modules()]
+    try:
+        is_transformer = bool(first_blocks(modules))
+    except SelectionError:  # one that cannot lose tokens, and whose sides and windows belong together
+        return {}
+    if not is_transformer:
+        return {} if keep_teacher else {"score_size": BUDGETS[budget]["score_size"]}
+    spared = keep_teacher and isinstance(objective, AdditiveObjective)
+    return {"keep_tokens": KeepTokens(_TOKENS[budget], teacher=not spared)}
+
+
+@cache
+def _announce(budget: str, options: str) -> None:
+    more = "" if budget == "exact" else f"; rows are free, so draw {_ENOUGH_CANDIDATES} candidates or more to choose from"
+    logger.info("budget=%r selects with %s%s", budget, options or "all candidates at their own size, as published", more)
