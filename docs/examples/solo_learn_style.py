@@ -39,7 +39,7 @@ class SimSiam(pl.LightningModule):
 
     def configure_optimizers(self):
         groups = [self.backbone, self.projector, self.predictor]
-        groups = [{"params": part.parameters()} for part in groups] + [{"params": self.classifier.parameters(), "lr": 0.1}]
+        groups = [{"params": part.parameters()} for part in groups] + [{"params": self.classifier.parameters(), "lr": 0.01}]
         return torch.optim.SGD(groups, lr=0.05, momentum=0.9, weight_decay=1e-5)
 
 

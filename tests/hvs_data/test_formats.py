@@ -55,6 +55,23 @@ def test_dicts():
         formats.named_views("one")(batch)
 
 
+def test_views_as_stable_pretraining_collates_them():
+    batch = batch_of()
+    (first, second) = formats.stable_pretraining(batch)["views"]
+    assert first["image"] is batch.views[0] and second["image"] is batch.views[1]
+    assert first["label"] is second["label"] is batch.labels and first["sample_idx"] is batch.index
+
+
+def test_views_as_stable_pretraining_names_them_in_multi_crop():
+    """Candidates by their own slots; chosen views by their place, as a pair and then local ones."""
+    batch = batch_of(hvs.recipes.dino(candidates=4, local_candidates=3, local_views=3, size=SIZE, local_size=8))
+    named = formats.stable_pretraining(batch)["views"]
+    assert list(named) == ["global_1", "global_2", "global_3", "global_4", "local_1", "local_2", "local_3"]
+    assert [sample["image"] for sample in named.values()] == batch.views
+    chosen = hvs.Batch(batch.views[:2] + batch.views[4:], batch.labels, batch.index, batch.params, selection=object())
+    assert list(formats.stable_pretraining(chosen)["views"]) == ["global_1", "global_2", "local_1", "local_2", "local_3"]
+
+
 def test_stacked_and_view_major_put_each_view_where_its_name_says():
     batch = batch_of()
     stacked, labels = formats.stacked(batch)
