@@ -223,15 +223,17 @@ class Selection:
 
     Attributes:
         pair: int64 [B, 2], the chosen slots: first < second, or first of the first role, unless the objective's pairs are ordered.
-        losses: float32 [B, V, V], the loss of every pair, larger = harder; NaN where the pair is not legal, and everywhere if the model
-            was not asked. Symmetric, unless the objective's pairs are ordered. With local views, the loss of the hardest combination
-            that holds the pair (under policy "easiest" the easiest one), of those that were considered; NaN if none is finite.
+        losses: float32 [B, V, V], the loss of every pair, larger = harder; NaN where the pair is not legal or was not scored
+            (``prefilter``), and everywhere if the model was not asked. Symmetric, unless the objective's pairs are ordered. With local
+            views, the loss of the hardest combination that holds the pair (under policy "easiest" the easiest one), of those that were
+            considered; NaN if none is finite.
         legal: bool [V, V]: the pairs that could be chosen; upper triangular unless the objective's pairs are ordered.
         non_finite: int64 scalar tensor, losses that were NaN or infinite and so could not be chosen: of legal pairs or, of a loss that
             is a sum over views, terms that some combination holds.
         params: the candidates' rows, where they are known.
         slots: int64 [B, K], every chosen slot in the order in which the trainer expects the views: the pair, then local views by number.
-        policy: the rule by which the views were chosen; "random" in steps that the selector's schedule leaves out.
+        policy: the rule by which the views were chosen; "random" in steps that the selector's schedule leaves out, "geometry" where
+            ``prefilter=2`` chose by the rows alone.
         scored: whether the model was run to choose.
         step: the selector's step, counted from 0.
         weights: the version of the model's weights that chose (:meth:`hvs_data.HardViewSelector.is_fresh`); None if the model was not

@@ -29,7 +29,7 @@ from hvs_data.types import ViewParams
 
 # Weights before so many pairs were seen: the less overlap, the harder.
 PRIOR = {"iou": -1.0}
-ENOUGH_PAIRS = 1024
+ENOUGH_PAIRS = 256
 
 # Steps after which losses count. A loader may have fewer batches than that in the making.
 DELAY = 8
