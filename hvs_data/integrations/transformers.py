@@ -68,12 +68,14 @@ class EpochBatches:
 
     Args:
         trainer, loader: as for :func:`train_on`.
+        epoch: of the next iteration.
         skipped: batches of each epoch to leave out.
     """
 
-    def __init__(self, trainer: Any, loader: HardViewLoader | ViewLoader, skipped: int = 0):
+    def __init__(self, trainer: Any, loader: HardViewLoader | ViewLoader, *, epoch: int = 0, skipped: int = 0):
         self.trainer = trainer
         self.loader = loader
+        self.epoch = epoch
         self.skipped = skipped
 
     @property
@@ -88,14 +90,19 @@ class EpochBatches:
         return len(self.loader)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch."""
-        state = {**self.loader.state_dict(), "epoch": epoch, "position": 0}
-        if "selector" in state:
-            state["selector"] = {**state["selector"], "step": epoch * len(self)}
-        self.loader.load_state_dict(state)
-        self.loader.skip_batches(self.skipped)
+        """Called by the Trainer before each epoch; by some releases after they skip, by others before."""
+        self.epoch = epoch
+
+    def skipping(self, count: int) -> EpochBatches:
+        """The same, without so many batches at the beginning."""
+        return EpochBatches(self.trainer, self.loader, epoch=self.epoch, skipped=count)
 
     def __iter__(self) -> Iterator[Any]:
+        state = {**self.loader.state_dict(), "epoch": self.epoch, "position": 0}
+        if "selector" in state:
+            state["selector"] = {**state["selector"], "step": self.epoch * len(self)}
+        self.loader.load_state_dict(state)
+        self.loader.skip_batches(self.skipped)
         self.trainer.model_wrapped.train()
         for batch in self.loader:
             if not isinstance(batch, Mapping):
@@ -127,9 +134,7 @@ def _own_skip() -> Iterator[None]:
     others = module.skip_first_batches
 
     def skip_first_batches(loader: Any, num_batches: int = 0) -> Any:
-        if isinstance(loader, EpochBatches):
-            return EpochBatches(loader.trainer, loader.loader, num_batches)
-        return others(loader, num_batches)
+        return loader.skipping(num_batches) if isinstance(loader, EpochBatches) else others(loader, num_batches)
 
     module.skip_first_batches = skip_first_batches
     try:

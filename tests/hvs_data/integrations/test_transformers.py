@@ -286,6 +286,16 @@ def test_random_views_alone_can_be_trained_on(photos: Path, tmp_path: Path) -> N
     loader = hvs.ViewLoader(photos, hvs.recipes.simsiam(candidates=2, size=16), batch_size=12, format=NAMED)
     train_on(trainer, loader)
     assert len(losses_of(trainer)) == 10
-    batches = EpochBatches(trainer, loader, skipped=3)
-    batches.set_epoch(4)
-    assert len(list(batches)) == 2 and len(batches) == 5
+
+
+def test_skipping_and_the_epoch_may_come_in_any_order(photos: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    loader, seen = seen_epochs(photos, trainer)
+    first = EpochBatches(trainer, loader)
+    first.set_epoch(4)
+    second = first.skipping(3)
+    list(second)
+    third = EpochBatches(trainer, loader).skipping(3)
+    third.set_epoch(4)
+    list(third)
+    assert seen[:2] == seen[2:] and [epoch for epoch, _ in seen] == [4] * 4 and len(third) == 5
