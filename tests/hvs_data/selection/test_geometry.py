@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,8 +25,11 @@ PAIRS = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
 
 
 def rows(recipe="simsiam", images=5, seed=0):
-    sides = np.random.default_rng(seed).integers(20, 400, (2, images))
-    return hvs.sample_views(RECIPES[recipe], seed=seed, epoch=0, index=range(images), height=sides[0], width=sides[1])
+    """Rows of a recipe, with shifts of hue all around the circle."""
+    draw = np.random.default_rng(seed)
+    sides = draw.integers(20, 400, (2, images))
+    params = hvs.sample_views(RECIPES[recipe], seed=seed, epoch=0, index=range(images), height=sides[0], width=sides[1])
+    return replace(params, hue=torch.from_numpy(draw.uniform(-0.5, 0.5, params.hue.shape).astype(np.float32)))
 
 
 def features_by_hand(params, image, i, j):
