@@ -43,7 +43,7 @@ UNSCORED = ("random", "smallest_iou")
 _EXTREME = ("hardest", "easiest")
 
 # With prefilter=2, the model is asked in one of so many steps, to fit the weights of the rows' features, and sees so many global views.
-FIT_EVERY, FIT_VIEWS = 16, 4
+FIT_EVERY, FIT_VIEWS = 8, 4
 
 
 class HardViewSelector:
@@ -101,7 +101,7 @@ class HardViewSelector:
             says more; None keeps all. See there for which.
         prefilter: ask the model for so many of an image's global candidates only, those that hold the hardest pairs as far as their rows
             tell (see :mod:`hvs_data.selection.geometry`; of two roles half each); None for all. A loader renders no others. With 2, the
-            rows alone choose the pair, and the model is asked in every sixteenth step, for four candidates, to keep up with it; local
+            rows alone choose the pair, and the model is asked in every eighth step, for four candidates, to keep up with it; local
             views are then the first ones, as in other steps that do not score. Local candidates are all scored otherwise. For policies
             "hardest" and "easiest", and candidates with rows.
         compile: run the scoring forward through ``torch.compile``, as one graph for each shape: True, a mode such as "reduce-overhead"
@@ -250,7 +250,7 @@ class HardViewSelector:
         """Whether the model is asked at a step. Where it is not, candidates need not be rendered to select."""
         if self.policy in UNSCORED or not self.schedule.scores(step):
             return False
-        # of the steps of a schedule with every=k, the first one of each sixteen steps
+        # of the steps of a schedule with every=k, the first one of each eight steps
         return self.prefilter != 2 or step % FIT_EVERY < self.schedule.every(step)
 
     def narrowing(self, step: int, source: ViewParams | Recipe) -> Narrowing:

@@ -40,7 +40,7 @@ BY_BUDGET = ByBudget.BY_BUDGET
 BUDGETS: dict[str, dict[str, Any]] = {
     "exact": {"score_size": None, "prefilter": None},
     "balanced": {"score_size": 0.375, "prefilter": 3},
-    "cheap": {"score_size": 0.5, "prefilter": 2},
+    "cheap": {"score_size": 0.375, "prefilter": 2},
 }
 # In place of a smaller size, the share of its tokens that a vision transformer keeps, whose sides must be multiples of a patch.
 _TOKENS = {"balanced": 0.25, "cheap": 0.25}

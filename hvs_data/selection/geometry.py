@@ -72,7 +72,7 @@ class Geometry:
         SelectionError: a number that is no such share.
     """
 
-    def __init__(self, forgetting: float = 0.98):
+    def __init__(self, forgetting: float = 0.95):
         if isinstance(forgetting, bool) or not isinstance(forgetting, (int, float)) or not 0 < forgetting <= 1:
             raise SelectionError(
                 f"forgetting must satisfy 0 < forgetting <= 1, got {forgetting!r}; it is what each step leaves of the past"

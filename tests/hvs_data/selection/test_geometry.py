@@ -178,7 +178,7 @@ def test_what_no_later_step_needs_is_forgotten():
 
 def test_a_state_goes_on_as_if_nothing_had_happened():
     going, _ = observed(range(12), 0.98, images=200)
-    resumed = Geometry()
+    resumed = Geometry(0.98)
     resumed.load_state_dict(json.loads(json.dumps(going.state_dict())))
     for step in range(12, 30):
         assert going.at(step) == resumed.at(step)

@@ -154,7 +154,9 @@ def test_two_views_are_chosen_by_rows_and_the_model_is_asked_now_and_then():
     assert selector.geometry.pairs == 3 * 300 * 6
 
 
-@pytest.mark.parametrize(("every", "warmup", "expected"), [(3, 0, [0, 18, 33, 48]), (1, 20, [32, 48]), (20, 0, [0, 20, 40])])
+@pytest.mark.parametrize(
+    ("every", "warmup", "expected"), [(3, 0, [0, 9, 18, 24, 33, 42, 48]), (1, 20, [24, 32, 40, 48]), (20, 0, [0, 20, 40])]
+)
 def test_a_schedule_holds_for_two_views_too(every, warmup, expected):
     params = make_rows(plain_recipe(5), 2)
     selector = hvs.HardViewSelector(Numbered(random_losses(2, 5)), prefilter=2, every=every, warmup=warmup)
