@@ -17,6 +17,7 @@ import hvs_data as hvs
 from hvs_data.demo.timing import TimedSelector
 from hvs_data.philox import philox_4x32, split_64, to_integer, to_unit
 from hvs_data.recipes.spec import Recipe
+from hvs_data.selection.budgets import BUDGETS
 
 CANDIDATES = 4
 # so high that exp(loss / temperature) is the same for all pairs, and every pair is drawn as often as any
@@ -55,7 +56,10 @@ class Arm:
         """How views are chosen, for a result: what two runs must share to be runs of the same thing."""
         if self.selector is None:
             return "joint crop areas" if self.joint else "none"
-        given = ", ".join(f"{name}={value!r}" for name, value in sorted(self.arguments(size).items()))
+        arguments = self.arguments(size)
+        # a budget's numbers may change from one version to the next
+        arguments |= BUDGETS[arguments["budget"]] if "budget" in arguments else {}
+        given = ", ".join(f"{name}={value!r}" for name, value in sorted(arguments.items()))
         return ", ".join(filter(None, [f"{self.candidates} candidates", self.scored_by, given]))
 
 
@@ -67,7 +71,9 @@ ARMS = {
     "smallest-iou": Arm("the two of four whose boxes overlap least", selector={"policy": "smallest_iou"}),
     "jointcrop": Arm("two views whose areas are drawn together (JointCrop)", candidates=2, selector=None, joint=True),
     "hardest": Arm("the hardest two of four, scored exactly"),
-    "cheap": Arm("the hardest two of four, scored at half the size", selector=lambda size: {"score_size": size // 2}),
+    "half-size": Arm("the hardest two of four, scored at half the size", selector=lambda size: {"score_size": size // 2}),
+    "cheap": Arm("the hardest two of four at the cheapest setting", selector={"budget": "cheap"}),
+    "cheap-8": Arm("the hardest two of eight at the cheapest setting", candidates=8, selector={"budget": "cheap"}),
     "easiest": Arm("the easiest two of four, scored exactly", selector={"policy": "easiest"}),
 }  # fmt: skip
 

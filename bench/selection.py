@@ -64,17 +64,17 @@ class Amounts:
         timed: steps of one round; a multiple of every ``every``.
         repeats: rounds.
         batches: that captured hardness is taken from; a multiple of every ``every``.
-        warm_up: batches before those, for settings that learn.
+        warm_up: batches before those, for settings that learn; a multiple of every ``every`` and of the steps that a prefilter fits in.
     """
 
     trained: int = 200
     timed: int = 12
     repeats: int = 5
     batches: int = 24
-    warm_up: int = 12
+    warm_up: int = 48
 
 
-QUICK = Amounts(trained=4, timed=6, repeats=2, batches=6, warm_up=1)
+QUICK = Amounts(trained=4, timed=6, repeats=2, batches=6, warm_up=6)
 
 
 @dataclass(frozen=True)
@@ -152,10 +152,9 @@ def captured_by(bench: Bench) -> dict[str, Captured]:
         training = bench.training(name)
         loader = bench.candidates(arm.candidates, WARMED_UP)
         fed = arms.feed(arm, loader, training.method, bench.seed, bench.setup.dtype)
-        for _ in zip(range(amounts.warm_up), fed, strict=False):
-            pass
-        # so that settings that skip steps begin with one that they score
-        fed.selector.step = 0
+        if fed.selector.prefilter is not None:  # its weights are fitted to the losses of steps before
+            for _ in zip(range(amounts.warm_up), fed, strict=False):
+                pass
         loader.set_epoch(LOOKED_AT)
         chosen = [batch.selection.slots.cpu() for _, batch in zip(range(amounts.batches), fed, strict=False)]
         found[name] = captured(chosen, exact[arm.candidates], exact[4])

@@ -124,4 +124,4 @@ def test_the_random_arm_draws_every_pair() -> None:
 def test_words_tell_settings_apart() -> None:
     words = {name: arm.in_words(32) for name, arm in arms.ARMS.items()}
     assert len(set(words.values())) == len(words)
-    assert words["cheap"] == "4 candidates, score_size=16" != arms.ARMS["cheap"].in_words(64)
+    assert words["half-size"] == "4 candidates, score_size=16" != arms.ARMS["half-size"].in_words(64)
