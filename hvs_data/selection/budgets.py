@@ -44,8 +44,10 @@ BUDGETS: dict[str, dict[str, Any]] = {
 }
 # In place of a smaller size, the share of its tokens that a vision transformer keeps, whose sides must be multiples of a patch.
 _TOKENS = {"balanced": 0.25, "cheap": 0.25}
-# of what is worth drawing where rows are free
-_ENOUGH_CANDIDATES = 8
+# How many candidates make up for what each misses. A network that trains on what rows choose learns to see through what rows tell: of
+# pairs chosen this way from the first step on, "balanced" held 1.05 to 1.15 of the exact gain with 8 and "cheap" .5 to .7 with 8 and .75
+# to 1.3 with 16 candidates (steps 20 to 60, 256 images, standard error about .1).
+_CANDIDATES = {"balanced": 8, "cheap": 16}
 
 
 @dataclass(frozen=True)
@@ -101,5 +103,5 @@ def _smaller_forward(budget: str, objective: Objective, keep_teacher: bool) -> d
 
 @cache
 def _announce(budget: str, options: str) -> None:
-    more = "" if budget == "exact" else f"; rows are free, so draw {_ENOUGH_CANDIDATES} candidates or more to choose from"
+    more = "" if budget == "exact" else f"; rows are free, so draw {_CANDIDATES[budget]} candidates or so to choose from"
     logger.info("budget=%r selects with %s%s", budget, options or "all candidates at their own size, as published", more)

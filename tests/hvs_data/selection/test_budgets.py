@@ -85,7 +85,7 @@ def test_it_says_once_what_it_sets(caplog):
             hvs.HardViewSelector(Convolutional(), budget="cheap")
         hvs.HardViewSelector(Convolutional(), budget="exact")
     (cheap, exact) = [record.getMessage() for record in caplog.records]
-    assert cheap == "budget='cheap' selects with score_size=0.375, prefilter=2; rows are free, so draw 8 candidates or more to choose from"
+    assert cheap == "budget='cheap' selects with score_size=0.375, prefilter=2; rows are free, so draw 16 candidates or so to choose from"
     assert exact == "budget='exact' selects with all candidates at their own size, as published"
 
 
