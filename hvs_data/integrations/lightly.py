@@ -109,7 +109,16 @@ def objective_of(
 def _of_cosine(model: Any, criterion: Any) -> Objective:
     if criterion.dim not in (1, -1):
         raise SelectionError(f"expected NegativeCosineSimilarity over the embedding, dim=1, got dim={criterion.dim}; write an Objective")
-    return BYOL(model) if _has_momentum(model) else SimSiam(model)
+    if _has_momentum(model):
+        return BYOL(model)
+    made = SimSiam(model)
+    if made.model is not None:
+        # lightly's forward returns (z, p), an objective takes (p, z): wrong without an error
+        raise SelectionError(
+            "expected a SimSiam model with the attributes backbone, projection_head and prediction_head, got "
+            f"{type_name(model)} without them; write hvs_data.objectives.SimSiam(encoder=..., projector=..., predictor=...)"
+        )
+    return made
 
 
 def _of_contrast(model: Any, criterion: Any) -> Objective:
@@ -151,12 +160,12 @@ def _teacher_temperature(criterion: Any, epoch: Epoch | None, teacher_temp: Numb
     """As the criterion's forward takes it from its arguments."""
     if teacher_temp is not None:
         return teacher_temp
-    schedule: Tensor = criterion.teacher_temp_schedule
     if epoch is not None:
         return partial(_scheduled, criterion, epoch)
-    if len(schedule) and float(schedule[0]) != float(criterion.teacher_temp):
+    schedule: list[float] = criterion.teacher_temp_schedule.tolist()
+    if schedule and schedule[0] != schedule[-1]:
         raise SelectionError(
-            f"expected epoch= for a DINOLoss whose temperature rises from {float(schedule[0]):g} to {criterion.teacher_temp:g}, got none; "
+            f"expected epoch= for a DINOLoss whose temperature moves from {schedule[0]:g} to {schedule[-1]:g}, got none; "
             "pass what the training step passes to the loss: epoch=lambda: epoch, or teacher_temp=criterion.teacher_temp for a step that "
             "passes neither"
         )

@@ -1,0 +1,54 @@
+"""DINO with lightly on a folder of images: python lightly_dino.py FOLDER"""
+
+import argparse
+import copy
+
+import torch
+from lightly.loss import DINOLoss
+from lightly.models.modules import DINOProjectionHead
+from lightly.models.utils import deactivate_requires_grad, update_momentum
+from torch import nn
+from torchvision.models import resnet18
+
+import hvs_data as hvs
+from hvs_data.integrations.lightly import objective_of
+
+
+class DINO(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.student_backbone = nn.Sequential(*list(resnet18().children())[:-1], nn.Flatten())
+        self.student_head = DINOProjectionHead(512, 512, 64, 2048, freeze_last_layer=1)
+        self.teacher_backbone, self.teacher_head = copy.deepcopy(self.student_backbone), DINOProjectionHead(512, 512, 64, 2048)
+        deactivate_requires_grad(self.teacher_backbone)
+        deactivate_requires_grad(self.teacher_head)
+
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("data")
+parser.add_argument("--epochs", type=int, default=1)
+parser.add_argument("--batch-size", type=int, default=64)
+parser.add_argument("--size", type=int, nargs=2, default=(224, 96))
+args = parser.parse_args()
+device = "cuda" if torch.cuda.is_available() else "cpu"
+
+model = DINO().to(device)
+criterion = DINOLoss(output_dim=2048, warmup_teacher_temp=0.04, teacher_temp=0.07).to(device)
+optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
+recipe = hvs.recipes.dino(candidates=4, local_candidates=12, local_views=6, size=args.size[0], local_size=args.size[1])
+selector = hvs.HardViewSelector(objective_of(model, criterion, epoch=lambda: epoch))
+dataloader = hvs.HardViewLoader(hvs.ViewLoader(args.data, recipe, args.batch_size, device, drop_last=True), selector)
+
+for epoch in range(args.epochs):
+    for views, *_ in dataloader:
+        update_momentum(model.student_backbone, model.teacher_backbone, m=0.99)
+        update_momentum(model.student_head, model.teacher_head, m=0.99)
+        views = [view.to(device) for view in views]
+        teacher_out = [model.teacher_head(model.teacher_backbone(view)) for view in views[:2]]
+        student_out = [model.student_head(model.student_backbone(view)) for view in views]
+        loss = criterion(teacher_out, student_out, epoch=epoch)
+        loss.backward()
+        model.student_head.cancel_last_layer_gradients(current_epoch=epoch)
+        optimizer.step()
+        optimizer.zero_grad()
+        print(f"epoch {epoch}, loss {loss:.4f}")

@@ -1,0 +1,309 @@
+"""Methods trained as lightly's examples train them, with small networks, and every pair's loss as each method's formula has it."""
+
+# Axes: N image of a forward, B image, V view, L local view, D embedding, K prototype.
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Any
+
+import torch
+from lightly.loss import DINOLoss, NegativeCosineSimilarity, NTXentLoss, VICRegLoss
+from lightly.models.modules import (
+    BYOLPredictionHead,
+    BYOLProjectionHead,
+    DINOProjectionHead,
+    MoCoProjectionHead,
+    SimCLRProjectionHead,
+    SimSiamPredictionHead,
+    SimSiamProjectionHead,
+)
+from lightly.models.modules.heads import VICRegProjectionHead
+from lightly.models.utils import deactivate_requires_grad, update_momentum
+from torch import Tensor, nn
+
+import hvs_data as hvs
+from distillers import cross_entropy
+from pair_formulas import own_among, unit
+
+WIDTH, LENGTH, KEYS, PROTOTYPES = 16, 12, 40, 24
+MOMENTUM = 0.9
+
+
+@dataclass
+class Method:
+    """One method of lightly's examples.
+
+    Attributes:
+        model: with the parts that the example has, and the criterion in ``criterion``, as its LightningModules have it.
+        loss: of the example's training step, from the views.
+        recipe: of its views.
+        pair_losses: from copies of the model's parts and the candidates to the loss of every pair [B, V, V].
+        lr: for SGD with momentum.
+        moved: names of the parts that the step moves before its forwards.
+        clock: holds the "epoch", as the variable of a loop over epochs does.
+        added: what each local candidate adds to each pair of global ones, [B, L] by pair, in the latest call of ``pair_losses``.
+        options: of ``objective_of``.
+    """
+
+    model: nn.Module
+    loss: Callable[[list[Tensor]], Tensor]
+    recipe: hvs.recipes.Recipe
+    pair_losses: Callable[[Mapping[str, nn.Module], list[Tensor]], Tensor]
+    moved: tuple[str, ...] = ()
+    lr: float = 0.05
+    clock: dict[str, int] = field(default_factory=dict)
+    added: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Parts(nn.Module):
+    def __init__(self, **parts: nn.Module):
+        super().__init__()
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+
+def backbone() -> nn.Module:
+    """Ends in [N, D, 1, 1], as a torchvision ResNet without its last layer."""
+    return nn.Sequential(nn.Conv2d(3, WIDTH, 5, stride=2), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+
+
+def through(parts: Any, names: str, pixels: Tensor) -> Tensor:
+    for name in names.split():
+        part = parts[name] if isinstance(parts, Mapping) else getattr(parts, name)
+        pixels = part(pixels.flatten(1) if pixels.ndim == 4 and pixels.shape[2] == 1 else pixels)
+    return pixels
+
+
+def each(parts: Mapping[str, nn.Module], names: str, views: list[Tensor]) -> Tensor:
+    """Outputs [B, V, D] in float64, all views in one batch, whose statistics normalise them."""
+    return through(parts, names, torch.cat(views)).double().unflatten(0, (len(views), -1)).transpose(0, 1)
+
+
+def table(views: int, loss: Callable[[int, int], Tensor]) -> Tensor:
+    """[B, V, V] of a loss [B] of two views."""
+    columns = {(i, j): loss(i, j) for i, j in permutations(range(views), 2)}
+    first = next(iter(columns.values()))
+    rows = [torch.stack([columns.get((i, j), torch.full_like(first, torch.nan)) for j in range(views)], 1) for i in range(views)]
+    return torch.stack(rows, 1)
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    return (unit(a) * unit(b)).sum(-1)
+
+
+# ---- the methods ----
+
+
+def simsiam() -> Method:
+    heads = {"projection_head": SimSiamProjectionHead(WIDTH, WIDTH, LENGTH), "prediction_head": SimSiamPredictionHead(LENGTH, 8, LENGTH)}
+    model = Parts(backbone=backbone(), **heads, criterion=NegativeCosineSimilarity())
+
+    def loss(views: list[Tensor]) -> Tensor:
+        (z0, z1) = (through(model, "backbone projection_head", view) for view in views)
+        p0, p1 = model.prediction_head(z0), model.prediction_head(z1)
+        return 0.5 * (model.criterion(z0.detach(), p1) + model.criterion(z1.detach(), p0))
+
+    def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
+        z = through(parts, "backbone projection_head", torch.cat(views))
+        p, z = (output.double().unflatten(0, (len(views), -1)).transpose(0, 1) for output in (parts["prediction_head"](z), z))
+        return table(len(views), lambda i, j: -(cosine(p[:, i], z[:, j]) + cosine(p[:, j], z[:, i])) / 2)
+
+    return Method(model, loss, hvs.recipes.simsiam(candidates=4, size=16), pair_losses)
+
+
+def simclr() -> Method:
+    model = Parts(backbone=backbone(), projection_head=SimCLRProjectionHead(WIDTH, WIDTH, LENGTH), criterion=NTXentLoss())
+
+    def loss(views: list[Tensor]) -> Tensor:
+        return model.criterion(*(through(model, "backbone projection_head", view) for view in views))
+
+    def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
+        z = unit(each(parts, "backbone projection_head", views))
+        same = torch.eye(len(z), dtype=torch.bool)
+
+        def direction(i: int, j: int) -> Tensor:
+            others = (z[:, i] @ z[:, i].T / 0.5).masked_fill(same, -torch.inf)
+            return own_among(torch.cat([z[:, i] @ z[:, j].T / 0.5, others], 1), range(len(z)))
+
+        return table(len(views), lambda i, j: (direction(i, j) + direction(j, i)) / 2)
+
+    return Method(model, loss, hvs.recipes.simclr(candidates=4, size=16), pair_losses, lr=0.2)
+
+
+def vicreg() -> Method:
+    head = VICRegProjectionHead(WIDTH, WIDTH, LENGTH, num_layers=2)
+    model = Parts(backbone=backbone(), projection_head=head, criterion=VICRegLoss(lambda_param=10.0))
+
+    def loss(views: list[Tensor]) -> Tensor:
+        return model.criterion(*(through(model, "backbone projection_head", view) for view in views))
+
+    def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
+        z = each(parts, "backbone projection_head", views)
+        return table(len(views), lambda i, j: 10 * (z[:, i] - z[:, j]).square().mean(1))
+
+    return Method(model, loss, hvs.recipes.vicreg(candidates=4, size=16), pair_losses)
+
+
+def with_momentum(**parts: nn.Module) -> tuple[Parts, tuple[str, ...]]:
+    """Parts, and copies of backbone and projection head that follow them."""
+    model = Parts(**parts)
+    names = ("backbone", "projection_head")
+    for name in names:
+        setattr(model, f"{name}_momentum", copy.deepcopy(getattr(model, name)))
+        deactivate_requires_grad(getattr(model, f"{name}_momentum"))
+    return model, names
+
+
+def follow(model: nn.Module, names: tuple[str, ...]) -> None:
+    for name in names:
+        update_momentum(getattr(model, name), getattr(model, f"{name}_momentum"), m=MOMENTUM)
+
+
+def byol() -> Method:
+    heads = {"projection_head": BYOLProjectionHead(WIDTH, WIDTH, LENGTH), "prediction_head": BYOLPredictionHead(LENGTH, 8, LENGTH)}
+    model, names = with_momentum(backbone=backbone(), **heads, criterion=NegativeCosineSimilarity())
+
+    def loss(views: list[Tensor]) -> Tensor:
+        follow(model, names)
+        p0, p1 = (through(model, "backbone projection_head prediction_head", view) for view in views)
+        z0, z1 = (through(model, "backbone_momentum projection_head_momentum", view).detach() for view in views)
+        return 0.5 * (model.criterion(p0, z1) + model.criterion(p1, z0))
+
+    def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
+        p = each(parts, "backbone projection_head prediction_head", views)
+        z = each(parts, "backbone_momentum projection_head_momentum", views)
+        return table(len(views), lambda i, j: 4 - 2 * cosine(p[:, i], z[:, j]) - 2 * cosine(p[:, j], z[:, i]))
+
+    moved = tuple(f"{name}_momentum" for name in names)
+    return Method(model, loss, hvs.recipes.byol(candidates=4, size=16), pair_losses, moved)
+
+
+def moco() -> Method:
+    criterion = NTXentLoss(temperature=0.2, memory_bank_size=(KEYS, LENGTH))
+    model, names = with_momentum(backbone=backbone(), projection_head=MoCoProjectionHead(WIDTH, WIDTH, LENGTH), criterion=criterion)
+
+    def loss(views: list[Tensor]) -> Tensor:
+        follow(model, names)
+        query = through(model, "backbone projection_head", views[0])
+        return criterion(query, through(model, "backbone_momentum projection_head_momentum", views[1]).detach())
+
+    def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
+        q = unit(each(parts, "backbone projection_head", views))
+        k = unit(each(parts, "backbone_momentum projection_head_momentum", views))
+        queue = criterion.memory_bank.bank.double()
+
+        def direction(i: int, j: int) -> Tensor:
+            logits = torch.cat([(q[:, i] * k[:, j]).sum(1, keepdim=True), q[:, i] @ queue.T], 1) / 0.2
+            return own_among(logits, [0] * len(q))
+
+        return table(len(views), direction)
+
+    moved = tuple(f"{name}_momentum" for name in names)
+    return Method(model, loss, hvs.recipes.moco_v2(candidates=4, size=16), pair_losses, moved)
+
+
+def dino() -> Method:
+    """With local views; the temperature rises from .04 to .07 within three epochs."""
+    student = backbone()
+    heads = [DINOProjectionHead(WIDTH, WIDTH, LENGTH, PROTOTYPES, freeze_last_layer=freeze) for freeze in (1, -1)]
+    model = Parts(student_backbone=student, student_head=heads[0], teacher_backbone=copy.deepcopy(student), teacher_head=heads[1])
+    deactivate_requires_grad(model.teacher_backbone)
+    deactivate_requires_grad(model.teacher_head)
+    criterion = model.criterion = DINOLoss(PROTOTYPES, warmup_teacher_temp=0.04, teacher_temp=0.07, warmup_teacher_temp_epochs=3)
+    clock, added = {"epoch": 0}, {}
+
+    def loss(views: list[Tensor]) -> Tensor:
+        update_momentum(model.student_backbone, model.teacher_backbone, m=MOMENTUM)
+        update_momentum(model.student_head, model.teacher_head, m=MOMENTUM)
+        teacher_out = [through(model, "teacher_backbone teacher_head", view) for view in views[:2]]
+        student_out = [through(model, "student_backbone student_head", view) for view in views]
+        return criterion(teacher_out, student_out, epoch=clock["epoch"])
+
+    recipe = hvs.recipes.dino(candidates=4, local_candidates=5, local_views=3, size=16, local_size=8)
+
+    def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
+        """Of a pair of global views: with the three local views that add most."""
+        groups = [[view for view in views if view.shape[-1] == side] for side in (16, 8)]
+        teacher = each(parts, "teacher_backbone teacher_head", groups[0])
+        own, local = (each(parts, "student_backbone student_head", group) for group in groups)
+        temperature = (0.04, 0.055, 0.07)[min(clock["epoch"], 2)]
+
+        def term(t: int, student: Tensor) -> Tensor:
+            return cross_entropy(teacher[:, t], student, criterion.center.flatten(), temperature, 0.1)
+
+        def combined(i: int, j: int) -> Tensor:
+            terms = [term(i, student) + term(j, student) for student in local.unbind(1)]
+            added[i, j] = torch.stack(terms, 1)
+            # 2 terms of the global views and 2 of each local one
+            return (term(i, own[:, j]) + term(j, own[:, i]) + added[i, j].topk(3, 1).values.sum(1)) / 8
+
+        globals_ = table(len(groups[0]), combined)
+        whole = globals_.new_full((len(globals_), len(views), len(views)), torch.nan)
+        whole[:, : len(groups[0]), : len(groups[0])] = globals_
+        return whole
+
+    moved = ("teacher_backbone", "teacher_head")
+    return Method(model, loss, recipe, pair_losses, moved, clock=clock, added=added, options={"epoch": lambda: clock["epoch"]})
+
+
+METHODS: dict[str, Callable[[], Method]] = {
+    "SimSiam": simsiam,
+    "SimCLR": simclr,
+    "BYOL": byol,
+    "MoCo": moco,
+    "DINO": dino,
+    "VICReg": vicreg,
+}
+
+
+class Copyable(nn.Module):
+    """A network of which copies can be made, by a witness say: those of layers with weight norm hold the graph of their last forward.
+
+    Args:
+        network: what is copied.
+        as_handed_out: copies are as it was at the latest :meth:`note`, before a step moved it.
+    """
+
+    def __init__(self, network: nn.Module, as_handed_out: bool):
+        super().__init__()
+        self.network = network
+        self.as_handed_out = as_handed_out
+        self.note()
+
+    def note(self) -> None:
+        self.then = self._copied()
+
+    def __deepcopy__(self, memo: Any) -> nn.Module:
+        return copy.deepcopy(self.then) if self.as_handed_out else self._copied()
+
+    def _copied(self) -> nn.Module:
+        held = [(module, module.weight) for module in self.network.modules() if hasattr(module, "weight_v")]
+        for module, weight in held:
+            module.weight = weight.detach()  # made anew by each forward
+        try:
+            return copy.deepcopy(self.network)
+        finally:
+            for module, weight in held:
+                module.weight = weight
+
+
+def seen_by_selection(loader: hvs.HardViewLoader, model: nn.Module, moved: tuple[str, ...]) -> dict[str, nn.Module]:
+    """The model's parts for a witness of the loader, those that the step moves before its forwards as they were before the step."""
+    parts = {name: part for name, part in model.named_children() if name != "criterion"}
+    first = next(iter(parts))
+    parts |= {name: Copyable(part, name in moved) for name, part in parts.items() if name != first}
+    wrapped = loader.format
+
+    def noting(batch: hvs.Batch) -> Any:
+        for part in parts.values():
+            if isinstance(part, Copyable):
+                part.note()
+        return batch if wrapped is None else wrapped(batch)
+
+    loader.format = noting
+    return parts
