@@ -10,8 +10,10 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -149,7 +151,8 @@ class HardViewCallback(MadeForLightning):
 
     - It logs, by ``LightningModule.log``, means over each batch: ``loss`` of the chosen pairs (with local views, of all chosen views)
       and ``random_loss``, the mean over all legal pairs, both in steps in which the model was asked, the latter for pairs only;
-      ``iou`` of the chosen pairs' boxes and ``random_iou``. Nothing waits for the device.
+      ``iou`` of the chosen pairs' boxes and ``random_iou``. Nothing waits for the device. (In other steps loggers show the last
+      number again, as Lightning has them do.)
     - At the start of each step, before anything in it can move weights, it checks that the views were chosen with the
       weights that the model has, and that no batch was chosen and then not trained on.
     - It lets a loader that was passed to ``trainer.fit`` score in the trainer's mixed precision, as a data module does.
@@ -175,7 +178,7 @@ class HardViewCallback(MadeForLightning):
         self.prefix = prefix
         self._loader: HardViewLoader | None = None
         self._format: Format | None = None
-        self._handed_out: deque[Selection] = deque()
+        self._handed_out: deque[tuple[Selection, list[ref[Tensor]]]] = deque(maxlen=16)
         self._step: int | None = None
         self._warned = False
 
@@ -227,13 +230,21 @@ class HardViewCallback(MadeForLightning):
 
     def _noted(self, batch: Batch) -> Any:
         assert batch.selection is not None
-        self._handed_out.append(batch.selection)
-        return batch if self._format is None else self._format(batch)
+        made = batch if self._format is None else self._format(batch)
+        # the teacher's outputs may be large, and nothing here needs them
+        self._handed_out.append((replace(batch.selection, teacher_outputs=None), [ref(tensor) for tensor in _tensors(made)]))
+        return made
 
     def _selection_of(self, batch: Any) -> Selection | None:
-        """Batches are trained on in the order in which they were handed out."""
-        noted = self._handed_out.popleft() if self._handed_out else None
-        return batch.selection if isinstance(batch, Batch) else noted
+        """A batch is known by its tensors; one whose tensors are others by now, moved or converted, is taken for the latest."""
+        tensors = {id(tensor) for tensor in _tensors(batch)}
+        for place, (selection, noted) in enumerate(self._handed_out):
+            # one that is gone is None, so that no number stands for two tensors
+            if any(id(tensor()) in tensors for tensor in noted):
+                for _ in range(place + 1):
+                    self._handed_out.popleft()
+                return selection
+        return self._handed_out[-1][0] if self._handed_out else None
 
     def _check(self, selection: Selection) -> None:
         assert self._loader is not None
@@ -279,6 +290,15 @@ def statistics_of(selection: Selection) -> dict[str, Tensor]:
 def _mean(values: Tensor, counted: Tensor) -> Tensor:
     # a mask that selects elements would wait for the device to tell how many
     return values.where(counted, 0).sum() / counted.sum()
+
+
+def _tensors(made: Any) -> Iterator[Tensor]:
+    """The tensors in what a format made."""
+    if isinstance(made, Tensor):
+        yield made
+    elif isinstance(made, (Mapping, Batch, list, tuple)):
+        for item in made.values() if isinstance(made, Mapping) else made:
+            yield from _tensors(item)
 
 
 def _leaves(loaders: Any) -> Iterator[Any]:

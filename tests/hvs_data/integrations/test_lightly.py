@@ -21,6 +21,7 @@ from example_scripts import falls, recorded_losses, run_script, write_photos
 from hvs_data import objectives
 from hvs_data.errors import SelectionError
 from hvs_data.integrations.lightly import objective_of
+from hvs_data.integrations.lightning import HardViewCallback, HardViewDataModule
 from lightly_methods import KEYS, LENGTH, METHODS, PROTOTYPES, WIDTH, Method, Parts, backbone, seen_by_selection, through
 from traces import changes, state_of
 from witness import PlainViews, Witness
@@ -124,6 +125,49 @@ def test_the_example_trains(script: str, photos: Path) -> None:
 def test_the_example_runs_as_it_stands(script: str, photos: Path) -> None:
     losses, _ = run_script(script, photos, "--batch-size", 24, *SCRIPTS[script], small=False)
     assert len(losses) == 2 and torch.tensor(losses).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["SimSiam", "DINO"])
+@pytest.mark.filterwarnings("ignore")  # what Lightning warns of is its own
+@pytest.mark.filterwarnings("error::hvs_data.StaleSelectionWarning")
+def test_in_lightning(name: str, photos: Path, tmp_path: Path) -> None:
+    """As lightly's LightningModules: criterion in an attribute, momentum parts moved by the training step, DINO's epoch the trainer's."""
+    pl = pytest.importorskip("pytorch_lightning")
+    method = make(name)
+
+    class Module(pl.LightningModule):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            for part, network in method.model.named_children():
+                setattr(self, part, network)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            method.clock["epoch"] = self.current_epoch
+            return method.loss(batch[0])
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.05)
+
+    def objective(module: Any) -> hvs.Objective:
+        return objective_of(module, epoch=(lambda: module.current_epoch) if name == "DINO" else None)
+
+    class Data(HardViewDataModule):
+        def train_dataloader(self) -> Any:
+            loader = super().train_dataloader()
+            parts = seen_by_selection(loader, method.model, method.moved)
+            self.witness = Witness(loader, parts, pair_losses, tolerance=TOLERANCE)
+            return loader
+
+    def pair_losses(parts: Any, candidates: list[Tensor]) -> Tensor:
+        method.clock["epoch"] = module.current_epoch
+        return method.pair_losses(parts, candidates)
+
+    data: Any = Data(photos, method.recipe, objective, 12, seed=1)
+    module = Module()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pl.Trainer(max_epochs=3, accelerator="cpu", devices=1, default_root_dir=tmp_path, callbacks=[HardViewCallback()], **quiet)
+    trainer.fit(module, datamodule=data)
+    assert data.witness.checked == 12 and min(data.witness.gained) >= -TOLERANCE and sum(data.witness.gained) > 0
 
 
 # ---- momentum parts ----
