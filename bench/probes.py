@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import photos
 from numpy.typing import NDArray
 from torch import nn
 
 import hvs_data as hvs
 from hvs_data.demo.evaluation import features
+from hvs_data.demo.groceries import Groceries
 from hvs_data.demo.photos import Part, hold_out
 from hvs_data.sources.base import Source
 
@@ -60,10 +62,17 @@ def open_split(data: str, most: int | None = None, seed: int = 0) -> Split:
     return Split(Part(source, index_N[train_n]), Part(source, index_N[test_n]), len(np.unique(label_N[index_N])))
 
 
-def opened(data: str) -> Source:
-    """A source; a folder of tar shards stands for all of them."""
+def opened(data: str | None) -> Source:
+    """A source; a folder of tar shards stands for all of them, and None for the demo's example photos."""
+    if data is None:
+        return hvs.open_source(Groceries())
     shards = sorted(str(path) for path in Path(data).glob("*.tar")) if Path(data).is_dir() else []
     return hvs.open_source(shards or data)
+
+
+def name_of(data: str | None) -> str:
+    """What results call a source."""
+    return Path(data).resolve().name if data else photos.EXAMPLE
 
 
 def labels_of(source: Source) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """What does selection cost, and how much of the hardness does it capture? Whole training steps, setting by setting.
 
-    python bench/selection.py --data FOLDER_OR_SHARDS [--method simsiam|simclr|dino]
+    python bench/selection.py [--data FOLDER_OR_SHARDS] [--method simsiam|simclr|dino]
 
 Trains for a while on exactly selected pairs, so that the network is neither random nor finished. From there it measures, for every
 setting of ``settings.py``: a training step's time over that of vanilla's, in alternation and with the loader; the hardness captured, as
@@ -274,7 +274,7 @@ def target(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    made.add_argument("--data", required=True, help="photographs: a folder, tar shards, or a folder of shards")
+    made.add_argument("--data", help="photographs: a folder, tar shards, or a folder of shards; by default the demo's example photos")
     made.add_argument("--method", choices=list(methods.METHODS), default="simsiam")
     made.add_argument("--precision", choices=list(PRECISIONS), default="float32", help="of the training; float32 by default")
     made.add_argument("--settings", nargs="+", help="only these, and the exact one")
@@ -304,7 +304,7 @@ def bench_of(arguments: Sequence[str]) -> Bench:
     every = settings(options.method)
     names = [name for name in every if options.settings is None or name == EXACT or name in options.settings]
     setup = Setup(options.method, sizes, options.precision, options.device, threads)
-    source, name = probes.opened(options.data), Path(options.data).resolve().name
+    source, name = probes.opened(options.data), probes.name_of(options.data)
     return Bench(setup, source, name, amounts, {its: every[its] for its in names}, options.seed, options.work)
 
 

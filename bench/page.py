@@ -1,0 +1,229 @@
+"""One page with all results of a machine, and the two plots of the README, from the files that are there.
+
+    python bench/page.py [--results FOLDER] [--docs FOLDER]
+
+Nothing is measured here. The page needs nothing beside itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import common
+import numpy as np
+import plots
+import summary
+from contestants import OURS
+from frontier import target_line
+from runs import UNTRAINED, Runs, comparisons
+
+from hvs_data.demo.charts import Line, line_chart
+from hvs_data.demo.style import CSS as DEMO_CSS
+
+DOCS = common.ROOT / "docs"
+METHODS = {"simsiam": "SimSiam", "simclr": "SimCLR", "dino": "DINO"}
+# Curves of box overlap: which arms, in which colours.
+SHOWN_ARMS = {"vanilla": "var(--b)", "hardest": "var(--a)", "cheap-8": "var(--c3)"}
+CSS = f"""
+{DEMO_CSS}
+:root {{ color-scheme: light dark; {plots.LIGHT} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {plots.DARK} }}
+  body {{ background: #0b0f14; }} .chart .grid {{ stroke: var(--line); }} }}
+{plots.STYLE}
+.plot-svg {{ display: block; width: 100%; max-width: 620px; margin: 0 auto; }}
+.scroll {{ overflow-x: auto; margin: 12px 0; }}
+.numbers {{ border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; background: var(--paper); }}
+.numbers th, .numbers td {{ padding: 4px 9px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }}
+.numbers th:first-child, .numbers td:first-child {{ text-align: left; }}
+.numbers th {{ color: var(--soft); font-weight: 600; }}
+.numbers tr.best td {{ font-weight: 600; }}
+.plots {{ grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); }}
+code {{ font-size: 13px; overflow-wrap: anywhere; }}
+"""
+
+
+def speeds(loader: dict[str, Any]) -> dict[str, dict[int, float]]:
+    """Images/s of a result of ``loader_cpu.py`` by loader and number of candidates, ours first."""
+    found: dict[str, dict[int, float]] = {OURS: {}}
+    for its in loader["measurements"]:
+        group, name = its["group"], its["name"]
+        if group.startswith("n = ") and name in (OURS, "albumentations", "torchvision"):
+            found.setdefault(name, {})[int(group.removeprefix("n = "))] = its["median"]
+    return dict(sorted(found.items(), key=lambda item: -max(item[1].values(), default=0)))
+
+
+def throughput_section(loader: dict[str, Any]) -> str:
+    made = plots.throughput(speeds(loader))
+    rows = [
+        [its["question"], its["target"], "-" if its["measured"] is None else f"{its['measured']:.2f}", _mark(its["reached"])]
+        for its in loader["targets"]
+    ]
+    measured = [
+        [f"{its['group']}: {its['name']}", f"{its['median']:,.1f}", f"{its['q1']:,.1f} to {its['q3']:,.1f}", its["unit"]]
+        for its in loader["measurements"]
+    ]
+    return _section(
+        "Views from files",
+        "Images a second from JPEG files to normalised float32 batches, SimSiam's recipe.",
+        _figure(made, _conditions(loader, "python bench/loader_cpu.py --data FOLDER --photos FOLDER"))
+        + _table(["target", "wanted", "measured", "reached"], rows)
+        + _folded("every measurement", _table(["", "median", "quartiles", "unit"], measured)),
+    )
+
+
+def selection_section(result: dict[str, Any]) -> str:
+    method = METHODS.get(result["conditions"]["settings"]["network"], result["bench"])
+    its_settings = sorted(result["settings"], key=lambda its: its["cost"]["median"])
+    rows = []
+    for its in its_settings:
+        memory = "-" if its["peak_of_vanilla"] is None else f"{its['peak_of_vanilla']:.2f}"
+        seconds = its["seconds"]
+        share = 100 * seconds["select"] / sum(seconds.values())
+        own = "-" if its["captured"] is None else f"{its['captured']:.2f}"
+        gained = f"{its['of_four']:.2f} ({its['of_four_error']:.2f})"
+        cost = its["cost"]
+        rows.append([its["name"], f"{cost['median']:.2f}", f"{cost['q1']:.2f} to {cost['q3']:.2f}", gained, own, f"{share:.0f} %", memory])
+    header = ["setting", "x step", "quartiles", "hardness (error)", "of own candidates", "selecting", "x memory"]
+    best = {place for place, its in enumerate(its_settings) if its["on_frontier"]}
+    command = f"python bench/selection.py --data FOLDER --method {result['conditions']['settings']['network']}"
+    return _section(
+        f"What selection costs: {method}",
+        f"Hardness is the gain of the chosen pairs' loss over random ones, in units of the exact choice's among 4 candidates. "
+        f"{target_line(result)[:1].upper()}{target_line(result)[1:]}.",
+        _figure(plots.selection_frontier(result["settings"], result["target"]), _conditions(result, command)) + _table(header, rows, best),
+    )
+
+
+def evidence_section(lines: Sequence[dict[str, Any]], comparison: dict[str, Any]) -> str:
+    rows = summary.rows(lines, comparison)
+    trained = [row for row in rows if row.arm != UNTRAINED]
+    charts = "".join(
+        f'<figure class="plot">{plots.evidence(trained, probe, label)}</figure>'
+        for probe, label in (("knn", "k-NN accuracy, %"), ("linear", "linear probe, %"))
+    )
+    overlaps = _overlaps(lines, comparison)
+    cells = []
+    for row in rows:
+        probes = []
+        for probe in ("knn", "linear"):
+            gain = row.gain(probe)
+            probes += [row.accuracy(probe).text(), "-" if gain is None else gain.text(signed=True)]
+        cost = "-" if row.cost is None else f"{row.cost:.2f}"
+        cells.append([f"{row.arm}: {row.selector}", row.match, str(len(row.runs)), f"{row.steps:.0f}", cost, *probes])
+    header = ["arm", "at equal", "seeds", "steps", "x step", "k-NN %", "to vanilla", "linear %", "to vanilla"]
+    caption = (
+        f"{summary.title(comparison)}; mean and standard deviation over seeds, differences seed by seed; dots are seeds. "
+        f"<code>python bench/pretrain.py --data FOLDER --method {escape(comparison['method'])}</code>"
+    )
+    title = f"Does it help? {METHODS.get(comparison['method'], comparison['method'])}"
+    return _section(title, "", f'<div class="plots">{charts}{overlaps}</div><p class="caption">{caption}</p>' + _table(header, cells))
+
+
+def _overlaps(lines: Sequence[dict[str, Any]], comparison: dict[str, Any]) -> str:
+    """Box overlap of the chosen pairs over training, mean over the seeds."""
+    curves, steps = [], None
+    for arm, colour in SHOWN_ARMS.items():
+        runs = [line for line in lines if line.get("comparison") == comparison and line.get("arm") == arm and line.get("match") == "epochs"]
+        runs = [line for line in runs if line["history"]["columns"]["selected_iou"][0] is not None]
+        if runs:
+            steps = steps or runs[0]["history"]["step"]
+            values = np.array([line["history"]["columns"]["selected_iou"] for line in runs], dtype=np.float64).mean(0)
+            curves.append(Line(arm, values, colour))
+    if steps is None:
+        return ""
+    return f'<figure class="plot">{line_chart(steps, curves, x_label="training step", y_label="box overlap of the pair (IoU)")}</figure>'
+
+
+def page(folder: Path) -> str:
+    """The whole page of a machine's folder of results."""
+    sections = []
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    if "loader_cpu" in results:
+        sections.append(throughput_section(results["loader_cpu"]))
+    sections += [selection_section(its) for name, its in results.items() if name.startswith("selection_")]
+    lines = Runs(folder / "pretrain.jsonl").lines()
+    sections += [evidence_section(lines, its) for its in comparisons([line for line in lines if line["kind"] == "run"])]
+    if not sections:
+        raise SystemExit(f"expected results in {os.path.relpath(folder)}, got none; run a bench first, such as make bench DATA=FOLDER")
+    lead = "Every number is measured, losses included; below each plot stands on what, and the command that measures it again."
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>hvs_data: what was measured</title><style>{CSS}</style></head><body><main>"
+        f'<h1>hvs_data: what was measured</h1><p class="lead">{lead}</p>{"".join(sections)}</main></body></html>\n'
+    )
+
+
+def readme_plots(folder: Path) -> dict[str, str]:
+    """The README's plots by file name, as far as there are results."""
+    found = {}
+    loader, selection = folder / "loader_cpu.json", folder / "selection_simsiam.json"
+    if loader.exists():
+        found["throughput.svg"] = plots.alone(plots.throughput(speeds(json.loads(loader.read_text()))))
+    if selection.exists():
+        result = json.loads(selection.read_text())
+        found["frontier.svg"] = plots.alone(plots.selection_frontier(result["settings"], result["target"]))
+    return found
+
+
+def _section(title: str, words: str, inner: str) -> str:
+    lead = f'<p class="caption">{escape(words)}</p>' if words else ""
+    return f"<section><h2>{escape(title)}</h2>{lead}{inner}</section>"
+
+
+def _figure(svg: str, caption: str) -> str:
+    return f'<figure class="plot">{svg}<figcaption>{caption}</figcaption></figure>'
+
+
+def _conditions(result: dict[str, Any], command: str) -> str:
+    its = result["conditions"]
+    data = ", ".join(f"{name} ({about['images']:,} images)" for name, about in its["data"].items())
+    sizes = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in its["sizes"].items())
+    how = "; ".join(f"{name}: {value}" for name, value in its["settings"].items())
+    words = (
+        f"{its['device']['name']}, {its['device']['cores']} cores, torch {its['versions']['torch']}, {its['time'][:10]}, commit "
+        f"{its['commit'][:8]}. Data: {data}. Sizes: {sizes}. {its['repeats']} rounds in alternation, median. {how}."
+    )
+    return f"{escape(words)} <code>{escape(command)}</code>"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], best: set[int] | None = None) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(
+        f"<tr{' class=best' if place in (best or ()) else ''}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
+        for place, row in enumerate(rows)
+    )
+    return f'<div class="scroll"><table class="numbers"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _folded(words: str, inner: str) -> str:
+    return f"<details><summary>{escape(words)}</summary>{inner}</details>"
+
+
+def _mark(reached: bool | None) -> str:
+    return {None: "not measured", True: "yes", False: "no"}[reached]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    made = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    here = common.RESULTS / common.machine_name(common.cpu_model(), common.cores())
+    made.add_argument("--results", type=Path, default=here, help="a machine's folder (bench/results/<this kind of machine>)")
+    made.add_argument("--docs", type=Path, default=None, help="folder for the README's plots; none are written without it")
+    options = made.parse_args(arguments)
+    written = {options.results / "index.html": page(options.results)}
+    if options.docs is not None:
+        written |= {options.docs / name: svg for name, svg in readme_plots(options.results).items()}
+    for path, content in written.items():
+        path.write_text(content)
+        print(f"written: {os.path.relpath(path)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
