@@ -34,9 +34,9 @@ BY_BUDGET = ByBudget.BY_BUDGET
 # of exact selection, in units of the exact choice's gain among 4 candidates, and the processor's time of a whole step, loader included,
 # over that of a step without selection (batch 64, 8 steps each in alternation):
 #             of 4 candidates   of 8          of 16         time
-#   exact     .93   1.06        1.82  2.03    2.59  2.97    1.72 of 4
-#   balanced  .67    .96        1.32  1.61    1.80  2.41    1.07
-#   cheap     .49    .85        1.20  1.44    1.66  2.26    1.02
+#   exact     .93   1.06        1.82  2.03    2.59  2.97    1.66 to 1.72 of 4
+#   balanced  .67    .96        1.32  1.61    1.80  2.41    1.01 to 1.07
+#   cheap     .49    .85        1.20  1.44    1.66  2.26     .97 to 1.03
 BUDGETS: dict[str, dict[str, Any]] = {
     "exact": {"score_size": None, "prefilter": None},
     "balanced": {"score_size": 0.375, "prefilter": 3},
@@ -46,7 +46,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
 _TOKENS = {"balanced": 0.25, "cheap": 0.25}
 # How many candidates make up for what each misses. A network that trains on what rows choose learns to see through what rows tell: of
 # pairs chosen this way from the first step on, "balanced" held 1.05 to 1.15 of the exact gain with 8 and "cheap" .5 to .7 with 8 and .75
-# to 1.3 with 16 candidates (steps 20 to 60, 256 images, standard error about .1).
+# to 1.5 with 16 candidates (steps 20 to 60, 256 images, standard error about .1).
 _CANDIDATES = {"balanced": 8, "cheap": 16}
 
 
