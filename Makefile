@@ -8,13 +8,14 @@ DATA ?=
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-dali lint bench bench-page evidence gpu docs clean distclean
+.PHONY: help demo test test-dali test-stable-pretraining lint bench bench-page evidence gpu docs clean distclean
 
 help:
 	@echo 'make demo        pretrain a small model on hardest pairs for about three minutes and write demo-report.html'
 	@echo '                 (DATA=folder takes your own photos instead of the example set, here and for bench)'
 	@echo 'make test        run the test suite'
 	@echo 'make test-dali   run the tests of the pipelines with DALI and Kornia installed'
+	@echo 'make test-stable-pretraining   run the tests of that trainer in an environment of its own'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make bench       what fits this machine: images/s beside other loaders, cost of selection; then the page of all results (an hour)'
 	@echo 'make bench-page  the page of all results, and the plots of the README, from the results that are there'
@@ -47,6 +48,16 @@ test: $(VENV)/.installed-bench
 test-dali: $(VENV)/.installed-dali-test
 	$(BIN)/python -m pytest tests/pipelines tests/hvs_data/loaders/test_device_decoding.py
 
+# stable-pretraining brings 400 MB and newer versions of shared packages: an environment of its own, on top of the other one's packages
+$(VENV)-stable-pretraining/.installed: pyproject.toml $(VENV)/.installed-bench
+	$(PYTHON) -m venv --clear $(VENV)-stable-pretraining
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$($(VENV)-stable-pretraining/bin/python -c 'import site; print(site.getsitepackages()[0])')/below.pth"
+	$(VENV)-stable-pretraining/bin/python -m pip install --quiet --no-build-isolation --editable '.[stable-pretraining]'
+	@touch $@
+
+test-stable-pretraining: $(VENV)-stable-pretraining/.installed
+	$(VENV)-stable-pretraining/bin/python -m pytest tests/hvs_data/integrations/test_stable_pretraining.py
+
 lint: $(VENV)/.installed-bench
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -77,4 +88,4 @@ clean:
 	find hvs_data kernels pipelines tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-stable-pretraining
