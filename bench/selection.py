@@ -49,9 +49,9 @@ TARGET_COST, TARGET_SHARE = 1.10, 0.9
 # epochs that are not trained on: of the images that are looked at, and those by which settings that learn are warmed up
 LOOKED_AT, WARMED_UP = 1_000_000, 1_000_001
 SIZES = {
-    "simsiam": methods.Sizes(view=64, width=32, stem_stride=2, batch=64, learning_rate=0.05),
-    "simclr": methods.Sizes(view=64, width=32, stem_stride=2, batch=64, learning_rate=0.1),
-    "dino": methods.Sizes(view=64, width=12, batch=64, learning_rate=1e-3),
+    "simsiam": methods.Sizes(view=64, width=32, stem_stride=2, batch=32, learning_rate=0.05),
+    "simclr": methods.Sizes(view=64, width=32, stem_stride=2, batch=32, learning_rate=0.1),
+    "dino": methods.Sizes(view=64, width=12, batch=32, learning_rate=1e-3),
 }
 
 
@@ -61,16 +61,16 @@ class Amounts:
 
     Attributes:
         trained: steps of exact selection before anything is measured, of a schedule of four times as many.
-        timed: steps of one round; a multiple of every ``every``.
+        timed: steps of one round; a multiple of every ``every``, and of the steps that a prefilter of two fits in.
         repeats: rounds.
         batches: that captured hardness is taken from; a multiple of every ``every``.
         warm_up: batches before those, for settings that learn; a multiple of every ``every`` and of the steps that a prefilter fits in.
     """
 
     trained: int = 200
-    timed: int = 12
+    timed: int = 16
     repeats: int = 5
-    batches: int = 24
+    batches: int = 48
     warm_up: int = 48
 
 
@@ -281,7 +281,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="try in a minute whether everything works; the numbers mean nothing")
     made.add_argument("--no-check", action="store_true", help="time even if the tests of what is timed fail")
     made.add_argument("--width", type=int, help="channels of the network's first stage")
-    made.add_argument("--batch-size", type=int, help="images of a step (64)")
+    made.add_argument("--batch-size", type=int, help="images of a step (32)")
     made.add_argument("--trained", type=int, help="steps before anything is measured (200)")
     made.add_argument("--repeats", type=int, help=f"rounds that count (5; at least {MIN_REPEATS} unless --quick)")
     made.add_argument("--seed", type=int, default=0)
