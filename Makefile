@@ -67,6 +67,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python bench/loader_cpu.py $(if $(DATA),--data '$(DATA)')
 	$(BIN)/python bench/selection.py --method simsiam $(if $(DATA),--data '$(DATA)')
 	$(BIN)/python bench/selection.py --method dino $(if $(DATA),--data '$(DATA)')
+	$(BIN)/python bench/closed_loop.py $(if $(DATA),--data '$(DATA)')
 	$(BIN)/python bench/page.py --docs docs
 
 bench-page: $(VENV)/.installed-bench

@@ -101,6 +101,20 @@ def selection_section(result: dict[str, Any]) -> str:
     )
 
 
+def closed_loop_section(result: dict[str, Any]) -> str:
+    method = result["conditions"]["settings"]["network"]
+    curves = result["curves"]
+    steps = [point["step"] for point in curves[0]["points"]]
+    cells = [[its["name"], *(f"{point['of_four']:.2f} ({point['error']:.2f})" for point in its["points"])] for its in curves]
+    command = f"python bench/closed_loop.py --data FOLDER --method {method}"
+    return _section(
+        f"Does it last? {METHODS.get(method, method)}",
+        "Hardness captured, in units of the exact choice's among 4 candidates, under networks that train on their own choices from the "
+        "first step on; by exact losses, standard errors in brackets.",
+        _table(["setting, after steps", *map(str, steps)], cells) + f'<p class="caption">{_conditions(result, command)}</p>',
+    )
+
+
 def evidence_section(lines: Sequence[dict[str, Any]], comparison: dict[str, Any]) -> str:
     rows = summary.rows(lines, comparison)
     trained = [row for row in rows if row.arm != UNTRAINED]
@@ -148,6 +162,7 @@ def page(folder: Path) -> str:
     if "loader_cpu" in results:
         sections.append(throughput_section(results["loader_cpu"]))
     sections += [selection_section(its) for name, its in results.items() if name.startswith("selection_")]
+    sections += [closed_loop_section(its) for name, its in results.items() if name.startswith("closed_loop_")]
     lines = Runs(folder / "pretrain.jsonl").lines()
     sections += [evidence_section(lines, its) for its in comparisons([line for line in lines if line["kind"] == "run"])]
     if not sections:
@@ -186,9 +201,10 @@ def _conditions(result: dict[str, Any], command: str) -> str:
     data = ", ".join(f"{name} ({about['images']:,} images)" for name, about in its["data"].items())
     sizes = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in its["sizes"].items())
     how = "; ".join(f"{name}: {value}" for name, value in its["settings"].items())
+    rounds = f"{its['repeats']} rounds in alternation, median. " if its["repeats"] > 1 else ""
     words = (
         f"{its['device']['name']}, {its['device']['cores']} cores, torch {its['versions']['torch']}, {its['time'][:10]}, commit "
-        f"{its['commit'][:8]}. Data: {data}. Sizes: {sizes}. {its['repeats']} rounds in alternation, median. {how}."
+        f"{its['commit'][:8]}. Data: {data}. Sizes: {sizes}. {rounds}{how}."
     )
     return f"{escape(words)} <code>{escape(command)}</code>"
 

@@ -1,0 +1,134 @@
+"""Does the hardness that cheap settings capture last when the network trains on what they choose?
+
+    python bench/closed_loop.py [--data FOLDER_OR_SHARDS] [--method simsiam|simclr|dino]
+
+``selection.py`` looks at one network that was trained on exact choices. Here every setting trains a network of its own, from the first step
+on its own choices, and with what its rows have taught it by then; every now and then its choices are valued by the exact losses under
+that network. Nothing is timed, so the machine may do other things meanwhile. About a quarter of an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in selection.py
+
+import arms  # noqa: E402
+import common  # noqa: E402
+import probes  # noqa: E402
+import torch  # noqa: E402
+from hardness import captured, exact_losses  # noqa: E402
+from schema import RESULT, check_form, flag, number, text  # noqa: E402
+from selection import LOOKED_AT, SIZES  # noqa: E402
+from settings import settings  # noqa: E402
+from tables import table  # noqa: E402
+from training import PRECISIONS, Setup, Training  # noqa: E402
+
+import hvs_data as hvs  # noqa: E402
+
+SHOWN = ("8/16 size", "balanced, 8 views", "cheap, 8 views", "cheap, 16 views")
+CHECKPOINTS = (25, 50, 100, 200, 400)
+BATCHES = 16
+FORM = {
+    "bench": text,
+    "question": text,
+    "quick": flag,
+    "conditions": RESULT["conditions"],
+    "curves": [{"name": text, "selector": text, "points": [{"step": number(1), "of_four": number(), "error": number(0)}]}],
+}
+
+
+def choices(training: Training, arm: arms.Arm, loader: hvs.ViewLoader, batches: int) -> list[torch.Tensor]:
+    """What the selector of a training would choose now, of the images that are looked at: slots [B, K], a tensor a batch."""
+    fed = arms.feed(arm, loader, training.method, 0, training.setup.dtype)
+    fed.selector.load_state_dict({**training.loader.selector.state_dict(), "seed": fed.selector.seed})
+    return [batch.selection.slots.cpu() for _, batch in zip(range(batches), fed, strict=False)]
+
+
+def curve(setup: Setup, arm: arms.Arm, source: Any, checkpoints: Sequence[int], batches: int, seed: int) -> list[dict[str, float]]:
+    """The hardness captured after so many steps of training on an arm's own choices, in units of the exact choice's among four."""
+    # of a schedule that goes on behind the last checkpoint
+    training = Training(setup, arm, source, 2 * max(checkpoints), seed)
+
+    def looked_at(count: int) -> hvs.ViewLoader:
+        options = {"drop_last": True, "num_threads": setup.loader_threads, "channels_last": True}
+        loader = hvs.ViewLoader(source, training.method.recipe(count), setup.sizes.batch, setup.device, seed, **options)
+        loader.set_epoch(LOOKED_AT)
+        return loader
+
+    points = []
+    for step in training.run():
+        if step in checkpoints:
+            exact = {
+                count: exact_losses(looked_at(count), training.method.objective(), setup.dtype, batches) for count in {4, arm.candidates}
+            }
+            gained = captured(choices(training, arm, looked_at(arm.candidates), batches), exact[arm.candidates], exact[4]).of_four
+            points.append({"step": step, "of_four": gained.value, "error": gained.standard_error})
+            print(f"  {step} steps: {gained.value:.2f} ({gained.standard_error:.2f})", file=sys.stderr, flush=True)
+        if step == max(checkpoints):
+            break
+    return points
+
+
+def report(result: dict[str, Any]) -> str:
+    steps = [point["step"] for point in result["curves"][0]["points"]]
+    cells = [[its["name"], *(f"{point['of_four']:.2f} ({point['error']:.2f})" for point in its["points"])] for its in result["curves"]]
+    return table(["trained on its own choices for steps", *map(str, steps)], cells)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    made = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    made.add_argument("--data", help="photographs: a folder, tar shards, or a folder of shards; by default the demo's example photos")
+    made.add_argument("--method", choices=list(SIZES), default="simsiam")
+    made.add_argument("--precision", choices=list(PRECISIONS), default="float32")
+    made.add_argument("--settings", nargs="+", default=list(SHOWN), help="of settings.py")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--threads", type=int, help="threads of the network, and as many of the loader; by default the cores")
+    made.add_argument("--device", default="cpu")
+    made.add_argument("--quick", action="store_true", help="try in a minute whether everything works; the numbers mean nothing")
+    made.add_argument("--out", type=Path, help="folder for the result (bench/results; with --quick build/bench)")
+    options = made.parse_args(arguments)
+    threads = options.threads or common.cores()
+    torch.set_num_threads(threads)
+    sizes = replace(SIZES[options.method], width=4, batch=4) if options.quick else SIZES[options.method]
+    checkpoints, batches = ((2, 4), 3) if options.quick else (CHECKPOINTS, BATCHES)
+    setup = Setup(options.method, sizes, options.precision, options.device, threads)
+    source, every = probes.opened(options.data), settings(options.method)
+    if unknown := sorted(set(options.settings) - set(every)):
+        made.error(f"expected settings among {', '.join(every)}, got {', '.join(unknown)}")
+    curves = []
+    for name in options.settings:
+        print(name, file=sys.stderr, flush=True)
+        points = curve(setup, every[name], source, checkpoints, batches, options.seed)
+        curves.append({"name": name, "selector": every[name].in_words(sizes.view), "points": points})
+    result = {
+        "bench": f"closed_loop_{options.method}",
+        "question": "the hardness that settings capture under networks that train on their own choices",
+        "quick": options.quick,
+        "conditions": common.conditions(
+            data={probes.name_of(options.data): probes.described([source])},
+            sizes={
+                **{name: value for name, value in setup.as_json()["sizes"].items() if value >= 1},
+                "images_looked_at": batches * sizes.batch,
+            },
+            recipe=options.method,
+            seeds=[options.seed],
+            repeats=1,
+            settings={"network": options.method, "precision of the training": options.precision},
+        ),
+        "curves": curves,
+    }
+    folder = options.out or (common.QUICK_RESULTS if options.quick else common.RESULTS)
+    path = common.write_result(result, folder, check=lambda its: check_form(its, FORM))
+    print(f"{report(result)}\n\nwritten to {os.path.relpath(path)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
