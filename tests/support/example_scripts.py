@@ -48,16 +48,18 @@ def recorded_losses() -> Iterator[list[float]]:
         yield losses
 
 
-def small_resnet(num_classes: int = 1000) -> nn.Module:
-    """Two layers in place of torchvision's ``resnet18``, with its number of features and its parts as children."""
-    convolutions = [nn.Conv2d(3, 32, 5, 2), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 512, 3, 2), nn.BatchNorm2d(512), nn.ReLU()]
+class SmallResNet(nn.Module):
+    """Two layers in place of torchvision's ``resnet18``: its number of features, its parts as children, the last one ``fc``."""
 
-    class Net(nn.Sequential):
-        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            *features, last = self
-            return last(nn.Sequential(*features)(pixels).flatten(1))
+    def __init__(self, num_classes: int = 1000, **options: Any):
+        super().__init__()
+        convolutions = [nn.Conv2d(3, 32, 5, 2), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 512, 3, 2), nn.BatchNorm2d(512), nn.ReLU()]
+        self.layers = nn.Sequential(*convolutions)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(512, num_classes)
 
-    return Net(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Linear(512, num_classes))
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.avgpool(self.layers(pixels)).flatten(1))
 
 
 def run_script(script: str, *arguments: Any, seed: int = 0, small: bool = True) -> tuple[list[float], list[hvs.Selection]]:
@@ -81,7 +83,7 @@ def run_script(script: str, *arguments: Any, seed: int = 0, small: bool = True) 
     with (
         recorded_losses() as losses,
         mock.patch.object(sys, "argv", [script, *map(str, arguments)]),
-        mock.patch("torchvision.models.resnet18", small_resnet) if small else nullcontext(),
+        mock.patch("torchvision.models.resnet18", SmallResNet) if small else nullcontext(),
         mock.patch.object(hvs.HardViewLoader, "_selected", noting),
     ):
         runpy.run_path(str(EXAMPLES / script), run_name="__main__")

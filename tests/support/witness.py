@@ -25,7 +25,8 @@ class Witness:
         loader: its format is wrapped.
         modules: the networks that a pair's loss needs, by name. The trainer's training forward must begin with the first of them.
         pair_losses: from copies of the modules in the state of the step, in training mode, and the candidates, a list of V tensors
-            [B, 3, S, S], to the loss of every pair [B, V, V]; pairs that are not legal may hold anything.
+            [B, 3, S, S], to the loss of every pair [B, V, V]; pairs that are not legal may hold anything. With it may come a tolerance
+            of this step, which then holds in place of the other.
         tolerance: on a pair's loss, for sums in another order.
         context: entered around ``pair_losses``, such as the autocast of the trainer.
 
@@ -38,7 +39,7 @@ class Witness:
         self,
         loader: hvs.HardViewLoader,
         modules: Mapping[str, nn.Module],
-        pair_losses: Callable[[Mapping[str, nn.Module], list[Tensor]], Tensor],
+        pair_losses: Callable[[Mapping[str, nn.Module], list[Tensor]], Tensor | tuple[Tensor, float]],
         *,
         tolerance: float = 1e-5,
         context: Callable[[], Any] = torch.no_grad,
@@ -66,12 +67,14 @@ class Witness:
         batch, self._pending = self._pending, None
         copies = {name: copy.deepcopy(module).train() for name, module in self._modules.items()}
         with torch.no_grad(), self._context():
-            losses_BVV = self._pair_losses(copies, candidates_of(batch, self._source)).float().cpu()
+            found = self._pair_losses(copies, candidates_of(batch, self._source))
+        losses_BVV, tolerance = found if isinstance(found, tuple) else (found, self._tolerance)
+        losses_BVV = losses_BVV.double().cpu()
         selection = batch.selection
         image_B = torch.arange(len(losses_BVV))
         chosen_B = losses_BVV[image_B, selection.pair[:, 0], selection.pair[:, 1]]
         legal_BP = losses_BVV[:, selection.legal]
-        assert (chosen_B >= legal_BP.amax(1) - self._tolerance).all(), f"step {selection.step}: some image has a harder pair"
+        assert (chosen_B >= legal_BP.amax(1) - tolerance).all(), f"step {selection.step}: some image has a harder pair"
         self.gained.append(float((chosen_B - legal_BP[:, 0]).mean()))
         self.checked += 1
 
