@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 
 import hvs_data as hvs
-from example_scripts import EXAMPLES, recorded_losses, SmallResNet
+from example_scripts import EXAMPLES, SmallResNet, recorded_losses
 from lightly_methods import cosine, table
 from witness import Witness
 
