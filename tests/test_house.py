@@ -21,7 +21,7 @@ SOURCES = (*FOLDERS, "tests", "bench", "pyproject.toml", "README.md", "LICENSE")
 LEFTOVERS = ("__pycache__", "*.egg-info", ".*")
 
 HEAVY = ["nvidia.dali", "kornia", "triton", "numba", "llvmlite", "torchvision", "lightning", "pytorch_lightning", "lightly", "datasets"]
-HEAVY += ["accelerate", "simplejpeg", "PIL", "sklearn", "matplotlib", "pyarrow", "tqdm", "fsspec", "aiohttp"]
+HEAVY += ["accelerate", "transformers", "simplejpeg", "PIL", "sklearn", "matplotlib", "pyarrow", "tqdm", "fsspec", "aiohttp"]
 # installed with the package, small, and needed as soon as anything is decoded
 DECODERS = ["simplejpeg", "PIL"]
 
