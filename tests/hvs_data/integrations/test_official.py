@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -16,6 +17,13 @@ from script_twins import run_before, run_script, run_with_random_pairs, run_witn
 
 SMALL = ("--batch-size", 8, "--size", 32, 16, "--patch-size", 8, "--out-dim", 64, "--lr", 0.01)
 SCRIPTS = ("dino.py", "ibot.py")
+
+
+@pytest.fixture(autouse=True)
+def no_process_group_left_over():
+    """In the garbage it would end the next forked worker that collects it, since its threads are missing there."""
+    yield
+    gc.collect()
 
 
 class Candidates:
