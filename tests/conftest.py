@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+# `python -m pytest` puts the working directory on the path, where packages that look for one named "kernels", as transformers does, would
+# find our folder; hvs_data is imported as it is installed.
+ROOT = Path(__file__).parents[1]
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
 
 
 @pytest.fixture(autouse=True, scope="session")
