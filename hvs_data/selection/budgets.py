@@ -29,14 +29,13 @@ class ByBudget(Enum):
 
 BY_BUDGET = ByBudget.BY_BUDGET
 
-# Points of the frontier of cost and captured hardness, for convolutional networks: what each sets. bench/selection.py measures them.
-# Chosen with a ResNet-18 of width 32 under SimSiam, 64-pixel views of tiny-imagenet-40, on a CPU: hardness after 30 and after 100 steps
-# of exact selection, in units of the exact choice's gain among 4 candidates, and the processor's time of a whole step, loader included,
-# over that of a step without selection (batch 64, 8 steps each in alternation):
-#             of 4 candidates   of 8          of 16         time
-#   exact     .93   1.06        1.82  2.03    2.59  2.97    1.66 to 1.72 of 4
-#   balanced  .67    .96        1.32  1.61    1.80  2.41    1.01 to 1.07
-#   cheap     .49    .85        1.20  1.44    1.66  2.26     .97 to 1.03
+# Points of the frontier of cost and captured hardness, for convolutional networks: what each sets. As bench/selection.py measured them with a
+# ResNet-18 of width 32 under SimSiam, 64-pixel views of tiny-imagenet-40, two cores of a CPU, after 200 steps on exact choices (the time of a
+# whole step over that of one without selection, and hardness in units of the exact choice's gain among 4 candidates):
+#             of 4          of 8          of 16
+#   exact     1.50  1.00    2.25  1.94
+#   balanced  1.10   .67    1.10  1.21
+#   cheap     1.03   .59    1.02  1.03    1.02  1.26
 BUDGETS: dict[str, dict[str, Any]] = {
     "exact": {"score_size": None, "prefilter": None},
     "balanced": {"score_size": 0.375, "prefilter": 3},
