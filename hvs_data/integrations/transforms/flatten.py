@@ -68,7 +68,7 @@ def _randomly(parts: Iterable[Any], parent: Any, path: str, report: Report) -> l
         report.refuse(path, class_name(parent), f"one draw decides on {names} together", "give each a RandomApply of its own, or drop it")
         return []
     if isinstance(steps[0].part, _WHOLE):
-        report.refuse(path, class_name(parent), f"every view passes {steps[0].name}, got p={parent.p:g}", "take it out of RandomApply")
+        report.refuse(steps[0].path, steps[0].name, f"every view of a recipe passes this, got p={parent.p:g}", "take it out of RandomApply")
         return []
     return [replace(steps[0], p=steps[0].p * float(parent.p))]
 

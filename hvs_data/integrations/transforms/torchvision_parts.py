@@ -44,7 +44,7 @@ def _jitter(part: Any) -> Read:
         lo, hi = (center, center) if bounds is None else _floats(bounds)
         # 1.4 - 1 is not .4 in binary; a half-width is written in decimals, and twelve of them leave what was written
         half = round(hi - center, 12)
-        if half < 0 or not math.isclose(lo, max(least, center - half), abs_tol=1e-9):
+        if not math.isclose(lo, max(least, center - half), abs_tol=1e-9):
             full = "[-hue, hue]" if name == "hue" else f"[max(0, 1 - {name}), 1 + {name}]"
             problems.append(f"{name} is drawn from {full} in a recipe, got [{lo:g}, {hi:g}]")
         half_widths[name] = half

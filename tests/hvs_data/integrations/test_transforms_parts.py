@@ -230,6 +230,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "second crop": (lambda T: T.RandomResizedCrop(32), "a recipe does this once"),
     "one channel": (lambda T: T.Grayscale(1), "three channels"),
     "brightness about 1.1": (lambda T: T.ColorJitter((0.8, 1.4)), "[0.8, 1.4]"),
+    "brightness below 1": (lambda T: T.ColorJitter((0.5, 0.8)), "[0.5, 0.8]"),
     "fixed contrast": (lambda T: T.ColorJitter(contrast=(1.2, 1.2)), "[1.2, 1.2]"),
     "saturation up to 1": (lambda T: T.ColorJitter(saturation=(0.5, 1)), "[0.5, 1]"),
     "hue to one side": (lambda T: T.ColorJitter(hue=(0, 0.2)), "[0, 0.2]"),
@@ -265,6 +266,14 @@ def test_a_crop_that_a_recipe_cannot_make_is_refused(T: Any, crop: str) -> None:
     arguments, why = CROPS[crop]
     (told,) = refused(T.Compose([T.RandomResizedCrop(**arguments), *float_tensor(T)]))
     assert told.path == "transforms[0]" and why in told.why
+
+
+@VERSIONS
+def test_what_every_view_passes_is_not_left_to_chance(T: Any) -> None:
+    crop, normalize = T.RandomResizedCrop(32), T.Normalize([0.5] * 3, [0.5] * 3)
+    transforms = T.Compose([T.RandomApply([crop], p=0.5), *float_tensor(T), T.RandomApply([normalize], p=0.5)])
+    last = len(transforms.transforms) - 1
+    assert paths(transforms) == ["transforms[0].RandomApply[0]", f"transforms[{last}].RandomApply[0]"]
 
 
 @VERSIONS
