@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,6 @@ pytestmark = [
 # the products, together 8e-5 (error_of_contrast in pair_formulas). DINO's table stays below: logits of at most 1 over .04 round to
 # 1.5e-6, which moves a term, a mean of differences of up to 2 / .1, by 20 times as much. The chosen pair and the hardest may err both.
 TOLERANCE = 2e-4
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

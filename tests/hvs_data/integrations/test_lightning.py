@@ -1,34 +1,28 @@
-"""Lightning on hardest views, under both of its names: the data module, the callback, and where trainers bite."""
+"""Lightning on hardest views, under both of its names: every batch is the hardest, nothing else changes, and where trainers bite."""
 
 from __future__ import annotations
 
-import copy
-import importlib
 import json
 import os
 import pickle
 import subprocess
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 import hvs_data as hvs
 from example_scripts import falls, recorded_losses, run_script, write_photos
 from hvs_data.errors import HvsError
-from hvs_data.integrations.lightning import HardViewCallback, HardViewDataModule, statistics_of
+from hvs_data.integrations.lightning import HardViewCallback, HardViewDataModule
 from hvs_data.integrations.lightning_precision import check_strategy
-from pair_formulas import cosine
-from products import UNIT
-from witness import PlainViews, Witness
+from lightning_training import RECIPE, TOLERANCE, Watched, data_of, simsiam, trainer_of
+from witness import PlainViews
 
 pl = pytest.importorskip("lightning.pytorch")
 
@@ -38,85 +32,12 @@ pytestmark = [
     pytest.mark.filterwarnings("error::hvs_data.StaleSelectionWarning"),
 ]
 STYLES = ("lightning.pytorch", "pytorch_lightning")
-RECIPE = hvs.recipes.simsiam(candidates=4, size=16)
-LENGTH = 8
-# The witness runs the same float32 forward on the same batch; a cosine in float32 errs by (2 D + 8) units (pair_formulas), and so may that
-# of the chosen pair and that of the hardest.
-TOLERANCE = 2 * (2 * LENGTH + 8) * UNIT
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """32 photos: four batches of eight."""
     return write_photos(tmp_path_factory.mktemp("photos"), 32)
-
-
-def simsiam(style: str = "lightning.pytorch", **hooks: Any) -> Any:
-    """A small SimSiam as a LightningModule of one of the packages."""
-    package = importlib.import_module(style)
-
-    class SimSiam(package.LightningModule):  # type: ignore[name-defined, misc]
-        def __init__(self) -> None:
-            super().__init__()
-            body = [nn.Conv2d(3, 8, 5, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-            self.encoder = nn.Sequential(*body, nn.Linear(8, LENGTH))
-            self.predictor = nn.Sequential(nn.Linear(LENGTH, 4), nn.ReLU(), nn.Linear(4, LENGTH))
-            self.seen: list[Any] = []
-
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            (x1, x2), *_ = batch["hard"] if isinstance(batch, dict) else batch
-            self.seen.append(x1)
-            z1, z2 = self.encoder(x1), self.encoder(x2)
-            p1, p2 = self.predictor(z1), self.predictor(z2)
-            return -(cosine_similarity(p1, z2.detach()).mean() + cosine_similarity(p2, z1.detach()).mean()) / 2
-
-        def configure_optimizers(self) -> Any:
-            return torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9)
-
-    for name, hook in hooks.items():
-        setattr(SimSiam, name, hook)
-    torch.manual_seed(0)
-    return SimSiam()
-
-
-def trainer_of(folder: Path, style: str = "lightning.pytorch", **options: Any) -> Any:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    where = {"accelerator": "cpu", "devices": 1, "default_root_dir": folder, "max_epochs": 1}
-    return importlib.import_module(style).Trainer(**{**quiet, **where, **options})
-
-
-def data_of(photos: Path, **options: Any) -> Any:
-    settings = {"objective": hvs.objectives.SimSiam, "batch_size": 8, "seed": 1, **options}
-    return HardViewDataModule(photos, RECIPE, **settings)
-
-
-def pair_losses(modules: Any, candidates: list[Tensor]) -> Tensor:
-    z = modules["encoder"](torch.cat(candidates))
-    z, p = (out.double().unflatten(0, (len(candidates), -1)).transpose(0, 1) for out in (z, modules["predictor"](z)))
-    cosine_BVV = cosine(p[:, :, None], z[:, None])
-    return -(cosine_BVV + cosine_BVV.transpose(1, 2)) / 2
-
-
-class Watched(HardViewDataModule):
-    """A data module with a witness of its loader."""
-
-    witness: Any = None
-
-    def train_dataloader(self) -> Any:
-        loader = super().train_dataloader()
-        if self.witness is None:
-            module = self.trainer.lightning_module
-            parts = {"encoder": module.encoder, "predictor": module.predictor}
-            self.witness = Witness(loader, parts, pair_losses, tolerance=TOLERANCE)
-        return loader
 
 
 # ---- trained for real ----
@@ -220,197 +141,6 @@ def test_a_data_module_and_a_callback_are_pickled(photos: Path) -> None:
     assert isinstance(callback, pl.Callback) and callback.prefix == "own/" and callback.state_key == "HardViewCallback"
 
 
-# ---- precision ----
-
-
-PRECISIONS = {
-    "32-true": torch.float32,
-    "bf16-mixed": torch.float32,
-    "16-mixed": torch.float32,
-    "bf16-true": torch.bfloat16,
-    "16-true": torch.float16,
-    "64-true": torch.float32,
-}
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_scores_are_those_of_the_trainers_precision(precision: str, photos: Path, tmp_path: Path) -> None:
-    """In a training step, and so in the trainer's own context, a selector with nothing set gives the same losses, bit for bit."""
-    batches: list[hvs.Batch] = []
-    source = hvs.open_source(photos)
-
-    def noting(batch: hvs.Batch) -> Any:
-        batches.append(batch)
-        return batch.views, batch.labels
-
-    def training_step(self: Any, batch: Any, batch_idx: int) -> Tensor:
-        (handed_out, _), chosen = batch, batches[-1]
-        assert chosen.views[0].dtype == PRECISIONS[precision] and handed_out[0].dtype == self.predictor[0].weight.dtype
-        images = hvs.decode([source.read(index).data for index in chosen.index.tolist()])
-        candidates = hvs.render(images, chosen.params, size=16, dtype=chosen.views[0].dtype).to(handed_out[0].dtype)
-        assert torch.equal(losses_of(self, candidates, chosen), chosen.selection.losses.nan_to_num(9))
-        with torch.autocast("cpu", enabled=False):
-            full = SimpleNamespace(encoder=copy.deepcopy(self.encoder).float(), predictor=copy.deepcopy(self.predictor).float())
-            exact = losses_of(full, candidates.float(), chosen)
-        assert torch.equal(exact, chosen.selection.losses.nan_to_num(9)) == (precision == "32-true")
-        return self.predictor(self.encoder(handed_out[0])).square().mean()
-
-    def losses_of(model: Any, candidates: Tensor, chosen: hvs.Batch) -> Tensor:
-        objective = hvs.objectives.SimSiam(encoder=model.encoder, predictor=model.predictor)
-        return hvs.HardViewSelector(objective).select(candidates, chosen.params).losses.nan_to_num(9)
-
-    data = data_of(photos, format=noting)
-    trainer = trainer_of(tmp_path, precision=precision, callbacks=[HardViewCallback()])
-    trainer.fit(simsiam(training_step=training_step), data)
-    assert len(batches) == 4
-
-
-def test_a_loader_that_was_made_before_scores_in_mixed_precision(photos: Path, tmp_path: Path) -> None:
-    module = simsiam()
-    loader = hvs.HardViewLoader(hvs.ViewLoader(photos, RECIPE, 8), hvs.HardViewSelector(hvs.objectives.SimSiam(module)))
-    with pytest.raises(HvsError, match="in the trainer's precision 'bf16-true', got one that was made without the trainer"):
-        trainer_of(tmp_path, precision="bf16-true", callbacks=[HardViewCallback()]).fit(module, loader)
-    trainer_of(tmp_path, precision="bf16-mixed", callbacks=[HardViewCallback()]).fit(simsiam(), loader)
-    assert loader.selector.autocast == torch.bfloat16
-
-
-def test_an_objective_keeps_its_attributes_in_any_precision(photos: Path, tmp_path: Path) -> None:
-    class Scaled(hvs.objectives.SimSiam):
-        scale = 1.0
-
-        def pair_losses(self, outputs: Any) -> Tensor:
-            return self.scale * super().pair_losses(outputs)
-
-    module = simsiam()
-    objective = Scaled(module)
-    data = data_of(photos, objective=objective)
-    trainer_of(tmp_path, precision="bf16-true").fit(module, data)
-    used = data.loader.selector.objective
-    objective.scale = 3.0
-    assert isinstance(used, Scaled) and used.scale == 3.0 and used.modules() == objective.modules()
-    assert "encode" not in vars(objective) and type(objective) is Scaled
-
-
-# ---- checks and logs ----
-
-
-class Numbers(pl.loggers.Logger):
-    """Keeps what it is given."""
-
-    name = version = "numbers"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[tuple[int, dict[str, float]]] = []
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self.rows.append((step, dict(metrics)))
-
-    def log_hyperparams(self, *arguments: Any, **options: Any) -> None:
-        pass
-
-
-@pytest.mark.parametrize("format", [None, lambda batch: batch, hvs.formats.as_dict], ids=["tuple", "batch", "dict"])
-def test_the_callback_logs_the_selection_of_each_batch(format: Any, photos: Path, tmp_path: Path) -> None:
-    selections: list[hvs.Selection] = []
-
-    def noting(batch: hvs.Batch) -> Any:
-        selections.append(batch.selection)
-        return (format or hvs.formats.views_and_labels)(batch)
-
-    def training_step(self: Any, batch: Any, batch_idx: int) -> Tensor:
-        view = batch["views"][0] if isinstance(batch, dict) else batch[0][0]
-        return self.predictor(self.encoder(view)).sum()
-
-    logger = Numbers()
-    data = data_of(photos, format=noting, selector={"every": 2})
-    trainer_of(tmp_path, logger=logger, log_every_n_steps=1, callbacks=[HardViewCallback()]).fit(simsiam(training_step=training_step), data)
-    assert len(selections) == 4 and data.loader.format is noting
-    for number, (selection, (step, logged)) in enumerate(zip(selections, logger.rows, strict=True)):
-        assert step == number
-        pairs = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
-        iou = torch.stack([hvs.iou(selection.params)[:, i, j] for i, j in pairs], 1).mean()
-        # means of at most 48 numbers: 48 units each, of numbers of at most 1
-        assert logged["hvs/iou"] == pytest.approx(float(selection.iou.mean()), abs=48 * UNIT)
-        assert logged["hvs/random_iou"] == pytest.approx(float(iou), abs=48 * UNIT)
-        assert selection.scored == (number % 2 == 0)
-        if selection.scored:  # else Lightning shows the last number again
-            losses = torch.stack([selection.losses[:, i, j] for i, j in pairs], 1)
-        assert logged["hvs/loss"] == pytest.approx(float(losses.amax(1).mean()), abs=48 * UNIT)
-        assert logged["hvs/random_loss"] == pytest.approx(float(losses.mean()), abs=48 * UNIT)
-
-
-def test_statistics_leave_out_what_is_not_finite() -> None:
-    losses = torch.tensor([[[torch.nan, 1.0], [1.0, torch.nan]], [[torch.nan, torch.inf], [torch.inf, torch.nan]]])
-    legal = torch.tensor([[False, True], [False, False]])
-    found = statistics_of(hvs.Selection(torch.tensor([[0, 1], [0, 1]]), losses, legal, torch.tensor(1)))
-    assert found == {"loss": torch.tensor(1.0), "random_loss": torch.tensor(1.0)}
-    combined = hvs.Selection(torch.tensor([[0, 1]]), losses[:1], legal, torch.tensor(0), combination_loss=torch.tensor([7.0]))
-    assert statistics_of(combined) == {"loss": torch.tensor(7.0)}
-
-
-def test_batches_whose_tensors_are_copies_are_logged_too(photos: Path, tmp_path: Path) -> None:
-    def on_after_batch_transfer(self: Any, batch: Any, dataloader_idx: int) -> Any:
-        views, labels = batch
-        return [view.clone() for view in views], labels.clone()
-
-    logger = Numbers()
-    trainer = trainer_of(tmp_path, logger=logger, log_every_n_steps=1, callbacks=[HardViewCallback("own/")])
-    trainer.fit(simsiam(on_after_batch_transfer=on_after_batch_transfer), data_of(photos))
-    assert len(logger.rows) == 4 and all("own/loss" in row for _, row in logger.rows)
-
-
-class Endless:
-    """Batches without a length, beside which Lightning fetches ahead."""
-
-    def __iter__(self) -> Iterator[Tensor]:
-        while True:
-            yield torch.zeros(1)
-
-
-def test_fetching_ahead_is_noticed(photos: Path, tmp_path: Path) -> None:
-    module = simsiam()
-    loader = hvs.HardViewLoader(hvs.ViewLoader(photos, RECIPE, 4), hvs.HardViewSelector(hvs.objectives.SimSiam(module)))
-    loaders = pl.utilities.CombinedLoader({"hard": loader, "other": Endless()}, "max_size_cycle")
-    trainer = trainer_of(tmp_path, callbacks=[HardViewCallback()], max_steps=3)
-    with pytest.raises(hvs.StaleSelectionWarning, match="with other weights: something fetches batches ahead"):
-        trainer.fit(module, loaders)
-    assert loader.format is None  # left as it was
-
-
-def test_batches_that_are_not_trained_on_are_noticed(photos: Path, tmp_path: Path) -> None:
-    data = data_of(photos, batch_size=4)
-
-    def on_train_batch_end(self: Any, *arguments: Any) -> None:
-        if self.trainer.global_step == 3:
-            next(iter(data.loader))
-
-    with pytest.raises(hvs.StaleSelectionWarning, match="expected the views of selection 3 after those of 2, got those of 4"):
-        trainer_of(tmp_path, callbacks=[HardViewCallback()]).fit(simsiam(on_train_batch_end=on_train_batch_end), data)
-
-
-def test_a_warning_comes_once(photos: Path, tmp_path: Path) -> None:
-    """Weights that something moves between a batch and its step."""
-
-    def on_before_batch_transfer(self: Any, batch: Any, dataloader_idx: int) -> Any:
-        with torch.no_grad():
-            self.encoder[0].bias.add_(0)
-        return batch
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        trainer_of(tmp_path, callbacks=[HardViewCallback()]).fit(
-            simsiam(on_before_batch_transfer=on_before_batch_transfer), data_of(photos)
-        )
-    stale = [warning for warning in caught if issubclass(warning.category, hvs.StaleSelectionWarning)]
-    assert len(stale) == 1 and "got selection 0 with other weights" in str(stale[0].message)
-
-
-def test_the_callback_needs_one_hard_loader(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(HvsError, match="one HardViewLoader among the training loaders, got 0"):
-        trainer_of(tmp_path, callbacks=[HardViewCallback()]).fit(simsiam(), hvs.ViewLoader(photos, RECIPE, 8))
-
-
 # ---- where trainers bite ----
 
 
@@ -502,7 +232,7 @@ def test_what_cannot_be_scored_is_refused(photos: Path) -> None:
 
 @pytest.mark.slow
 def test_ranks_share_an_epoch(tmp_path: Path) -> None:
-    """Two processes of Lightning's own DDP: every image once, equally many steps, no sampler put in."""
+    """Two processes of Lightning's own DDP: every image once, equally many steps, no sampler put in, the hardest pairs on each rank."""
     photos = write_photos(tmp_path / "photos", 22)
     script = Path(__file__).parents[2] / "support" / "lightning_ddp.py"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
@@ -514,4 +244,7 @@ def test_ranks_share_an_epoch(tmp_path: Path) -> None:
         batches = [[batch["index"] for batch in rank["batches"] if batch["epoch"] == epoch] for rank in ranks]
         assert len(batches[0]) == len(batches[1]) == 3
         assert sorted(index for rank in batches for batch in rank for index in batch) == list(range(22))
+    for rank in ranks:
+        assert len(rank["gained"]) == len(rank["batches"]) == 6  # each checked by a witness of its own
+        assert min(rank["gained"]) >= -TOLERANCE and sum(rank["gained"]) > 0
     assert ranks[0]["weights"] == ranks[1]["weights"] and all(rank["sampler"] == "EpochSampler" for rank in ranks)
