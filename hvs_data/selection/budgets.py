@@ -29,9 +29,9 @@ class ByBudget(Enum):
 
 BY_BUDGET = ByBudget.BY_BUDGET
 
-# Points of the frontier of cost and captured hardness, for convolutional networks: what each sets. As bench/selection.py measured them with a
-# ResNet-18 of width 32 under SimSiam, 64-pixel views of tiny-imagenet-40, two cores of a CPU, after 200 steps on exact choices (the time of a
-# whole step over that of one without selection, and hardness in units of the exact choice's gain among 4 candidates):
+# Points of the frontier of cost and captured hardness, for convolutional networks: what each sets. As bench/selection.py measured them
+# with a ResNet-18 of width 32 under SimSiam, 64-pixel views of tiny-imagenet-40, on two cores of a CPU, after 200 steps on exact choices:
+# the time of a whole step over that of one without selection, and hardness in units of the exact choice's gain among 4 candidates.
 #             of 4          of 8          of 16
 #   exact     1.50  1.00    2.25  1.94
 #   balanced  1.10   .67    1.10  1.21
