@@ -150,7 +150,8 @@ class HardViewCallback(MadeForLightning):
     """A ``Callback`` for trainings on a :class:`hvs_data.HardViewLoader`, from a :class:`HardViewDataModule` or passed to ``trainer.fit``.
 
     - It logs, by ``LightningModule.log``, means over each batch: ``loss`` of the chosen pairs (with local views, of all chosen views)
-      and ``random_loss``, the mean over all legal pairs, both in steps in which the model was asked, the latter for pairs only;
+      and ``random_loss``, the mean over all legal pairs, both in steps in which the model was asked, the latter for pairs only
+      and without ``prefilter``, with which the losses of promising pairs alone are known;
       ``iou`` of the chosen pairs' boxes and ``random_iou``. Nothing waits for the device. (In other steps loggers show the last
       number again, as Lightning has them do.)
     - At the start of each step, before anything in it can move weights, it checks that the views were chosen with the
@@ -195,7 +196,10 @@ class HardViewCallback(MadeForLightning):
         selection = self._selection_of(batch)
         if selection is not None:
             self._check(selection)
-            numbers = {f"{self.prefix}{name}": value for name, value in statistics_of(selection).items()}
+            found = statistics_of(selection)
+            if self._loader is not None and self._loader.selector.prefilter is not None:
+                found.pop("random_loss", None)  # of promising pairs alone, none is random
+            numbers = {f"{self.prefix}{name}": value for name, value in found.items()}
             pl_module.log_dict(numbers, on_step=True, on_epoch=False, batch_size=len(selection.pair))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:

@@ -171,7 +171,10 @@ def test_epochs_are_the_trainers(photos: Path, tmp_path: Path) -> None:
     assert run(limit_train_batches=0.5) == whole[:2] + whole[4:6]
 
 
-def test_a_run_goes_on_from_the_middle_of_an_epoch(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("selector", [{"policy": "softmax", "every": 2}, {"prefilter": 3}], ids=["drawn", "by rows"])
+def test_a_run_goes_on_from_the_middle_of_an_epoch(selector: dict[str, Any], photos: Path, tmp_path: Path) -> None:
+    """A prefilter too goes on with what it has learned: from 24 pairs a step, 256 of them after 11, used from the 19th step on."""
+
     def run(folder: str, **options: Any) -> tuple[list[Any], dict[str, Tensor]]:
         seen: list[Any] = []
 
@@ -179,17 +182,17 @@ def test_a_run_goes_on_from_the_middle_of_an_epoch(photos: Path, tmp_path: Path)
             seen.append((batch.epoch, batch.index.tolist(), batch.selection.pair.tolist()))
             return batch.views, batch.labels
 
-        saving = pl.callbacks.ModelCheckpoint(tmp_path / folder, "{step}", every_n_train_steps=1, save_top_k=-1)
-        settings = {"max_epochs": 3, "callbacks": [saving, HardViewCallback()], "enable_checkpointing": True}
+        saving = pl.callbacks.ModelCheckpoint(tmp_path / folder, "{step}", every_n_train_steps=2, save_top_k=-1)
+        settings = {"max_epochs": 8, "callbacks": [saving, HardViewCallback()], "enable_checkpointing": True}
         trainer = trainer_of(tmp_path, **settings, max_steps=options.pop("steps", -1))
         module = simsiam()
-        trainer.fit(module, data_of(photos, format=noting, selector={"policy": "softmax", "every": 2}), **options)
+        trainer.fit(module, data_of(photos, format=noting, selector=selector), **options)
         return seen, module.state_dict()
 
     expected, weights = run("unbroken")
-    first, _ = run("stopped", steps=6)
-    rest, resumed = run("resumed", ckpt_path=tmp_path / "stopped" / "step=6.ckpt")
-    assert first + rest == expected and len(expected) == 12
+    first, _ = run("stopped", steps=22)
+    rest, resumed = run("resumed", ckpt_path=tmp_path / "stopped" / "step=22.ckpt")
+    assert first + rest == expected and len(expected) == 32
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
 
 

@@ -99,6 +99,14 @@ def test_batches_whose_tensors_are_copies_are_logged_too(photos: Path, tmp_path:
     assert len(logger.rows) == 4 and all("own/loss" in row for _, row in logger.rows)
 
 
+def test_promising_pairs_stand_for_no_random_one(photos: Path, tmp_path: Path) -> None:
+    logger = Numbers()
+    trainer = trainer_of(tmp_path, logger=logger, log_every_n_steps=1, callbacks=[HardViewCallback()])
+    trainer.fit(simsiam(), data_of(photos, selector={"prefilter": 3}))
+    assert len(logger.rows) == 4
+    assert all({"hvs/loss", "hvs/iou", "hvs/random_iou"} <= row.keys() and "hvs/random_loss" not in row for _, row in logger.rows)
+
+
 class Endless:
     """Batches without a length, beside which Lightning fetches ahead."""
 
