@@ -364,7 +364,7 @@ class HardViewSelector:
     def _scored(self, taken: Taken, step: int, device: torch.device) -> Selection:
         groups, layout, params = taken.groups, taken.layout, taken.rows
         tables = tables_of(layout, device)
-        forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout), params, self.encoding)
+        forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout, params), params, self.encoding)
         teacher: Outputs = None
         with (
             scoring(*self.objective.modules(), bn="running" if self.bn == "running" else "batch", dropout=self.dropout),
@@ -434,11 +434,15 @@ class HardViewSelector:
             combination_loss=None if parts.local is None else chosen.loss.to(torch.float32),
         )
 
-    def _group_sizes(self, groups: list[Group], layout: Layout) -> tuple[int | None, ...]:
+    def _group_sizes(self, groups: list[Group], layout: Layout, params: ViewParams | None) -> tuple[int | None, ...]:
         """The largest side at which each group is scored."""
         if self.score_size is None:
             return (None,) * len(groups)
-        sides = [max(group.views[0].shape[-2:]) for group in groups]
+        if params is None:
+            sides = [max(group.views[0].shape[-2:]) for group in groups]
+        else:
+            # of the rows: a loader renders candidates at the size at which they are scored, of which a share would be taken once more
+            sides = [params.size[group.slots[0]] for group in groups]
         return self.score_sizes([layout.roles[group.slots[0]] for group in groups], sides)
 
 

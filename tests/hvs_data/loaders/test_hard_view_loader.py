@@ -313,3 +313,18 @@ def test_there_is_no_batch_sampler_to_build_another_loader_with(photos: Path) ->
     for each in (loader, loader.loader):
         with pytest.raises(AttributeError, match=r"call loader\.skip_batches\(n\)"):
             each.batch_sampler  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "options", [{"score_size": 0.5}, {"score_size": 12}, {"score_size": 0.5, "prefilter": 3}, {"score_size": {"view": 0.5}}]
+)
+def test_a_share_of_the_size_is_taken_once(photos: Path, options: dict[str, Any]) -> None:
+    model, seen = Toy(), []
+    model.encoder.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].shape[-1]))
+    selector = hvs.HardViewSelector(hvs.objectives.SimSiam(model), **options)
+    batch = next(iter(hvs.HardViewLoader(candidates_loader(photos), selector)))
+    assert set(seen) == {12} and all(view.shape[-1] == 24 for view in batch.views)
+    seen.clear()
+    candidates = next(iter(candidates_loader(photos)))
+    hvs.HardViewSelector(hvs.objectives.SimSiam(model), **options).select(candidates.views, candidates.params)
+    assert set(seen) == {12}
