@@ -29,13 +29,8 @@ class ByBudget(Enum):
 
 BY_BUDGET = ByBudget.BY_BUDGET
 
-# Points of the frontier of cost and captured hardness, for convolutional networks: what each sets. As bench/selection.py measured them
-# with a ResNet-18 of width 32 under SimSiam, 64-pixel views of tiny-imagenet-40, on two cores of a CPU, after 200 steps on exact choices:
-# the time of a whole step over that of one without selection, and hardness in units of the exact choice's gain among 4 candidates.
-#             of 4          of 8          of 16
-#   exact     1.50  1.00    2.25  1.94
-#   balanced  1.10   .67    1.10  1.21
-#   cheap     1.03   .59    1.02  1.03    1.02  1.26
+# What each sets, for convolutional networks. Suggested by the frontier that bench/selection.py measures (docs/cheap_selection.md): scoring
+# at 3/8 of the size keeps .87 of the exact hardness, and rows alone tell most of the rest. Not measured themselves yet.
 BUDGETS: dict[str, dict[str, Any]] = {
     "exact": {"score_size": None, "prefilter": None},
     "balanced": {"score_size": 0.375, "prefilter": 3},
@@ -43,9 +38,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
 }
 # In place of a smaller size, the share of its tokens that a vision transformer keeps, whose sides must be multiples of a patch.
 _TOKENS = {"balanced": 0.25, "cheap": 0.25}
-# How many candidates make up for what each misses. A network that trains on what rows choose learns to see through what rows tell: of
-# pairs chosen this way from the first step on, "balanced" held 1.05 to 1.15 of the exact gain with 8 and "cheap" .5 to .7 with 8 and .75
-# to 1.5 with 16 candidates (steps 20 to 60, 256 images, standard error about .1).
+# How many candidates make up for what each misses; a network that trains on what rows choose learns to see through what rows tell.
 _CANDIDATES = {"balanced": 8, "cheap": 16}
 
 
