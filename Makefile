@@ -51,7 +51,9 @@ test-dali: $(VENV)/.installed-dali-test
 # stable-pretraining brings 400 MB and newer versions of shared packages: an environment of its own, on top of the other one's packages
 $(VENV)-stable-pretraining/.installed: pyproject.toml $(VENV)/.installed-bench
 	$(PYTHON) -m venv --clear $(VENV)-stable-pretraining
-	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$($(VENV)-stable-pretraining/bin/python -c 'import site; print(site.getsitepackages()[0])')/below.pth"
+	@# by addsitedir, which follows the links of editable installs too
+	$(BIN)/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' > \
+	  "$$($(VENV)-stable-pretraining/bin/python -c 'import site; print(site.getsitepackages()[0])')/below.pth"
 	$(VENV)-stable-pretraining/bin/python -m pip install --quiet 'stable-pretraining==0.1.8'
 	@touch $@
 
