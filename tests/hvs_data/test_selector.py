@@ -11,88 +11,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import hvs_data as hvs
-from hvs_data import Objective, SelectionError, ViewParams
+from hvs_data import Objective
 from hvs_data.objectives import SimSiam
-
-SIDE = 8
-
-
-def make_model(norm=True, dropout=0.0, width=6):
-    """A small SimSiam model in float64: forwards of one image or of many then agree far below float32's rounding."""
-    encoder = nn.Sequential(
-        nn.Conv2d(3, width, 3, stride=2),
-        nn.BatchNorm2d(width) if norm else nn.Identity(),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-    )
-    projector = nn.Sequential(nn.Linear(width, width), nn.BatchNorm1d(width) if norm else nn.Identity(), nn.Dropout(dropout))
-    predictor = nn.Sequential(nn.Linear(width, 3), nn.ReLU(), nn.Linear(3, width))
-    model = nn.Module()
-    model.backbone, model.projector, model.predictor = encoder, projector, predictor
-    return model.double()
-
-
-def outputs_of(model, pixels):
-    z = model.projector(model.backbone(pixels))
-    return model.predictor(z), z
-
-
-def pair_loss(p1, p2, z1, z2):
-    """SimSiam's published loss of one image's two views, vectors [D]."""
-
-    def cosine(a, b):
-        return float(a @ b) / (max(float(a.norm()), 1e-8) * max(float(b.norm()), 1e-8))
-
-    return -(cosine(p1, z2) + cosine(p2, z1)) / 2
-
-
-def make_candidates(views, images, seed=0, dtype=torch.float64):
-    draw = torch.Generator().manual_seed(seed)
-    return [torch.randn(images, 3, SIDE, SIDE, generator=draw, dtype=torch.float64).to(dtype) for _ in range(views)]
-
-
-def make_params(roles, images):
-    shape = images, len(roles)
-    factor, off = torch.ones(shape), torch.zeros(shape, dtype=torch.bool)
-    return ViewParams(
-        box=torch.tensor([0, 0, 4, 4], dtype=torch.int32).expand(*shape, 4),
-        flip=off,
-        brightness=factor,
-        contrast=factor,
-        saturation=factor,
-        hue=torch.zeros(shape),
-        order=torch.arange(4, dtype=torch.uint8).expand(*shape, 4),
-        gray=off,
-        blur_sigma=torch.zeros(shape),
-        solarize=off,
-        role=tuple(roles),
-        size=(SIDE,) * len(roles),
-    )
-
-
-class Table(Objective):
-    """Pair losses as given, whatever the views are."""
-
-    def __init__(self, losses_BVV):
-        self.losses = losses_BVV
-
-    def encode(self, pixels):
-        return pixels.flatten(1)
-
-    def pair_losses(self, outputs):
-        return self.losses
-
-
-def select_from(losses_BVV, params=None, **options):
-    images, views, _ = losses_BVV.shape
-    selector = hvs.HardViewSelector(Table(losses_BVV), **options)
-    return selector.select([torch.zeros(images, 3, 1, 1)] * views, params)
-
+from small_selections import SIDE, Table, bits, make_candidates, make_model, make_params, outputs_of, pair_loss, select_from
+from trainers import NoQuestions
 
 # ---- against brute force ----
 
@@ -376,10 +300,6 @@ def test_every_view_passes_the_model_once():
 # ---- no trace, no question to the device ----
 
 
-def bits(tensors):
-    return {name: tensor.detach().clone().reshape(-1).view(torch.uint8).tolist() for name, tensor in tensors.items()}
-
-
 @pytest.mark.parametrize("autocast", [False, True], ids=["float64", "bfloat16"])
 def test_training_is_the_same_with_and_without_selection(autocast):
     def train(select):
@@ -397,17 +317,6 @@ def test_training_is_the_same_with_and_without_selection(autocast):
         return bits(model.state_dict()), bits(gradients), torch.get_rng_state().tolist(), np.random.rand(), random.random()
 
     assert train(True) == train(False)
-
-
-class NoQuestions(TorchDispatchMode):
-    """Fails where a CUDA tensor would make the host wait: a value read, or a size that depends on values."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "equal", "is_nonzero"), name
-        if name in ("index", "index_put", "index_put_"):
-            assert all(index is None or index.dtype != torch.bool for index in args[1]), "boolean mask"
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("options", [{}, {"bn": "per_view"}, {"bn": "running", "chunk": 3}, {"score_size": 4}], ids=str)
@@ -432,97 +341,3 @@ def test_selection_never_waits_for_cuda():
         selector(candidates)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-# ---- what is refused ----
-
-
-@pytest.mark.parametrize(
-    ("objective", "options", "message"),
-    [
-        (nn.Identity(), {}, "expected an hvs_data.Objective, got Identity"),
-        (lambda pixels: pixels, {}, "got function"),
-        (Objective, {}, "pass an instance"),
-        (Table(None), {"bn": "batch"}, "bn must be one of"),
-        (Table(None), {"score_size": 0}, "score_size must be a whole number of at least 1, a share of the size below 1, or None, got 0"),
-        (Table(None), {"chunk": 2.5}, "chunk must be"),
-        (Table(None), {"chunk": True}, "chunk must be"),
-    ],
-)
-def test_arguments_that_mean_nothing_are_refused(objective, options, message):
-    with pytest.raises(SelectionError, match=message):
-        hvs.HardViewSelector(objective, **options)
-
-
-VIEW = torch.zeros(2, 3, 4, 4)
-
-
-@pytest.mark.parametrize(
-    ("candidates", "params", "message"),
-    [
-        ([VIEW], None, "at least 2 candidate views of an image, got 1"),
-        ([], None, "got 0"),
-        (VIEW[:, None], None, "got 1"),
-        (VIEW, None, r"a tensor of shape \(2, 3, 4, 4\)"),
-        ([VIEW, None], None, "a list of NoneType, Tensor"),
-        ("views", None, "got str"),
-        ([VIEW, VIEW[:, :, :2]], None, r"one shape .*\[2, 3, 4, 4\].*\[2, 3, 2, 4\]"),
-        ([VIEW, VIEW[:1]], None, "one shape"),
-        ([VIEW, VIEW.double()], None, "torch.float64"),
-        ([VIEW[0], VIEW[0]], None, "one shape"),
-        ([VIEW[:0], VIEW[:0]], None, r"at least one image .*\[0, 3, 4, 4\]"),
-        ([VIEW, VIEW], make_params(["view"] * 3, 2), "each of the 2 candidate views, got rows of 3"),
-        ([VIEW, VIEW], make_params(["view"] * 2, 3), "2 images, got rows of 3"),
-        ([VIEW, VIEW, VIEW], make_params(["global1", "global2", "local"], 2), "expected an AdditiveObjective.* got Table"),
-        ([VIEW, VIEW, VIEW], make_params(["a", "b", "c"], 2), r"got the roles \['a', 'b', 'c'\]"),
-    ],
-)
-def test_candidates_that_do_not_fit_are_refused(candidates, params, message):
-    selector = hvs.HardViewSelector(Table(torch.zeros(2, 2, 2)))
-    for call in (selector, selector.select):
-        with pytest.raises(SelectionError, match=message):
-            call(candidates, params)
-
-
-@pytest.mark.parametrize(
-    ("encode", "message"),
-    [
-        (lambda pixels: pixels.flatten(1).mean(0), r"first axis N = 6, .* got \[\[48\]\]"),
-        (lambda pixels: (pixels, pixels[:2]), r"got \[\[6, 3, 4, 4\], \[2, 3, 4, 4\]\]"),
-        (lambda pixels: pixels.mean(), r"got \[\[\]\]"),
-        (lambda pixels: {}, "got no tensor"),
-        (lambda pixels: None, "got NoneType"),
-        (lambda pixels: [pixels, "logits"], "got str"),
-    ],
-)
-def test_outputs_of_a_wrong_shape_are_refused(encode, message):
-    objective = Table(torch.zeros(2, 3, 3))
-    objective.encode = encode
-    with pytest.raises(SelectionError, match=message):
-        hvs.HardViewSelector(objective)([VIEW] * 3)
-
-
-@pytest.mark.parametrize(
-    ("losses", "message"),
-    [
-        (torch.zeros(3, 3), r"\[B, V, V\] = \[2, 3, 3\], got torch.float32 \[3, 3\]"),
-        (torch.zeros(2), "got torch.float32"),
-        (torch.zeros(3, 2, 2), "not their mean"),
-        (0.5, "got float"),
-        (torch.zeros(2, 3, 3, dtype=torch.complex64), "got torch.complex64"),
-    ],
-)
-def test_losses_of_a_wrong_shape_are_refused(losses, message):
-    with pytest.raises(SelectionError, match=message):
-        hvs.HardViewSelector(Table(losses))([VIEW] * 3)
-
-
-def test_a_refused_call_leaves_the_model_as_it_was():
-    model = make_model()
-    objective = SimSiam(model)
-    objective.pair_losses = lambda outputs: None
-    before = bits(model.state_dict())
-    with pytest.raises(SelectionError):
-        hvs.HardViewSelector(objective)(make_candidates(3, 2))
-    assert bits(model.state_dict()) == before
-    assert all(module.training for module in model.modules()) and torch.is_grad_enabled()
