@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +43,7 @@ class Sizes:
     published_blur: bool = False
 
 
-class Method:
+class Method(ABC):
     """What is trained. Steps are ``loss(views).backward()``, the optimizer's, and ``after_step()``.
 
     Attributes:
@@ -56,13 +57,15 @@ class Method:
     def __init__(self, sizes: Sizes):
         self.sizes = sizes
 
+    @abstractmethod
     def recipe(self, candidates: int) -> Recipe:
         """Views of an image, of which two (or those that the method trains on) are left by a selector."""
-        raise NotImplementedError
 
+    @abstractmethod
     def objective(self) -> hvs.Objective:
-        raise NotImplementedError
+        """What scores its candidates."""
 
+    @abstractmethod
     def loss(self, views: Sequence[Tensor], teacher: Tensor | None = None) -> Tensor:
         """The published loss of a batch: a scalar.
 
@@ -70,14 +73,14 @@ class Method:
             views: chosen ones, each [B, 3, S, S].
             teacher: what a teacher gave for the first two views, [2 B, K], where the selection kept it.
         """
-        raise NotImplementedError
 
     def optimizer(self) -> torch.optim.Optimizer:
         its = self.sizes
         return torch.optim.SGD(self.model.parameters(), lr=its.learning_rate, momentum=0.9, weight_decay=5e-4)
 
     def after_step(self) -> None:
-        """What moves without a gradient."""
+        """What moves without a gradient: nothing, by default."""
+        return
 
 
 def small_images(recipe: Recipe, sizes: Sizes) -> Recipe:

@@ -92,7 +92,9 @@ def selection_section(result: dict[str, Any]) -> str:
         rows.append([its["name"], f"{cost['median']:.2f}", f"{cost['q1']:.2f} to {cost['q3']:.2f}", gained, own, f"{share:.0f} %", memory])
     header = ["setting", "x step", "quartiles", "hardness (error)", "of own candidates", "selecting", "x memory"]
     best = {place for place, its in enumerate(its_settings) if its["on_frontier"]}
-    command = f"python bench/selection.py --data FOLDER --method {result['conditions']['settings']['network']}"
+    its = result["conditions"]
+    options = f"--method {its['settings']['network']} --batch-size {its['sizes']['batch']:g}"
+    command = f"python bench/selection.py --data FOLDER {options}"
     return _section(
         f"What selection costs: {method}",
         f"Hardness is the gain of the chosen pairs' loss over random ones, in units of the exact choice's among 4 candidates. "

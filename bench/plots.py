@@ -112,7 +112,8 @@ def selection_frontier(settings: Sequence[dict], target: dict) -> str:
             f'<circle class="{"" if is_best or kind == "b" else "hollow"}" cx="{x(cost):.1f}" cy="{y(gain):.1f}" r="4"/></g>'
         )
     labels = {name: point for point, name in on} | named
-    parts += _spread_labels([(x(cost), y(gain), name) for name, (cost, gain) in labels.items()], height)
+    places = [(x(cost), y(gain), name) for name, (cost, gain) in labels.items()]
+    parts += _spread_labels(places, [(x(cost), y(gain)) for cost, gain in points], height)
     return _svg(height, "Hardness captured over the time of a training step", parts)
 
 
@@ -168,16 +169,20 @@ def _label(height: float, x_label: str, y_label: str) -> str:
     )
 
 
-def _spread_labels(places: Sequence[tuple[float, float, str]], height: float) -> list[str]:
-    """Names beside their points, moved down where they would lie on each other."""
+def _spread_labels(places: Sequence[tuple[float, float, str]], points: Sequence[tuple[float, float]], height: float) -> list[str]:
+    """Names beside their points, moved up or down, as little as needed, where they would lie on each other or on a point."""
     parts: list[str] = []
-    taken: list[tuple[float, float, float]] = []
+    taken = [(x - 4, x + 4, y + 4) for x, y in points]
     for x, y, name in sorted(places, key=lambda place: (place[1], place[0])):
         width = LETTER * len(name)
         left = x + 8 if x + 8 + width < WIDTH - 2 else x - 8 - width
-        top = y + 4
-        while any(abs(top - other) < 12 and left < end and start < left + width for start, end, other in taken) and top < height - BOTTOM:
-            top += 3
+
+        def free(top: float, left: float = left, width: float = width) -> bool:
+            clear = not any(abs(top - other) < 12 and left < end and start < left + width for start, end, other in taken)
+            return clear and TOP < top <= height - BOTTOM + 4
+
+        tops = (y + 4 + move for step in range(0, 61, 3) for move in (step, -step))
+        top = next((top for top in tops if free(top)), y + 4)
         taken.append((left, left + width, top))
         parts.append(_text(left, top, name, strong=True))
     return parts

@@ -18,15 +18,8 @@ import torch
 
 import hvs_data as hvs
 from example_scripts import EXAMPLES, SmallResNet, recorded_losses
-from lightly_methods import cosine, table
+from small_simsiam import pair_losses
 from witness import Witness
-
-
-def pair_losses(networks, views):
-    """-1/2 [cos(p_i, z_j) + cos(p_j, z_i)], all views in one batch, whose statistics normalise them."""
-    z = networks["encoder"](torch.cat(views))
-    p, z = (each.double().unflatten(0, (len(views), -1)).transpose(0, 1) for each in (networks["predictor"](z), z))
-    return table(len(views), lambda i, j: -(cosine(p[:, i], z[:, j]) + cosine(p[:, j], z[:, i])) / 2)
 
 
 def main() -> None:

@@ -2,24 +2,15 @@
 
 # Axes: B image, V view, D embedding.
 
-import torch
-
 from example_scripts import EXAMPLES, falls, write_photos
-from lightly_methods import cosine, table
 from script_twins import run_before, run_script, run_with_random_pairs, run_witnessed
+from small_simsiam import pair_losses
 
 SMALL = ("--batch-size", 8, "--size", 24, "--lr", 3.0)
 
 
 def modules_of(objective):
     return {"encoder": objective.encoder, "predictor": objective.predictor}
-
-
-def pair_losses(networks, views):
-    """-1/2 [cos(p_i, z_j) + cos(p_j, z_i)], all views in one batch, whose statistics normalise them."""
-    z = networks["encoder"](torch.cat(views))
-    p, z = (each.double().unflatten(0, (len(views), -1)).transpose(0, 1) for each in (networks["predictor"](z), z))
-    return table(len(views), lambda i, j: -(cosine(p[:, i], z[:, j]) + cosine(p[:, j], z[:, i])) / 2)
 
 
 def test_it_trains_on_the_hardest_pairs_of_every_step(tmp_path):
