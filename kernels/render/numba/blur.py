@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from hvs_data.kernels.render.numba.compile import jit
-from hvs_data.kernels.render.numba.vector import LANES, symmetric_sum_8, symmetric_sum_32
+from hvs_data.kernels.numba_compile import jit
+from hvs_data.kernels.render.numba.vector import LANES, symmetric_sum_1, symmetric_sum_4
 
 # Taps beyond four standard deviations hold less than 6.4e-5 of an axis' weight: .033 of a 0-255 level at the worst, both axes together.
 CUTOFF = 4.0
@@ -45,13 +45,13 @@ def _reflect(position, size):
 
 @jit
 def _weighted(source, start, before, after, weight, radius, length, out, to):
-    """Symmetric sums of as many elements as ``length``, a multiple of 8, from ``start`` on."""
+    """Symmetric sums of as many elements as ``length``, a multiple of LANES, from ``start`` on."""
     x = 0
     while x + 4 * LANES <= length:
-        symmetric_sum_32(source, start + x, before, after, weight, radius, out, to + x)
+        symmetric_sum_4(source, start + x, before, after, weight, radius, out, to + x)
         x += 4 * LANES
     while x < length:
-        symmetric_sum_8(source, start + x, before, after, weight, radius, out, to + x)
+        symmetric_sum_1(source, start + x, before, after, weight, radius, out, to + x)
         x += LANES
 
 
@@ -60,8 +60,8 @@ def blur_row(planes, start, y, size, pitch, weight, radius, before, after, padde
     """Blur row y of a plane.
 
     Args:
-        planes: float32, read only; the plane's row y begins at ``start + y * pitch``, in pieces of 8 floats that may all be read.
-        pitch: distance of rows, S rounded up to a multiple of 8.
+        planes: float32, read only; the plane's row y begins at ``start + y * pitch``, in vectors that may all be read.
+        pitch: distance of rows, S rounded up to whole vectors.
         weight, radius: from :func:`fill_weights`; 1 <= radius < S.
         before, after: int64 [>= radius + 1], scratch.
         padded: float32 [>= pitch + 2 * radius], scratch.

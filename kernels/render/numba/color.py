@@ -1,7 +1,7 @@
 """Colour operations on planar float32 pixels, in place, on the 0-1 scale.
 
-Each takes the pixels of some rows, ``count`` in each of the channels red, green and blue; a loop over them vectorises, and eight rows stay
-in the nearest caches from one operation to the next. Definitions: torchvision's ColorJitter, with Pillow's grey (.299, .587, .114).
+Each takes the pixels of some rows, ``count`` in each of the channels red, green and blue; a loop over them vectorises, and a few rows
+stay in the nearest caches from one operation to the next. Definitions: torchvision's ColorJitter, with Pillow's grey (.299, .587, .114).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from hvs_data.kernels.render.numba.compile import jit
-from hvs_data.kernels.render.numba.vector import LANES, advanced, weighted_sum_of_three
+from hvs_data.kernels.numba_compile import jit
+from hvs_data.kernels.render.numba.vector import PIECE, advanced, prefer_long_vectors, weighted_sum_of_three
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0, 1, 2, 3
 
@@ -29,6 +29,7 @@ def _unit(value):
 @jit
 def adjust_brightness(channel, count, factor):
     """Multiply, and clamp to [0, 1]."""
+    prefer_long_vectors()
     for x in range(count):
         channel[x] = _unit(channel[x] * factor)
 
@@ -36,21 +37,21 @@ def adjust_brightness(channel, count, factor):
 @jit
 def gray_sum(red, green, blue, rows, size, pitch):
     """Sum of the grey values of the first ``size`` pixels of each row, rows lying ``pitch`` apart, in an order that is always the same."""
-    if size == pitch:
-        return weighted_sum_of_three(red, green, blue, rows * size, _GRAY_RED, _GRAY_GREEN, _GRAY_BLUE)
-    total = np.float32(0)
-    whole = size // LANES * LANES
+    total = 0.0
+    whole = size // PIECE * PIECE
     for start in range(0, rows * pitch, pitch):
         r, g, b = advanced(red, start), advanced(green, start), advanced(blue, start)
-        total += weighted_sum_of_three(r, g, b, whole, _GRAY_RED, _GRAY_GREEN, _GRAY_BLUE)
+        row = weighted_sum_of_three(r, g, b, whole, _GRAY_RED, _GRAY_GREEN, _GRAY_BLUE)
         for x in range(whole, size):
-            total += _GRAY_RED * r[x] + _GRAY_GREEN * g[x] + _GRAY_BLUE * b[x]
+            row += _GRAY_RED * r[x] + _GRAY_GREEN * g[x] + _GRAY_BLUE * b[x]
+        total += row
     return total
 
 
 @jit
 def adjust_contrast(red, green, blue, count, factor, mean):
     """Blend with the view's mean grey."""
+    prefer_long_vectors()
     rest = (_ONE - factor) * mean
     for channel in (red, green, blue):
         for x in range(count):
@@ -60,6 +61,7 @@ def adjust_contrast(red, green, blue, count, factor, mean):
 @jit
 def adjust_saturation(red, green, blue, count, factor):
     """Blend each pixel with its own grey."""
+    prefer_long_vectors()
     rest = _ONE - factor
     for x in range(count):
         r, g, b = red[x], green[x], blue[x]
@@ -79,6 +81,7 @@ def _hue_channel(position, top, chroma):
 @jit
 def adjust_hue(red, green, blue, count, turns):
     """Shift the hue. A pixel's largest value and its chroma stay; only where on the circle they fall changes."""
+    prefer_long_vectors()
     # Whole turns change nothing. The sum is at least -1, so that one truncation brings it to [-1, 6).
     shift = _SIX * (turns - np.float32(math.floor(turns)))
     for x in range(count):
@@ -99,6 +102,7 @@ def adjust_hue(red, green, blue, count, turns):
 @jit
 def gray_pixels(red, green, blue, count):
     """Three equal channels."""
+    prefer_long_vectors()
     for x in range(count):
         gray = _GRAY_RED * red[x] + _GRAY_GREEN * green[x] + _GRAY_BLUE * blue[x]
         red[x] = gray
@@ -121,6 +125,7 @@ def color_pixels(red, green, blue, count, order, factors, first, last, mean):
         factors: float32 [4], indexed by operation: brightness, contrast, saturation, hue in turns.
         mean: the view's mean grey at its contrast operation; used by that operation only.
     """
+    prefer_long_vectors()
     for position in range(first, last):
         operation = order[position]
         factor = factors[operation]

@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvs_data.errors import HvsError
+from hvs_data.kernels.numba_compile import LANES
 from hvs_data.kernels.render.canvas import Canvas
-from hvs_data.kernels.render.numba.resample import count_taps, whole_vectors
+from hvs_data.kernels.render.numba.resample import MAX_TILE_WIDTH, block_rows, count_taps, tile_floats, whole_vectors
 from hvs_data.kernels.render.numba.store import BFLOAT16, FLOAT16, FLOAT32, UINT8
 from hvs_data.kernels.render.numba.view import render_image
 from hvs_data.kernels.render.request import check_canvas
 from hvs_data.types import ViewParams
 
 _ALIGNMENT = 32  # bytes
+_LINE = 16  # floats of a line of the cache
 _KINDS = {torch.float32: FLOAT32, torch.float16: FLOAT16, torch.bfloat16: BFLOAT16, torch.uint8: UINT8}
 
 
@@ -89,27 +91,34 @@ class Scratch(threading.local):
     """Working memory of one thread, kept between images and grown when an image or size needs more."""
 
     def __init__(self) -> None:
-        self._size = self._width = self._weights = -1
+        self._side = self._width = self._tile = self._weights = 0
+        self._arrays: tuple[NDArray[Any], ...] = ()
 
-    def arrays(self, size: int, width: int, taps: int) -> tuple[NDArray[Any], ...]:
-        """Zero-filled arrays for views of this size from boxes of at most this width and these taps, in the order of view.py's ``work``."""
-        pitch = whole_vectors(size)
-        if pitch > self._size:
-            planes, line = np.zeros(3 * pitch * pitch, np.float32), np.zeros(pitch, np.float32)
-            weight, before, after = np.zeros(pitch, np.float32), np.zeros(pitch, np.int64), np.zeros(pitch, np.int64)
-            padded, blurred = np.zeros(3 * pitch, np.float32), np.zeros(pitch, np.float32)
-            self._planes = planes
-            self._blur = weight, before, after, padded, blurred, line
-            self._first = np.zeros(pitch, np.int64), np.zeros(pitch, np.int64)
-            self._size = pitch
-        if width > self._width:
-            self._rows = np.zeros(8 * whole_vectors(3 * width), np.float32), np.zeros(8 * whole_vectors(3 * width), np.float32)
-            self._width = width
-        if pitch * taps > self._weights:
-            self._weight = np.zeros(pitch * taps, np.float32), np.zeros(pitch * taps, np.float32)
-            self._weights = pitch * taps
-        (first_y, first_x), (weight_y, weight_x) = self._first, self._weight
-        return self._planes, *self._rows, first_y, weight_y, first_x, weight_x, *self._blur
+    def arrays(self, size: int, height: int, width: int, bicubic: bool) -> tuple[NDArray[Any], ...]:
+        """Finite numbers, for views of this size from boxes of at most this height and width, in the order of view.py's ``work``."""
+        side, taps = whole_vectors(size), count_taps(max(height, width), size, bicubic)
+        tile, weights = tile_floats(block_rows(height, size, taps)), side * taps
+        if side > self._side or width > self._width or tile > self._tile or weights > self._weights:
+            self._side, self._width = max(side, self._side), max(width, self._width)
+            self._tile, self._weights = max(tile, self._tile), max(weights, self._weights)
+            self._arrays = self._made()
+        return self._arrays
+
+    def _made(self) -> tuple[NDArray[Any], ...]:
+        def floats(count: int) -> NDArray[np.float32]:
+            # from a line of the cache on: vectors that lie across two take twice as long
+            memory = np.zeros(count + _LINE, np.float32)
+            start = -memory.ctypes.data // memory.itemsize % _LINE
+            return memory[start : start + count]
+
+        def places() -> NDArray[np.int64]:
+            return np.zeros(self._side, np.int64)
+
+        side = self._side
+        resize = floats(self._tile), floats(LANES * MAX_TILE_WIDTH), floats(LANES * whole_vectors(3 * self._width))
+        taps = places(), floats(self._weights), places(), floats(self._weights)
+        blur = floats(side), places(), places(), floats(3 * side), floats(side), floats(side)
+        return floats(3 * side * side), *resize, *taps, *blur
 
 
 _scratch = Scratch()
@@ -126,7 +135,7 @@ def render_one(image: Tensor, position: int, job: Job) -> None:
         HvsError: a box that leaves the image; views before it have been rendered.
     """
     height, width, _ = image.shape
-    scratch = _scratch.arrays(job.size, width, count_taps(max(height, width), job.size, job.bicubic))
+    scratch = _scratch.arrays(job.size, height, width, job.bicubic)
     done = render_image(image.numpy(), position, job.rows, job.size, job.bicubic, job.look, job.target, job.offset_BV[position], scratch)
     if done < job.offset_BV.shape[1]:
         box = tuple(job.rows[0][position, done].tolist())

@@ -1,7 +1,7 @@
-"""Antialiased resize of a box, eight output rows at a time: uint8 RGB rows in, planar float32 rows on the 0-1 scale out.
+"""Antialiased resize of a box, a vector of output rows at a time: uint8 RGB rows in, planar float32 rows on the 0-1 scale out.
 
 The vertical pass comes first: whole source rows are contiguous, and the horizontal pass then has the output's rows only. For that one,
-the eight rows are transposed, so that a source pixel's eight values lie side by side and one weight multiplies them all at once.
+the rows are transposed, so that a source pixel's values in all of them lie side by side and one weight multiplies them all at once.
 
 Filter definition: Pillow's and torchvision's ``antialias=True``; the support grows with the downscale ratio.
 """
@@ -14,13 +14,17 @@ import math
 
 import numpy as np
 
-from hvs_data.kernels.render.numba.compile import jit
-from hvs_data.kernels.render.numba.vector import LANES, sum_rows_8, sum_rows_32, sum_taps_8x8, transpose_8x8
+from hvs_data.kernels.numba_compile import LANES, jit
+from hvs_data.kernels.render.numba.vector import PIECE, floats_of_bytes, sum_rows_1, sum_rows_4, sum_taps, transpose_piece
+
+# Of 32 KiB that the nearest cache of any processor holds, three quarters; the rest is for what is made of a tile.
+TILE_FLOATS = 6144
+MAX_TILE_WIDTH = 512
 
 
 @jit
 def whole_vectors(length: int) -> int:
-    """The next multiple of eight."""
+    """The next multiple of LANES."""
     return (length + LANES - 1) // LANES * LANES
 
 
@@ -87,44 +91,80 @@ def fill_taps(source, size, bicubic, reverse, scale, group, first_S, weight):
 
 
 @jit
-def _vertical_row(image, start, step, length, weight, at, taps, rows, to):
-    """rows[to + x] = weighted sum over the taps of source pixels, for x < length."""
-    x = 0
-    while x + 4 * LANES <= length:
-        sum_rows_32(image, start + x, step, weight, at, taps, rows, to + x)
-        x += 4 * LANES
-    while x + LANES <= length:
-        sum_rows_8(image, start + x, step, weight, at, taps, rows, to + x)
-        x += LANES
-    if x < length and length >= LANES:  # the last vector overlaps the one before
-        sum_rows_8(image, start + length - LANES, step, weight, at, taps, rows, to + length - LANES)
-    elif x < length:
-        for j in range(length):
-            total = np.float32(0)
-            for k in range(taps):
-                total += weight[at + k] * np.float32(image[start + k * step + j])
-            rows[to + j] = total
+def block_rows(source: int, size: int, taps: int) -> int:
+    """Most source pixels that the taps of LANES neighbouring output pixels reach."""
+    return min(int(math.ceil((LANES - 1) * (source / size))) + taps + 1, source)
 
 
 @jit
-def resize_rows(image, step, start, width, y, stop, taps_y, first_y, weight_y, taps_x, first_x, weight_x, rows, columns, planes, to, pitch):
-    """Output rows ``y`` to ``y + 7`` of the three channels, clamped to [0, 1], which bicubic weights overshoot.
+def tile_width(rows: int) -> int:
+    """Floats of a row of a tile of so many rows, such that the tile lies in the nearest cache; at least four vectors."""
+    return min(max(TILE_FLOATS // rows // LANES, 4) * LANES, MAX_TILE_WIDTH)
+
+
+@jit
+def tile_floats(rows: int) -> int:
+    """Most floats of a tile of so many rows, or of fewer."""
+    return max(TILE_FLOATS, rows * 4 * LANES)
+
+
+@jit
+def _convert(image, start, step, rows, length, tile, pitch):
+    """tile[pitch r + x] = image[start + step r + x] for r < rows, x < length."""
+    for r in range(rows):
+        at, to = start + r * step, r * pitch
+        x = 0
+        while x + LANES <= length:
+            floats_of_bytes(image, at + x, tile, to + x)
+            x += LANES
+        if x < length and length >= LANES:  # the last vector overlaps the one before
+            floats_of_bytes(image, at + length - LANES, tile, to + length - LANES)
+        elif x < length:
+            for j in range(length):
+                tile[to + j] = np.float32(image[at + j])
+
+
+@jit
+def _sum_rows(tile, start, pitch, length, weight, at, taps, out, to):
+    """out[to + x] = weighted sum over the taps of a tile's rows, for x < length and up to a whole vector."""
+    x = 0
+    while x + 4 * LANES <= length:
+        sum_rows_4(tile, start + x, pitch, weight, at, taps, out, to + x)
+        x += 4 * LANES
+    while x < length:
+        sum_rows_1(tile, start + x, pitch, weight, at, taps, out, to + x)
+        x += LANES
+
+
+@jit
+def resize_rows(
+    image, step, start, width, y, stop, taps_y, first_y, weight_y, taps_x, first_x, weight_x, tile, rows, columns, planes, to, pitch
+):
+    """Output rows ``y`` to ``y + LANES - 1`` of the three channels, clamped to [0, 1], which bicubic weights overshoot.
 
     Args:
         image: uint8, one-dimensional, rows of RGB pixels ``step`` apart; the box begins at ``start`` and is ``width`` pixels wide.
-        y, stop: the first output row, and the first one that is not wanted; what is in its place is undefined.
+        y, stop: the first output row, and the first one that is not wanted, S; what is in its place is undefined.
         taps_y .. weight_x: from :func:`fill_taps`, ``weight_y`` in groups of 1 and with sums of 1 / 255, ``weight_x`` in groups of 8.
-        rows, columns: float32 [>= 8 * P of 3 * width], scratch.
+        tile, rows, columns: float32, scratch: [>= :func:`tile_floats` of :func:`block_rows`], [>= LANES * MAX_TILE_WIDTH],
+            [>= LANES * 3 * width rounded up to whole vectors].
         planes: float32, written: channel c of row y + j from ``to + (c * pitch + j) * pitch`` on.
         pitch: P of the output.
     """
+    wanted = min(LANES, stop - y)
+    above = first_y[y]
+    reached = first_y[y + wanted - 1] + taps_y - above
     length = 3 * width
-    padded = whole_vectors(length)
-    for j in range(min(LANES, stop - y)):
-        first = start + first_y[y + j] * step
-        _vertical_row(image, first, step, length, weight_y, (y + j) * taps_y, taps_y, rows, j * padded)
-    for x in range(0, padded, LANES):
-        transpose_8x8(rows, x, padded, columns, x * LANES)
+    tile_pitch = tile_width(reached)
+    # columns by columns: what is converted to floats, once, is read for as many output rows as it has a weight in
+    for left in range(0, length, tile_pitch):
+        here = min(tile_pitch, length - left)
+        _convert(image, start + above * step + left, step, reached, here, tile, tile_pitch)
+        for j in range(wanted):
+            down = (first_y[y + j] - above) * tile_pitch
+            _sum_rows(tile, down, tile_pitch, here, weight_y, (y + j) * taps_y, taps_y, rows, j * tile_pitch)
+        for x in range(0, here, PIECE):
+            transpose_piece(rows, x, tile_pitch, columns, (left + x) * LANES)
     for c in range(3):
-        for x in range(0, pitch, LANES):
-            sum_taps_8x8(columns, first_x, weight_x, taps_x, x, c, planes, to + c * pitch * pitch + x, pitch)
+        for x in range(0, stop, PIECE):
+            sum_taps(columns, first_x, weight_x, taps_x, x, c, planes, to + c * pitch * pitch + x, pitch)

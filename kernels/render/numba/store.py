@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hvs_data.kernels.render.numba.compile import jit
-from hvs_data.kernels.render.numba.vector import bits_of
+from hvs_data.kernels.numba_compile import jit
+from hvs_data.kernels.render.numba.vector import bits_of, prefer_long_vectors
 
 # How the numbers of the output array are to be understood. Numba has no half-precision types on CPUs: they travel as uint16.
 FLOAT32, FLOAT16, BFLOAT16, UINT8 = 0, 1, 2, 3
@@ -17,6 +17,7 @@ _HALF = np.float32(0.5)
 @jit
 def solarize_row(row, size, threshold):
     """row <- 1 - row where row >= threshold."""
+    prefer_long_vectors()
     for x in range(size):
         value = row[x]
         row[x] = _ONE - value if value >= threshold else value
@@ -25,6 +26,7 @@ def solarize_row(row, size, threshold):
 @jit
 def finish_row(row, size, scale, bias):
     """row <- row * scale + bias."""
+    prefer_long_vectors()
     for x in range(size):
         row[x] = row[x] * scale + bias
 
@@ -69,6 +71,7 @@ def store_row(row, size, kind, out, offset, stride):
 
 @jit
 def _store(row, size, kind, out, offset, stride):
+    prefer_long_vectors()
     if kind == FLOAT32:
         for x in range(size):
             out[offset + x * stride] = row[x]

@@ -1,11 +1,13 @@
-"""Loops over vectors of eight float32 numbers, written in LLVM's intermediate representation.
+"""Loops over vectors of float32 numbers, written in LLVM's intermediate representation.
 
 Numba leaves vectors to LLVM's loop vectoriser, which finds none in a transpose, in sums whose terms lie at computed places, or in a
 reduction whose order must not change. These few operations say it outright. They run on every processor that LLVM knows, which splits
 the vectors where a machine's are shorter. Nothing is checked: arrays are C-contiguous, and places, steps and lengths count elements.
+
+An element's terms are added in the same order whatever the length of a vector, so that pixels do not depend on it.
 """
 
-# In formulas i, j < 8 are lanes.
+# In formulas i < 8, and j < LANES.
 
 from __future__ import annotations
 
@@ -16,15 +18,23 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 8
+from hvs_data.kernels.numba_compile import LANES
+
+PIECE = 8  # floats: outputs side by side that are summed together, and vectors whose number must not depend on the machine
+_BLOCK = 4  # floats of 128 bits, within which all processors shuffle cheaply
 
 _FLOAT, _INT32 = ir.FloatType(), ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_ZEROS = ir.Constant(_VECTOR, [0.0] * LANES)
-_ONES = ir.Constant(_VECTOR, [1.0] * LANES)
 # a product and a sum may become one instruction, as everywhere in this folder
 _CONTRACT = ("contract",)
 _i8 = types.int64
+
+
+def _vector(lanes: int) -> Any:
+    return ir.VectorType(_FLOAT, lanes)
+
+
+def _constant(value: float, lanes: int) -> Any:
+    return ir.Constant(_vector(lanes), [value] * lanes)
 
 
 class _Code:
@@ -57,28 +67,28 @@ class _Code:
     def element(self, array: Any, index: Any) -> Any:
         return self.builder.load(self.builder.gep(array, [index]))
 
-    def load(self, array: Any, index: Any) -> Any:
-        """Eight floats from any place on."""
-        pointer = self.builder.bitcast(self.builder.gep(array, [index]), _VECTOR.as_pointer())
+    def load(self, array: Any, index: Any, lanes: int = LANES) -> Any:
+        """Floats from any place on."""
+        pointer = self.builder.bitcast(self.builder.gep(array, [index]), _vector(lanes).as_pointer())
         return self.builder.load(pointer, align=4)
 
     def load_bytes(self, array: Any, index: Any) -> Any:
-        """Eight bytes from any place on, as floats."""
+        """Bytes from any place on, as floats."""
         pointer = self.builder.bitcast(self.builder.gep(array, [index]), ir.VectorType(ir.IntType(8), LANES).as_pointer())
         # signed, as no byte is negative as 32 bits and unsigned ones take longer
-        return self.builder.sitofp(self.builder.zext(self.builder.load(pointer, align=1), ir.VectorType(_INT32, LANES)), _VECTOR)
+        return self.builder.sitofp(self.builder.zext(self.builder.load(pointer, align=1), ir.VectorType(_INT32, LANES)), _vector(LANES))
 
     def store(self, vector: Any, array: Any, index: Any, align: int = 4) -> Any:
-        pointer = self.builder.bitcast(self.builder.gep(array, [index]), _VECTOR.as_pointer())
+        pointer = self.builder.bitcast(self.builder.gep(array, [index]), vector.type.as_pointer())
         return self.builder.store(vector, pointer, align=align)
 
     def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, len(lanes)), lanes))
 
-    def splat(self, value: Any) -> Any:
+    def splat(self, value: Any, lanes: int = LANES) -> Any:
         """A vector of one value."""
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
-        return self.shuffle(self.builder.insert_element(undefined, value, _INT32(0)), undefined, [0] * LANES)
+        undefined = ir.Constant(_vector(lanes), ir.Undefined)
+        return self.shuffle(self.builder.insert_element(undefined, value, _INT32(0)), undefined, [0] * lanes)
 
     def add(self, a: Any, b: Any) -> Any:
         return self.builder.fadd(a, b, flags=_CONTRACT)
@@ -88,9 +98,10 @@ class _Code:
 
     def clamp(self, vector: Any) -> Any:
         """Every lane into [0, 1]."""
-        select, compare = self.builder.select, self.builder.fcmp_ordered
-        vector = select(compare(">", vector, _ZEROS), vector, _ZEROS)
-        return select(compare("<", vector, _ONES), vector, _ONES)
+        select, compare, lanes = self.builder.select, self.builder.fcmp_ordered, vector.type.count
+        zeros, ones = _constant(0.0, lanes), _constant(1.0, lanes)
+        vector = select(compare(">", vector, zeros), vector, zeros)
+        return select(compare("<", vector, ones), vector, ones)
 
     def variables(self, values: list[Any]) -> list[Any]:
         """Places that keep a vector through a loop; LLVM turns them into registers."""
@@ -99,14 +110,26 @@ class _Code:
             self.builder.store(value, place)
         return places
 
-    def transposed(self, rows: list[Any]) -> list[Any]:
-        """Eight rows of eight to eight columns, in three rounds: pairs of lanes, of pairs, of halves."""
-        low, high = [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]
-        pairs = [self.shuffle(rows[i], rows[i + 1], lanes) for i in range(0, 8, 2) for lanes in (low, high)]
-        low, high = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
-        fours = [self.shuffle(pairs[i], pairs[i + 2], lanes) for i in (0, 1, 4, 5) for lanes in (low, high)]
-        low, high = [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]
-        return [self.shuffle(fours[i], fours[i + 4], lanes) for lanes in (low, high) for i in range(4)]
+    def joined(self, blocks: list[Any]) -> Any:
+        """Vectors one after another, as one: as many as a power of two."""
+        while len(blocks) > 1:
+            lanes = list(range(2 * blocks[0].type.count))
+            blocks = [self.shuffle(first, second, lanes) for first, second in zip(blocks[::2], blocks[1::2], strict=True)]
+        return blocks[0]
+
+    def transposed_blocks(self, vectors: list[Any]) -> list[Any]:
+        """Four vectors of blocks of four floats: block by block, element k of vector j becomes element j of vector k."""
+        count = vectors[0].type.count
+
+        def mixed(a: Any, b: Any, places: list[int]) -> Any:
+            """Places 0-3 are elements of a's block, 4-7 of b's."""
+            lanes = [start + place + (count - _BLOCK) * (place >= _BLOCK) for start in range(0, count, _BLOCK) for place in places]
+            return self.shuffle(a, b, lanes)
+
+        low, high = [0, 4, 1, 5], [2, 6, 3, 7]
+        (ab, ab_high), (cd, cd_high) = ([mixed(*vectors[i : i + 2], lanes) for lanes in (low, high)] for i in (0, 2))
+        low, high = [0, 1, 4, 5], [2, 3, 6, 7]
+        return [mixed(a, b, lanes) for a, b in ((ab, cd), (ab_high, cd_high)) for lanes in (low, high)]
 
 
 @intrinsic
@@ -144,81 +167,115 @@ def bits_of(typing, value):
 
 
 @intrinsic
-def transpose_8x8(typing, source, start, stride, out, to):
-    """out[to + 8 i + j] = source[start + stride j + i] for i, j < 8."""
+def prefer_long_vectors(typing):
+    """Let LLVM's vectoriser use vectors of LANES in the function that calls this one; left alone, it takes no more than eight."""
+
+    def generate(context, builder, signature, arguments):
+        if LANES > PIECE:
+            # past llvmlite's own list of attributes, which has none that are written as strings
+            set.add(builder.function.attributes, f'"prefer-vector-width"="{32 * LANES}"')
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def transpose_piece(typing, source, start, stride, out, to):
+    """out[to + LANES i + j] = source[start + stride j + i]."""
 
     def generate(context, builder, signature, arguments):
         code = _Code(context, builder, signature, arguments)
         source, start, stride, out, to = code.arguments
-        rows = [code.load(source, code.at(start, (stride, j))) for j in range(LANES)]
-        for i, column in enumerate(code.transposed(rows)):
-            code.store(column, out, code.at(to, LANES * i))
+        for left in range(0, PIECE, _BLOCK):
+            vectors = []
+            for j in range(_BLOCK):
+                rows = range(j, LANES, _BLOCK)
+                vectors.append(code.joined([code.load(source, code.at(start, (stride, row), left), _BLOCK) for row in rows]))
+            for i, column in enumerate(code.transposed_blocks(vectors)):
+                code.store(column, out, code.at(to, LANES * (left + i)))
         return context.get_dummy_value()
 
     return types.void(source, _i8, _i8, out, _i8), generate
 
 
 @intrinsic
-def sum_taps_8x8(typing, columns, first, weight, taps, x, channel, out, to, stride):
-    """Eight outputs of eight rows: out[to + stride j + i] = sum_k weight[x taps + 8 k + i] columns[(3 (first[x + i] + k) + channel) 8 + j].
+def sum_taps(typing, columns, first, weight, taps, x, channel, out, to, stride):
+    """Eight outputs of LANES rows, from ``x`` on, a multiple of 8, clamped to [0, 1].
 
-    The sums are clamped to [0, 1]. ``x`` is a multiple of 8.
+    out[to + stride j + i] = sum_k weight[x taps + 8 k + i] columns[LANES (3 (first[x + i] + k) + channel) + j]
     """
 
     def generate(context, builder, signature, arguments):
         code = _Code(context, builder, signature, arguments)
         columns, first, weight, taps, x, channel, out, to, stride = code.arguments
         starts = []
-        for i in range(LANES):
+        for i in range(PIECE):
             pixel = code.element(first, code.at(x, i))
             starts.append(code.at(builder.mul(channel, code.index(LANES)), (pixel, 3 * LANES)))
         weights = builder.mul(x, taps)
-        sums = code.variables([_ZEROS] * LANES)
+        sums = code.variables([_constant(0.0, LANES)] * PIECE)
         with cgutils.for_range(builder, taps) as loop:
             for i, place in enumerate(sums):
-                factor = code.splat(code.element(weight, code.at(weights, (loop.index, LANES), i)))
+                factor = code.splat(code.element(weight, code.at(weights, (loop.index, PIECE), i)))
                 pixels = code.load(columns, code.at(starts[i], (loop.index, 3 * LANES)))
                 builder.store(code.multiply_add(factor, pixels, builder.load(place)), place)
-        for j, row in enumerate(code.transposed([builder.load(place) for place in sums])):
-            code.store(code.clamp(row), out, code.at(to, (stride, j)))
+        clamped = [code.clamp(builder.load(place)) for place in sums]
+        for left in range(0, PIECE, _BLOCK):
+            for j, rows in enumerate(code.transposed_blocks(clamped[left : left + _BLOCK])):
+                for block in range(0, LANES, _BLOCK):
+                    row = code.shuffle(rows, rows, list(range(block, block + _BLOCK)))
+                    code.store(row, out, code.at(to, (stride, block + j), left))
         return context.get_dummy_value()
 
     return types.void(columns, first, weight, _i8, _i8, _i8, out, _i8, _i8), generate
 
 
+@intrinsic
+def floats_of_bytes(typing, source, start, out, to):
+    """out[to + j] = source[start + j], of uint8."""
+
+    def generate(context, builder, signature, arguments):
+        code = _Code(context, builder, signature, arguments)
+        source, start, out, to = code.arguments
+        code.store(code.load_bytes(source, start), out, to)
+        return context.get_dummy_value()
+
+    return types.void(source, _i8, out, _i8), generate
+
+
 def _sum_rows(vectors: int) -> Any:
     @intrinsic
-    def operation(typing, image, start, step, weight, at, taps, out, to):
-        """out[to + x] = sum_k weight[at + k] image[start + step k + x], of uint8, for x < 8 * vectors."""
+    def operation(typing, source, start, step, weight, at, taps, out, to):
+        """out[to + x] = sum_k weight[at + k] source[start + step k + x], for x < LANES * vectors."""
 
         def generate(context, builder, signature, arguments):
             code = _Code(context, builder, signature, arguments)
-            image, start, step, weight, at, taps, out, to = code.arguments
+            source, start, step, weight, at, taps, out, to = code.arguments
             lanes = [LANES * v for v in range(vectors)]
-            sums = code.variables([_ZEROS] * vectors)
+            sums = code.variables([_constant(0.0, LANES)] * vectors)
             with cgutils.for_range(builder, taps) as loop:
                 factor = code.splat(code.element(weight, code.at(at, loop.index)))
                 row = code.at(start, (loop.index, step))
                 for lane, place in zip(lanes, sums, strict=True):
-                    pixels = code.load_bytes(image, code.at(row, lane))
+                    pixels = code.load(source, code.at(row, lane))
                     builder.store(code.multiply_add(factor, pixels, builder.load(place)), place)
             for lane, place in zip(lanes, sums, strict=True):
                 code.store(builder.load(place), out, code.at(to, lane))
             return context.get_dummy_value()
 
-        return types.void(image, _i8, _i8, weight, _i8, _i8, out, _i8), generate
+        return types.void(source, _i8, _i8, weight, _i8, _i8, out, _i8), generate
 
     return operation
 
 
-sum_rows_8 = _sum_rows(1)
-sum_rows_32 = _sum_rows(4)
+sum_rows_1 = _sum_rows(1)
+sum_rows_4 = _sum_rows(4)
 
 
 def _symmetric_sum(vectors: int) -> Any:
     @intrinsic
     def operation(typing, source, start, before, after, weight, radius, out, to):
-        """out[to + x] = weight[0] s[x] + sum_k weight[k] (s[before[k] + x] + s[after[k] + x]), k from 1 to radius, x < 8 * vectors.
+        """out[to + x] = weight[0] s[x] + sum_k weight[k] (s[before[k] + x] + s[after[k] + x]), k from 1 to radius, x < LANES * vectors.
 
         s is the source from ``start`` on.
         """
@@ -245,8 +302,8 @@ def _symmetric_sum(vectors: int) -> Any:
     return operation
 
 
-symmetric_sum_8 = _symmetric_sum(1)
-symmetric_sum_32 = _symmetric_sum(4)
+symmetric_sum_1 = _symmetric_sum(1)
+symmetric_sum_4 = _symmetric_sum(4)
 
 
 @intrinsic
@@ -259,11 +316,11 @@ def stream_row(typing, source, start, size, scale, bias, out, to):
     def generate(context, builder, signature, arguments):
         code = _Code(context, builder, signature, arguments)
         source, start, size, scale, bias, out, to = code.arguments
-        scale, bias = code.splat(scale), code.splat(bias)
+        scale, bias = code.splat(scale, PIECE), code.splat(bias, PIECE)
         with cgutils.for_range(builder, builder.lshr(size, code.index(3))) as loop:
-            x = builder.mul(loop.index, code.index(LANES))
-            vector = code.multiply_add(code.load(source, builder.add(start, x)), scale, bias)
-            stored = code.store(vector, out, builder.add(to, x), align=4 * LANES)
+            x = builder.mul(loop.index, code.index(PIECE))
+            vector = code.multiply_add(code.load(source, builder.add(start, x), PIECE), scale, bias)
+            stored = code.store(vector, out, builder.add(to, x), align=4 * PIECE)
             stored.set_metadata("nontemporal", builder.module.add_metadata([_INT32(1)]))
         return context.get_dummy_value()
 
@@ -276,15 +333,15 @@ def weighted_sum_of_three(typing, a, b, c, size, weight_a, weight_b, weight_c):
 
     def generate(context, builder, signature, arguments):
         code = _Code(context, builder, signature, arguments)
-        arrays, size, weights = code.arguments[:3], code.arguments[3], [code.splat(w) for w in code.arguments[4:]]
-        (total,) = code.variables([_ZEROS])
+        arrays, size, weights = code.arguments[:3], code.arguments[3], [code.splat(w, PIECE) for w in code.arguments[4:]]
+        (total,) = code.variables([_constant(0.0, PIECE)])
         with cgutils.for_range(builder, builder.lshr(size, code.index(3))) as loop:
-            x = builder.mul(loop.index, code.index(LANES))
-            value = builder.fmul(weights[0], code.load(arrays[0], x))
+            x = builder.mul(loop.index, code.index(PIECE))
+            value = builder.fmul(weights[0], code.load(arrays[0], x, PIECE))
             for weight, array in zip(weights[1:], arrays[1:], strict=True):
-                value = code.multiply_add(weight, code.load(array, x), value)
+                value = code.multiply_add(weight, code.load(array, x, PIECE), value)
             builder.store(builder.fadd(builder.load(total), value), total)
-        lanes = [builder.extract_element(builder.load(total), _INT32(lane)) for lane in range(LANES)]
+        lanes = [builder.extract_element(builder.load(total), _INT32(lane)) for lane in range(PIECE)]
         while len(lanes) > 1:
             lanes = [builder.fadd(a, b) for a, b in zip(lanes[::2], lanes[1::2], strict=True)]
         return lanes[0]

@@ -1,17 +1,17 @@
 """All views of one image: the compiled function that a worker thread calls once an image."""
 
-# Axes: V view, S side, P side rounded up to whole vectors of eight, K taps.
+# Axes: V view, S side, P side rounded up to whole vectors, K taps.
 
 from __future__ import annotations
 
 import numpy as np
 
+from hvs_data.kernels.numba_compile import LANES, jit
 from hvs_data.kernels.render.numba.blur import blur_row, fill_weights
 from hvs_data.kernels.render.numba.color import CONTRAST, color_pixels, gray_pixels, gray_sum, is_identity
-from hvs_data.kernels.render.numba.compile import jit
 from hvs_data.kernels.render.numba.resample import fill_taps, resize_rows, whole_vectors
 from hvs_data.kernels.render.numba.store import FLOAT32, finish_row, solarize_row, store_row
-from hvs_data.kernels.render.numba.vector import LANES, advanced, pointer_to, stream_row
+from hvs_data.kernels.render.numba.vector import PIECE, advanced, pointer_to, prefer_long_vectors, stream_row
 
 _TO_UNIT = 1 / 255
 
@@ -50,16 +50,17 @@ def _render_view(
     image, step, start, height, width, flip, factors, order, gray, sigma, max_radius, solarize, size, bicubic, look, target, offset, work
 ):  # fmt: skip
     """Render one view; arguments as of :func:`render_image`, of this view, and where its box starts in the one-dimensional image."""
+    prefer_long_vectors()
     out, channel_stride, row_stride, pixel_stride, phase = target
-    planes, rows, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, blurred, line = work
+    planes, tile, rows, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, blurred, line = work
     pitch = whole_vectors(size)
     plane = pitch * pitch
     taps_y = fill_taps(height, size, bicubic, False, _TO_UNIT, 1, first_y, weight_y)
-    taps_x = fill_taps(width, size, bicubic, flip, 1.0, LANES, first_x, weight_x)
+    taps_x = fill_taps(width, size, bicubic, flip, 1.0, PIECE, first_x, weight_x)
     contrast = _contrast_position(order, factors)
     radius = fill_weights(sigma, max_radius, blur_weight) if sigma > 0 else 0
     # vectors of a row that may be written past the caches: whole ones, each at a multiple of 32 bytes
-    streamed = pixel_stride == 1 and size == pitch and (phase + offset) % LANES == 0
+    streamed = pixel_stride == 1 and size % PIECE == 0 and (phase + offset) % PIECE == 0
     # One sweep is enough unless an operation needs all rows first: contrast or blur. It stays in one place, which stays in the cache.
     one_sweep = contrast == 4 and radius == 0
     total = 0.0
@@ -67,7 +68,24 @@ def _render_view(
         to = 0 if one_sweep else y * pitch
         valid = min(LANES, size - y)
         resize_rows(
-            image, step, start, width, y, size, taps_y, first_y, weight_y, taps_x, first_x, weight_x, rows, columns, planes, to, pitch
+            image,
+            step,
+            start,
+            width,
+            y,
+            size,
+            taps_y,
+            first_y,
+            weight_y,
+            taps_x,
+            first_x,
+            weight_x,
+            tile,
+            rows,
+            columns,
+            planes,
+            to,
+            pitch,
         )
         red, green, blue = _channels(planes, to, plane)
         color_pixels(red, green, blue, valid * pitch, order, factors, 0, contrast, np.float32(0))
@@ -129,9 +147,9 @@ def render_image(image, b, rows, size, bicubic, look, target, offset_V, work):
     box_BV4, flip_BV, factor_BV4, order_BV4, gray_BV, sigma_BV, radius_V, solarize_BV = rows
     views, step = box_BV4.shape[1], image.shape[1] * 3
     out, channel_stride, row_stride, pixel_stride, phase = target
-    planes, block, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, blurred, line = work
+    planes, tile, block, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, blurred, line = work
     addresses = (
-        pointer_to(planes), pointer_to(block), pointer_to(columns), pointer_to(first_y), pointer_to(weight_y),
+        pointer_to(planes), pointer_to(tile), pointer_to(block), pointer_to(columns), pointer_to(first_y), pointer_to(weight_y),
         pointer_to(first_x), pointer_to(weight_x), pointer_to(blur_weight), pointer_to(before), pointer_to(after), pointer_to(padded),
         pointer_to(blurred), pointer_to(line),
     )  # fmt: skip

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hvs_data.kernels.render.numba import compile as compiling
+from hvs_data.kernels import numba_compile
 
 CALLEE = """
-from package.compile import jit
+from package.numba_compile import jit
 
 @jit
 def number():
@@ -21,7 +21,7 @@ def number():
 """
 CALLER = """
 from package.callee import number
-from package.compile import jit
+from package.numba_compile import jit
 
 @jit
 def twice():
@@ -40,7 +40,7 @@ def package(tmp_path: Path) -> Path:
     folder = tmp_path / "package"
     folder.mkdir()
     (folder / "__init__.py").touch()
-    (folder / "compile.py").write_text(Path(compiling.__file__).read_text())
+    (folder / "numba_compile.py").write_text(Path(numba_compile.__file__).read_text())
     (folder / "callee.py").write_text(CALLEE.format(number=1))
     (folder / "caller.py").write_text(CALLER)
     return folder

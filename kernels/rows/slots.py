@@ -1,0 +1,43 @@
+"""The distribution of each view slot, and the memory for what is drawn from it: what every sampler of rows works on."""
+
+# Axes: B image, V view slot.
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CROP_TRIES = 10
+
+# What a block of four random words is for. The numbers are part of the rows' definition and never change.
+SWITCHES, FACTORS, EFFECTS, CROP = 0, 1, 2, 16
+
+_RANGES = ("scale", "log_ratio", "ratio", "brightness", "contrast", "saturation", "hue", "sigma")
+_PROBABILITIES = ("jitter", "gray", "flip", "blur", "solarize")
+
+# One record a slot. `id`: the place of its role in the recipe in the upper 16 bits, its number within the role in the lower ones. Of every
+# range the least value and the largest one; the probability of every switch.
+SLOT = np.dtype(
+    [
+        ("id", np.uint64),
+        *((f"{name}_{end}", np.float64) for name in _RANGES for end in ("lo", "hi")),
+        *((f"{name}_p", np.float64) for name in _PROBABILITIES),
+    ]
+)
+
+Slots = NDArray[Any]  # records SLOT [V]
+Drawn = dict[str, NDArray[Any]]
+
+
+def empty_rows(images: int, views: int) -> Drawn:
+    """Memory for rows [B, V], by the names that they have in ViewParams."""
+    shape = (images, views)
+    floats = ("brightness", "contrast", "saturation", "hue", "blur_sigma")
+    return {
+        "box": np.empty((*shape, 4), np.int32),
+        "order": np.empty((*shape, 4), np.uint8),
+        **{name: np.empty(shape, np.float32) for name in floats},
+        **{name: np.empty(shape, np.bool_) for name in ("gray", "flip", "solarize")},
+    }
