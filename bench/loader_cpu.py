@@ -62,7 +62,7 @@ class Setup:
     batch_size: int = 64
     repeats: int = 5
     seed: int = 0
-    batches: int = 8
+    batches: int = 16
     stage_images: int = 64
     quick: bool = False
 

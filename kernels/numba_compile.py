@@ -18,11 +18,11 @@ logger = logging.getLogger("hvs_data")
 def _lanes() -> int:
     if given := os.environ.get(LANES_VARIABLE):
         return int(given)
-    # with these instructions come processors whose clocks stay up under long vectors
+    # processors that know these instructions keep their clocks up under long vectors
     return 16 if get_host_cpu_features().get("avx512vbmi2") else 8
 
 
-# Floats of a vector, in operations that are written for vectors. The results do not depend on it.
+# Floats of a vector, in operations that are written for vectors. Sums do not depend on it.
 LANES_VARIABLE = "HVS_DATA_VECTOR_LANES"
 LANES = _lanes()
 

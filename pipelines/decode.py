@@ -201,10 +201,11 @@ def _decode_jpeg(encoded: bytes | memoryview, max_pixels: int, denominator: int)
 
 def _check_scans(encoded: bytes | memoryview, pixels: int) -> None:
     """Refuse a JPEG file of so many scans that decoding takes minutes: each one is a pass over the whole image, for ten bytes or more."""
-    if pixels * (len(encoded) // 10) <= MAX_SCANNED_PIXELS:
-        return  # few enough, whatever the file holds
-    array = np.frombuffer(encoded, np.uint8)
-    scans = int(np.count_nonzero((array[:-1] == 0xFF) & (array[1:] == 0xDA)))
+    if pixels * (len(encoded) // 10) <= MAX_SCANNED_PIXELS or _has_one_scan(encoded):
+        return
+    # pairs of bytes from even and from odd places on, as numbers
+    pairs = [np.frombuffer(encoded, "<u2", (len(encoded) - start) // 2, start) for start in (0, 1)]
+    scans = sum(int(np.count_nonzero(numbers == 0xDAFF)) for numbers in pairs)
     # what looks like the beginning of a scan is met by chance in every 64 KiB of appended data
     most = MAX_SCANS + len(encoded) // 2**14
     if scans > most and scans * pixels > MAX_SCANNED_PIXELS:
@@ -212,6 +213,24 @@ def _check_scans(encoded: bytes | memoryview, pixels: int) -> None:
             f"expected a JPEG file of at most {most} scans at {pixels} pixels, got {scans}, which take minutes to decode; remove it or "
             "save the image anew"
         )
+
+
+def _has_one_scan(encoded: bytes | memoryview) -> bool:
+    """Whether a JPEG file is sequential and its first scan holds all components: decoders then refuse another one.
+
+    Source: ITU T.81, annex B.
+    """
+    components, place = None, 2
+    while place + 10 <= len(encoded) and encoded[place] == 0xFF:
+        marker, length = encoded[place + 1], encoded[place + 2] << 8 | encoded[place + 3]
+        if marker == 0xDA:
+            return encoded[place + 4] == components
+        if marker in (0xC0, 0xC1):
+            components = encoded[place + 9]
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return False  # progressive, lossless, arithmetic
+        place += 2 + length
+    return False
 
 
 def _check_webp(header: bytes, max_pixels: int) -> None:

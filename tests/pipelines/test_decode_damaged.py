@@ -19,6 +19,7 @@ from PIL import Image
 # Axes: H W pixels, C channel.
 from encoded_files import READS_AVIF, assert_image, by_pillow, encoded, jpeg_claiming, palette, photo, png, with_orientation
 from hvs_data.errors import DecodeError
+from hvs_data.pipelines import decode as decoding
 from hvs_data.pipelines.decode import DEFAULT_MAX_PIXELS, decode_image
 
 # --- bad bytes ---------------------------------------------------------------------------------------------------------
@@ -206,6 +207,16 @@ def test_many_scans_of_a_large_image_are_refused(mode: str, monkeypatch: pytest.
         monkeypatch.setattr(owner, name, lambda *args, **options: pytest.fail("decoded"))
     with pytest.raises(DecodeError, match="JPEG file of at most 10[0-9] scans at 3240000 pixels, got 800"):
         decode_image(large)
+
+
+def test_of_a_sequential_file_no_scan_is_read_behind_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    once = encoded(photo(300, 400), "JPEG")
+    repeated = once[:-2] + 5000 * once[once.rindex(b"\xff\xda") : -2] + once[-2:]
+    # as for a photo of 12 megapixels: too many scans to be read
+    monkeypatch.setattr(decoding, "MAX_SCANNED_PIXELS", 300 * 400)
+    assert_image(decode_image(once), by_pillow(once))
+    with pytest.raises(DecodeError, match="expected an intact image, .* (replace or remove it)"):
+        decode_image(repeated)  # the decoders refuse it as soon as they meet the second one
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "array", "tensor", "image"])

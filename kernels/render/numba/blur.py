@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from hvs_data.kernels.numba_compile import jit
-from hvs_data.kernels.render.numba.vector import LANES, symmetric_sum_1, symmetric_sum_4
+from hvs_data.kernels.numba_compile import LANES, jit
+from hvs_data.kernels.render.numba.vector import symmetric_sum_1, symmetric_sum_7
 
 # Taps beyond four standard deviations hold less than 6.4e-5 of an axis' weight: .033 of a 0-255 level at the worst, both axes together.
 CUTOFF = 4.0
@@ -47,9 +47,9 @@ def _reflect(position, size):
 def _weighted(source, start, before, after, weight, radius, length, out, to):
     """Symmetric sums of as many elements as ``length``, a multiple of LANES, from ``start`` on."""
     x = 0
-    while x + 4 * LANES <= length:
-        symmetric_sum_4(source, start + x, before, after, weight, radius, out, to + x)
-        x += 4 * LANES
+    while x + 7 * LANES <= length:
+        symmetric_sum_7(source, start + x, before, after, weight, radius, out, to + x)
+        x += 7 * LANES
     while x < length:
         symmetric_sum_1(source, start + x, before, after, weight, radius, out, to + x)
         x += LANES

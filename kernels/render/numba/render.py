@@ -87,6 +87,13 @@ def _arrays(*tensors: Tensor) -> list[NDArray[Any]]:
     return [np.ascontiguousarray(tensor.numpy()) for tensor in tensors]
 
 
+def _zeros(count: int) -> NDArray[np.float32]:
+    """Zeros from a line of the cache on: vectors that lie across two lines take twice as long."""
+    memory = np.zeros(count + _LINE, np.float32)
+    start = -memory.ctypes.data // memory.itemsize % _LINE
+    return memory[start : start + count]
+
+
 class Scratch(threading.local):
     """Working memory of one thread, kept between images and grown when an image or size needs more."""
 
@@ -105,20 +112,16 @@ class Scratch(threading.local):
         return self._arrays
 
     def _made(self) -> tuple[NDArray[Any], ...]:
-        def floats(count: int) -> NDArray[np.float32]:
-            # from a line of the cache on: vectors that lie across two take twice as long
-            memory = np.zeros(count + _LINE, np.float32)
-            start = -memory.ctypes.data // memory.itemsize % _LINE
-            return memory[start : start + count]
+        side = self._side
 
         def places() -> NDArray[np.int64]:
-            return np.zeros(self._side, np.int64)
+            return np.zeros(side, np.int64)
 
-        side = self._side
-        resize = floats(self._tile), floats(LANES * MAX_TILE_WIDTH), floats(LANES * whole_vectors(3 * self._width))
-        taps = places(), floats(self._weights), places(), floats(self._weights)
-        blur = floats(side), places(), places(), floats(3 * side), floats(side), floats(side)
-        return floats(3 * side * side), *resize, *taps, *blur
+        resize = _zeros(self._tile), _zeros(LANES * MAX_TILE_WIDTH), _zeros(LANES * whole_vectors(3 * self._width))
+        taps = places(), _zeros(self._weights), places(), _zeros(self._weights)
+        blur = _zeros(side), places(), places(), _zeros(3 * side)
+        lines, pixels = _zeros(3 * side), _zeros(3 * side)
+        return _zeros(3 * side * side), *resize, *taps, *blur, lines, pixels
 
 
 _scratch = Scratch()

@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from hvs_data.kernels.numba_compile import LANES, jit
-from hvs_data.kernels.render.numba.vector import PIECE, floats_of_bytes, sum_rows_1, sum_rows_4, sum_taps, transpose_piece
+from hvs_data.kernels.render.numba.vector import PIECE, TOGETHER, floats_of_bytes, sum_rows_1, sum_rows_8, sum_taps, transpose_piece
 
 # Of 32 KiB that the nearest cache of any processor holds, three quarters; the rest is for what is made of a tile.
 TILE_FLOATS = 6144
@@ -128,9 +128,9 @@ def _convert(image, start, step, rows, length, tile, pitch):
 def _sum_rows(tile, start, pitch, length, weight, at, taps, out, to):
     """out[to + x] = weighted sum over the taps of a tile's rows, for x < length and up to a whole vector."""
     x = 0
-    while x + 4 * LANES <= length:
-        sum_rows_4(tile, start + x, pitch, weight, at, taps, out, to + x)
-        x += 4 * LANES
+    while x + 8 * LANES <= length:
+        sum_rows_8(tile, start + x, pitch, weight, at, taps, out, to + x)
+        x += 8 * LANES
     while x < length:
         sum_rows_1(tile, start + x, pitch, weight, at, taps, out, to + x)
         x += LANES
@@ -165,6 +165,7 @@ def resize_rows(
             _sum_rows(tile, down, tile_pitch, here, weight_y, (y + j) * taps_y, taps_y, rows, j * tile_pitch)
         for x in range(0, here, PIECE):
             transpose_piece(rows, x, tile_pitch, columns, (left + x) * LANES)
-    for c in range(3):
-        for x in range(0, stop, PIECE):
-            sum_taps(columns, first_x, weight_x, taps_x, x, c, planes, to + c * pitch * pitch + x, pitch)
+    plane = pitch * pitch
+    for x in range(0, stop, PIECE):
+        for c in range(0, 3, TOGETHER):
+            sum_taps(columns, first_x, weight_x, taps_x, x, c, planes, to + c * plane + x, pitch, plane)

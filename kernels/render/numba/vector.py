@@ -24,8 +24,6 @@ PIECE = 8  # floats: outputs side by side that are summed together, and vectors 
 _BLOCK = 4  # floats of 128 bits, within which all processors shuffle cheaply
 
 _FLOAT, _INT32 = ir.FloatType(), ir.IntType(32)
-# a product and a sum may become one instruction, as everywhere in this folder
-_CONTRACT = ("contract",)
 _i8 = types.int64
 
 
@@ -90,11 +88,10 @@ class _Code:
         undefined = ir.Constant(_vector(lanes), ir.Undefined)
         return self.shuffle(self.builder.insert_element(undefined, value, _INT32(0)), undefined, [0] * lanes)
 
-    def add(self, a: Any, b: Any) -> Any:
-        return self.builder.fadd(a, b, flags=_CONTRACT)
-
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
-        return self.add(self.builder.fmul(a, b, flags=_CONTRACT), c)
+        """One instruction wherever the processor has it. Of a product and a sum that may become one, not all do, and not every time."""
+        name, kind = f"llvm.fmuladd.v{a.type.count}f32", ir.FunctionType(a.type, [a.type] * 3)
+        return self.builder.call(self.builder.module.declare_intrinsic(name, (), kind), [a, b, c])
 
     def clamp(self, vector: Any) -> Any:
         """Every lane into [0, 1]."""
@@ -127,7 +124,7 @@ class _Code:
             return self.shuffle(a, b, lanes)
 
         low, high = [0, 4, 1, 5], [2, 6, 3, 7]
-        (ab, ab_high), (cd, cd_high) = ([mixed(*vectors[i : i + 2], lanes) for lanes in (low, high)] for i in (0, 2))
+        (ab, ab_high), (cd, cd_high) = ([mixed(vectors[i], vectors[i + 1], lanes) for lanes in (low, high)] for i in (0, 2))
         low, high = [0, 1, 4, 5], [2, 3, 6, 7]
         return [mixed(a, b, lanes) for a, b in ((ab, cd), (ab_high, cd_high)) for lanes in (low, high)]
 
@@ -198,36 +195,45 @@ def transpose_piece(typing, source, start, stride, out, to):
     return types.void(source, _i8, _i8, out, _i8), generate
 
 
-@intrinsic
-def sum_taps(typing, columns, first, weight, taps, x, channel, out, to, stride):
-    """Eight outputs of LANES rows, from ``x`` on, a multiple of 8, clamped to [0, 1].
+def _sum_taps(channels: int) -> Any:
+    @intrinsic
+    def operation(typing, columns, first, weight, taps, x, channel, out, to, stride, plane):
+        """Eight outputs of LANES rows, from ``x`` on, a multiple of 8, clamped to [0, 1]; of so many channels, from ``channel`` on.
 
-    out[to + stride j + i] = sum_k weight[x taps + 8 k + i] columns[LANES (3 (first[x + i] + k) + channel) + j]
-    """
+        out[to + plane c + stride j + i] = sum_k weight[x taps + 8 k + i] columns[LANES (3 (first[x + i] + k) + channel + c) + j]
+        """
 
-    def generate(context, builder, signature, arguments):
-        code = _Code(context, builder, signature, arguments)
-        columns, first, weight, taps, x, channel, out, to, stride = code.arguments
-        starts = []
-        for i in range(PIECE):
-            pixel = code.element(first, code.at(x, i))
-            starts.append(code.at(builder.mul(channel, code.index(LANES)), (pixel, 3 * LANES)))
-        weights = builder.mul(x, taps)
-        sums = code.variables([_constant(0.0, LANES)] * PIECE)
-        with cgutils.for_range(builder, taps) as loop:
-            for i, place in enumerate(sums):
-                factor = code.splat(code.element(weight, code.at(weights, (loop.index, PIECE), i)))
-                pixels = code.load(columns, code.at(starts[i], (loop.index, 3 * LANES)))
-                builder.store(code.multiply_add(factor, pixels, builder.load(place)), place)
-        clamped = [code.clamp(builder.load(place)) for place in sums]
-        for left in range(0, PIECE, _BLOCK):
-            for j, rows in enumerate(code.transposed_blocks(clamped[left : left + _BLOCK])):
-                for block in range(0, LANES, _BLOCK):
-                    row = code.shuffle(rows, rows, list(range(block, block + _BLOCK)))
-                    code.store(row, out, code.at(to, (stride, block + j), left))
-        return context.get_dummy_value()
+        def generate(context, builder, signature, arguments):
+            code = _Code(context, builder, signature, arguments)
+            columns, first, weight, taps, x, channel, out, to, stride, plane = code.arguments
+            starts = [
+                code.at(builder.mul(channel, code.index(LANES)), (code.element(first, code.at(x, i)), 3 * LANES)) for i in range(PIECE)
+            ]
+            weights = builder.mul(x, taps)
+            sums = [code.variables([_constant(0.0, LANES)] * PIECE) for _ in range(channels)]
+            with cgutils.for_range(builder, taps) as loop:
+                for i, start in enumerate(starts):
+                    factor = code.splat(code.element(weight, code.at(weights, (loop.index, PIECE), i)))
+                    for c in range(channels):
+                        pixels = code.load(columns, code.at(start, (loop.index, 3 * LANES), c * LANES))
+                        builder.store(code.multiply_add(factor, pixels, builder.load(sums[c][i])), sums[c][i])
+            for c, places in enumerate(sums):
+                clamped = [code.clamp(builder.load(place)) for place in places]
+                halves = [code.transposed_blocks(clamped[left : left + _BLOCK]) for left in range(0, PIECE, _BLOCK)]
+                for j, (left, right) in enumerate(zip(*halves, strict=True)):
+                    for block in range(0, LANES, _BLOCK):
+                        lanes = [start + block + i for start in (0, LANES) for i in range(_BLOCK)]
+                        code.store(code.shuffle(left, right, lanes), out, code.at(to, (plane, c), (stride, block + j)))
+            return context.get_dummy_value()
 
-    return types.void(columns, first, weight, _i8, _i8, _i8, out, _i8, _i8), generate
+        return types.void(columns, first, weight, _i8, _i8, _i8, out, _i8, _i8, _i8), generate
+
+    return operation
+
+
+# Processors with the longer vectors have registers for the sums of all channels, which then share their weights.
+TOGETHER = 3 if LANES > PIECE else 1
+sum_taps = _sum_taps(TOGETHER)
 
 
 @intrinsic
@@ -269,7 +275,7 @@ def _sum_rows(vectors: int) -> Any:
 
 
 sum_rows_1 = _sum_rows(1)
-sum_rows_4 = _sum_rows(4)
+sum_rows_8 = _sum_rows(8)
 
 
 def _symmetric_sum(vectors: int) -> Any:
@@ -303,28 +309,50 @@ def _symmetric_sum(vectors: int) -> Any:
 
 
 symmetric_sum_1 = _symmetric_sum(1)
-symmetric_sum_4 = _symmetric_sum(4)
+symmetric_sum_7 = _symmetric_sum(7)
 
 
 @intrinsic
-def stream_row(typing, source, start, size, scale, bias, out, to):
-    """out[to + x] = source[start + x] scale + bias for x < size, past the caches, for it is not read soon.
+def interleave(typing, red, green, blue, start, scale, bias, out, to):
+    """out[to + 3 j + c] = channel c[start + j] scale[c] + bias[c]."""
+
+    def generate(context, builder, signature, arguments):
+        code = _Code(context, builder, signature, arguments)
+        *channels, start, scale, bias, out, to = code.arguments
+        vectors = []
+        for c, channel in enumerate(channels):
+            factor, summand = (code.splat(code.element(array, code.index(c))) for array in (scale, bias))
+            vectors.append(code.multiply_add(code.load(channel, start), factor, summand))
+        # red and green side by side, and blue twice, which makes it as long
+        pair, last = code.joined(vectors[:2]), code.joined(vectors[2:] * 2)
+        for third in range(3):
+            elements = [divmod(third * LANES + lane, 3) for lane in range(LANES)]
+            lanes = [c * LANES + j for j, c in elements]
+            code.store(code.shuffle(pair, last, lanes), out, code.at(to, third * LANES))
+        return context.get_dummy_value()
+
+    return types.void(red, green, blue, _i8, scale, bias, out, _i8), generate
+
+
+@intrinsic
+def stream_row(typing, source, size, scale, bias, out, to):
+    """out[to + x] = source[x] scale + bias for x < size, past the caches, for it is not read soon.
 
     ``size`` is a multiple of 8, and out[to] lies at a multiple of 32 bytes.
     """
 
     def generate(context, builder, signature, arguments):
         code = _Code(context, builder, signature, arguments)
-        source, start, size, scale, bias, out, to = code.arguments
+        source, size, scale, bias, out, to = code.arguments
         scale, bias = code.splat(scale, PIECE), code.splat(bias, PIECE)
         with cgutils.for_range(builder, builder.lshr(size, code.index(3))) as loop:
             x = builder.mul(loop.index, code.index(PIECE))
-            vector = code.multiply_add(code.load(source, builder.add(start, x), PIECE), scale, bias)
+            vector = code.multiply_add(code.load(source, x, PIECE), scale, bias)
             stored = code.store(vector, out, builder.add(to, x), align=4 * PIECE)
             stored.set_metadata("nontemporal", builder.module.add_metadata([_INT32(1)]))
         return context.get_dummy_value()
 
-    return types.void(source, _i8, _i8, types.float32, types.float32, out, _i8), generate
+    return types.void(source, _i8, types.float32, types.float32, out, _i8), generate
 
 
 @intrinsic

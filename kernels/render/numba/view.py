@@ -11,7 +11,7 @@ from hvs_data.kernels.render.numba.blur import blur_row, fill_weights
 from hvs_data.kernels.render.numba.color import CONTRAST, color_pixels, gray_pixels, gray_sum, is_identity
 from hvs_data.kernels.render.numba.resample import fill_taps, resize_rows, whole_vectors
 from hvs_data.kernels.render.numba.store import FLOAT32, finish_row, solarize_row, store_row
-from hvs_data.kernels.render.numba.vector import PIECE, advanced, pointer_to, prefer_long_vectors, stream_row
+from hvs_data.kernels.render.numba.vector import PIECE, advanced, interleave, pointer_to, prefer_long_vectors, stream_row
 
 _TO_UNIT = 1 / 255
 
@@ -32,17 +32,28 @@ def _channels(planes, start, plane):
 
 
 @jit
-def _put_row(line, start, size, solarize, look, c, out, to, pixel_stride, streamed):
-    """Solarize, normalise and store one row of channel c; ``line`` from ``start`` on is changed."""
+def _put_row(channels, size, solarize, look, pixels, out, to, channel_stride, pixel_stride, streamed):
+    """Solarize, normalise and store a row; ``channels``, the pointers to its red, green and blue values, are written over."""
     threshold, scale_C, bias_C, kind = look
-    row = advanced(line, start)
     if solarize:
-        solarize_row(row, size, threshold)
-    if kind == FLOAT32 and streamed:
-        stream_row(line, start, size, scale_C[c], bias_C[c], out, to)
-    else:
-        finish_row(row, size, scale_C[c], bias_C[c])
-        store_row(row, size, kind, out, to, pixel_stride)
+        for row in channels:
+            solarize_row(row, size, threshold)
+    if channel_stride == 1 and pixel_stride == 3:
+        red, green, blue = channels
+        for x in range(0, size, LANES):
+            interleave(red, green, blue, x, scale_C, bias_C, pixels, 3 * x)
+        if kind == FLOAT32 and streamed:
+            stream_row(pixels, 3 * size, np.float32(1), np.float32(0), out, to)
+        else:
+            store_row(pixels, 3 * size, kind, out, to, 1)
+        return
+    for c in range(3):
+        at = to + c * channel_stride
+        if kind == FLOAT32 and streamed:
+            stream_row(channels[c], size, scale_C[c], bias_C[c], out, at)
+        else:
+            finish_row(channels[c], size, scale_C[c], bias_C[c])
+            store_row(channels[c], size, kind, out, at, pixel_stride)
 
 
 @jit
@@ -52,7 +63,7 @@ def _render_view(
     """Render one view; arguments as of :func:`render_image`, of this view, and where its box starts in the one-dimensional image."""
     prefer_long_vectors()
     out, channel_stride, row_stride, pixel_stride, phase = target
-    planes, tile, rows, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, blurred, line = work
+    planes, tile, rows, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, lines, pixels = work
     pitch = whole_vectors(size)
     plane = pitch * pitch
     taps_y = fill_taps(height, size, bicubic, False, _TO_UNIT, 1, first_y, weight_y)
@@ -60,7 +71,8 @@ def _render_view(
     contrast = _contrast_position(order, factors)
     radius = fill_weights(sigma, max_radius, blur_weight) if sigma > 0 else 0
     # vectors of a row that may be written past the caches: whole ones, each at a multiple of 32 bytes
-    streamed = pixel_stride == 1 and size % PIECE == 0 and (phase + offset) % PIECE == 0
+    in_a_row = pixel_stride == 1 or (pixel_stride == 3 and channel_stride == 1)
+    streamed = in_a_row and size % PIECE == 0 and (phase + offset) % PIECE == 0
     # One sweep is enough unless an operation needs all rows first: contrast or blur. It stays in one place, which stays in the cache.
     one_sweep = contrast == 4 and radius == 0
     total = 0.0
@@ -68,25 +80,8 @@ def _render_view(
         to = 0 if one_sweep else y * pitch
         valid = min(LANES, size - y)
         resize_rows(
-            image,
-            step,
-            start,
-            width,
-            y,
-            size,
-            taps_y,
-            first_y,
-            weight_y,
-            taps_x,
-            first_x,
-            weight_x,
-            tile,
-            rows,
-            columns,
-            planes,
-            to,
-            pitch,
-        )
+            image, step, start, width, y, size, taps_y, first_y, weight_y, taps_x, first_x, weight_x, tile, rows, columns, planes, to, pitch
+        )  # fmt: skip
         red, green, blue = _channels(planes, to, plane)
         color_pixels(red, green, blue, valid * pitch, order, factors, 0, contrast, np.float32(0))
         if contrast < 4:
@@ -94,10 +89,10 @@ def _render_view(
         elif gray:
             gray_pixels(red, green, blue, valid * pitch)
         if one_sweep:
-            for c in range(3):
-                for j in range(valid):
-                    at = offset + c * channel_stride + (y + j) * row_stride
-                    _put_row(planes, to + c * plane + j * pitch, size, solarize, look, c, out, at, pixel_stride, streamed)
+            for j in range(valid):
+                channels = _channels(planes, to + j * pitch, plane)
+                at = offset + (y + j) * row_stride
+                _put_row(channels, size, solarize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
     if contrast < 4:
         mean = np.float32(total / (size * size))
         for y in range(0, size, LANES):
@@ -107,19 +102,21 @@ def _render_view(
             if gray:
                 gray_pixels(red, green, blue, valid * pitch)
             if radius == 0:
-                for c in range(3):
-                    for j in range(valid):
-                        at = offset + c * channel_stride + (y + j) * row_stride
-                        _put_row(planes, (y + j) * pitch + c * plane, size, solarize, look, c, out, at, pixel_stride, streamed)
+                for j in range(valid):
+                    channels = _channels(planes, (y + j) * pitch, plane)
+                    at = offset + (y + j) * row_stride
+                    _put_row(channels, size, solarize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
     if radius > 0:
+        channels = _channels(lines, 0, pitch)
         for y in range(size):
             for c in range(3):
                 if c == 0 or not gray:
-                    blur_row(planes, c * plane, y, size, pitch, blur_weight, radius, before, after, padded, blurred)
-                for x in range(pitch):
-                    line[x] = blurred[x]
-                at = offset + c * channel_stride + y * row_stride
-                _put_row(line, 0, size, solarize, look, c, out, at, pixel_stride, streamed)
+                    blur_row(planes, c * plane, y, size, pitch, blur_weight, radius, before, after, padded, channels[c])
+                else:
+                    for x in range(pitch):
+                        channels[c][x] = channels[0][x]
+            at = offset + y * row_stride
+            _put_row(channels, size, solarize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
 
 
 @jit
@@ -147,11 +144,11 @@ def render_image(image, b, rows, size, bicubic, look, target, offset_V, work):
     box_BV4, flip_BV, factor_BV4, order_BV4, gray_BV, sigma_BV, radius_V, solarize_BV = rows
     views, step = box_BV4.shape[1], image.shape[1] * 3
     out, channel_stride, row_stride, pixel_stride, phase = target
-    planes, tile, block, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, blurred, line = work
+    planes, tile, block, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, lines, pixels = work
     addresses = (
         pointer_to(planes), pointer_to(tile), pointer_to(block), pointer_to(columns), pointer_to(first_y), pointer_to(weight_y),
         pointer_to(first_x), pointer_to(weight_x), pointer_to(blur_weight), pointer_to(before), pointer_to(after), pointer_to(padded),
-        pointer_to(blurred), pointer_to(line),
+        pointer_to(lines), pointer_to(pixels),
     )  # fmt: skip
     to = (pointer_to(out), channel_stride, row_stride, pixel_stride, phase)
     threshold, scale_C, bias_C, kind = look

@@ -38,6 +38,7 @@ render.render_one(photo(9, 9), 0, render.Job.make(plain_rows([[(0, 0, 9, 9)]]), 
 for at_end in (True, False):
     for name in ("zeros", "empty"):
         setattr(np, name, lambda shape, dtype=float, at_end=at_end: guarded(shape, dtype, at_end))
+    render._zeros = lambda count, at_end=at_end: guarded(count, np.float32, at_end)
     for size in (1, 2, 5, 17):
         for h, w in image_sizes:
             pixels = guarded((h, w, 3), np.uint8, at_end)
