@@ -16,10 +16,11 @@ import hvs_data as hvs
 from hvs_data.recipes.spec import Recipe
 
 OURS = "hvs_data"
-SCALED = "hvs_data-scaled"
+HARD, CHEAP, SCALED = "hvs_data-hard", "hvs_data-cheap", "hvs_data-scaled"
 DIFFERS = {
     OURS: "nothing: float arithmetic, antialiased, true Gaussian up to 4 sigma, one rounding; rows by seed, epoch and index",
-    "hvs_data-hard": "gives a pair, chosen by an objective that costs nothing; candidates at score_size, the pair rendered again at size",
+    HARD: "gives a pair, chosen by an objective that costs nothing; candidates at score_size, the pair rendered again at size",
+    CHEAP: "gives a pair, chosen with budget='cheap': by the candidates' rows, but in every eighth step, which scores some of them",
     SCALED: "JPEG files are decoded at 1/2, 1/4 or 1/8 where every view is smaller still: close to the exact pixels, not equal",
     "resident": "no work at all: one batch in memory, handed out again and again; the ceiling of any loader",
     "copied": "no work but a copy of one batch in memory into new memory: what any loader that makes new batches must write",
@@ -41,7 +42,7 @@ class Contestant:
         method: "simsiam" or "dino".
         candidates: views drawn for an image (of DINO, global ones).
         size: side of the views (of DINO, of the global ones).
-        score_size: for "hvs_data-hard": side at which candidates are scored.
+        score_size: for HARD: side at which candidates are scored.
         batch_size, seed: as usual.
     """
 
@@ -60,19 +61,21 @@ class Contestant:
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """(3, S, S) of every view of a batch."""
-        sizes = [self.size] * 2 if self.loader == "hvs_data-hard" else [role.size for role in self.recipe.slot_roles]
+        sizes = [self.size] * 2 if self.loader in (HARD, CHEAP) else [role.size for role in self.recipe.slot_roles]
         return [(3, size, size) for size in sizes]
 
     @property
     def batch_bytes(self) -> int:
-        """Size of the float32 views that are rendered for a batch before any is chosen."""
+        """Size of the float32 views that are rendered for a batch before any is chosen by its loss."""
+        if self.loader == CHEAP:
+            return self.batch_size * 2 * 3 * self.size**2 * 4
         sizes = [min(role.size, self.score_size or role.size) for role in self.recipe.slot_roles]
         return self.batch_size * sum(3 * size * size * 4 for size in sizes)
 
     @property
     def views_drawn(self) -> int:
-        """Views rendered for an image."""
-        return self.recipe.num_views + (2 if self.score_size else 0)
+        """Views rendered for an image, in most steps."""
+        return 2 if self.loader == CHEAP else self.recipe.num_views + (2 if self.score_size else 0)
 
     def build(self, paths: Sequence[str]) -> Any:
         """An iterable of ``(views, labels)`` over these files on all cores that this process may use."""
@@ -87,7 +90,8 @@ class Contestant:
         )
         if self.loader in (OURS, SCALED):
             return loader
-        return hvs.HardViewLoader(loader, hvs.HardViewSelector(FewPixels(), score_size=self.score_size))
+        how: dict[str, Any] = {"budget": "cheap"} if self.loader == CHEAP else {"score_size": self.score_size}
+        return hvs.HardViewLoader(loader, hvs.HardViewSelector(FewPixels(), **how))
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

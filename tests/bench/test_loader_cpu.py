@@ -17,7 +17,9 @@ import loader_cpu  # noqa: E402
 import photos  # noqa: E402
 
 
-@pytest.mark.parametrize("loader", ["hvs_data", "hvs_data-hard", "hvs_data-scaled", "torchvision", "albumentations", "resident", "copied"])
+@pytest.mark.parametrize(
+    "loader", ["hvs_data", "hvs_data-hard", "hvs_data-cheap", "hvs_data-scaled", "torchvision", "albumentations", "resident", "copied"]
+)
 def test_everyone_gives_as_many_images_and_views_as_asked(loader: str, photo_folder: Path) -> None:
     score_size = 16 if loader == "hvs_data-hard" else None
     contestant = contestants.Contestant(loader, candidates=4, size=32, batch_size=2, score_size=score_size)
