@@ -32,7 +32,7 @@ from training import PRECISIONS, Setup, Training  # noqa: E402
 
 import hvs_data as hvs  # noqa: E402
 
-SHOWN = ("8/16 size", "balanced, 8 views", "cheap, 8 views", "cheap, 16 views")
+SHOWN = ("8/16 size", "balanced, 8 views", "balanced, 16 views", "cheap, 8 views", "cheap, 16 views", "cheap, 32 views")
 CHECKPOINTS = (25, 50, 100, 200, 400)
 BATCHES = 16
 FORM = {

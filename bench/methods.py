@@ -32,7 +32,8 @@ class Sizes:
         stem_stride: of the ResNet.
         batch: images of a step.
         learning_rate: the highest.
-        published_blur: blur views as the published recipes do, for sides near 224.
+        published: the backbones of the publications and their blur, for sides near 224, in place of small ones; ``width`` and
+            ``stem_stride`` then say nothing.
     """
 
     view: int = 64
@@ -40,7 +41,7 @@ class Sizes:
     stem_stride: int = 1
     batch: int = 128
     learning_rate: float = 0.06
-    published_blur: bool = False
+    published: bool = False
 
 
 class Method(ABC):
@@ -85,17 +86,17 @@ class Method(ABC):
 
 def small_images(recipe: Recipe, sizes: Sizes) -> Recipe:
     """Without blur and with colours changed half as much as SimCLR's on ImageNet: what SimSiam and SimCLR publish for CIFAR-10."""
-    return recipe if sizes.published_blur else recipe.with_roles(blur=0.0, jitter=ColorJitter())
+    return recipe if sizes.published else recipe.with_roles(blur=0.0, jitter=ColorJitter())
 
 
 class SimSiam(Method):
-    """SimSiam (Chen & He 2021, arXiv 2011.10566) on a ResNet-18."""
+    """SimSiam (Chen & He 2021, arXiv 2011.10566) on a ResNet-18, or on ResNet-50 as published."""
 
     def __init__(self, sizes: Sizes):
         super().__init__(sizes)
-        self.model = SmallSimSiam(sizes.width, dimensions=min(2048, 16 * sizes.width))
-        self.model.encoder = networks.resnet18(sizes.width, sizes.stem_stride)
-        self.encoder = self.model.encoder
+        encoder, features = networks.resnet(sizes.published, sizes.width, sizes.stem_stride)
+        self.model = SmallSimSiam(features // 8, dimensions=min(2048, 2 * features))
+        self.model.encoder = self.encoder = encoder
 
     def recipe(self, candidates: int) -> Recipe:
         return small_images(hvs.recipes.simsiam(candidates, self.sizes.view), self.sizes)
@@ -108,16 +109,14 @@ class SimSiam(Method):
 
 
 class SimCLR(Method):
-    """SimCLR (Chen et al. 2020, arXiv 2002.05709) on a ResNet-18."""
+    """SimCLR (Chen et al. 2020, arXiv 2002.05709) on a ResNet-18, or on ResNet-50 as published."""
 
     temperature = 0.2
 
     def __init__(self, sizes: Sizes):
         super().__init__(sizes)
-        features = 8 * sizes.width
-        self.model = nn.ModuleDict(
-            {"encoder": networks.resnet18(sizes.width, sizes.stem_stride), "projector": networks.projector(features, 128)}
-        )
+        encoder, features = networks.resnet(sizes.published, sizes.width, sizes.stem_stride)
+        self.model = nn.ModuleDict({"encoder": encoder, "projector": networks.projector(features, 128)})
         self.encoder = self.model["encoder"]
 
     def recipe(self, candidates: int) -> Recipe:
@@ -141,36 +140,36 @@ def contrast(z: Tensor, temperature: float) -> Tensor:
 class DINO(Method):
     """DINO (Caron et al. 2021, arXiv 2104.14294) on a small vision transformer, with two global and two local views.
 
-    Candidates are as many local views as global ones.
+    Candidates are as many local views as global ones. As published: ViT-S/16, 65,536 prototypes, eight local views, and four local
+    candidates for each global one.
     """
 
-    locals_ = 2
-    prototypes = 2048
-    patch_size = 8
     momentum, center_momentum = 0.99, 0.9
     teacher_temperature, student_temperature = 0.04, 0.1
 
     def __init__(self, sizes: Sizes):
         super().__init__(sizes)
+        self.prototypes, self.local_views = (65536, 8) if sizes.published else (2048, 2)
         self.model = nn.ModuleDict({"student": self._network()})
         self.model["teacher"] = copy.deepcopy(self.model["student"]).requires_grad_(False)
         self.model.register_buffer("center", torch.zeros(self.prototypes))
         self.encoder = self.model["teacher"][0]
 
     def _network(self) -> nn.Sequential:
-        width = 16 * self.sizes.width
-        backbone = networks.VisionTransformer(self.sizes.view, self.patch_size, width, depth=6, heads=max(1, width // 64))
-        return nn.Sequential(backbone, networks.PrototypeHead(width, self.prototypes))
+        width, patch_size, depth = (384, 16, 12) if self.sizes.published else (16 * self.sizes.width, 8, 6)
+        backbone = networks.VisionTransformer(self.sizes.view, patch_size, width, depth, heads=max(1, width // 64))
+        head = {"hidden": 2048, "bottleneck": 256} if self.sizes.published else {}
+        return nn.Sequential(backbone, networks.PrototypeHead(width, self.prototypes, **head))
 
     def recipe(self, candidates: int) -> Recipe:
         recipe = hvs.recipes.dino(
             candidates,
-            local_candidates=self.locals_ * candidates // 2,
-            local_views=self.locals_,
+            local_candidates=self.local_views * candidates // 2,
+            local_views=self.local_views,
             size=self.sizes.view,
-            local_size=self.sizes.view // 2,
+            local_size=96 if self.sizes.published else self.sizes.view // 2,
         )
-        return recipe if self.sizes.published_blur else recipe.with_roles(blur=0.0)
+        return recipe if self.sizes.published else recipe.with_roles(blur=0.0)
 
     def objective(self) -> hvs.Objective:
         return hvs.objectives.DINO(

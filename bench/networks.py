@@ -1,4 +1,4 @@
-"""The networks that the benches train: a ResNet-18 for small images, a small vision transformer, and their heads."""
+"""The networks that the benches train: ResNets, a vision transformer, and their heads."""
 
 # Axes: N image of a forward, C channel, S side, F feature, T token, D embedding, K prototype.
 
@@ -33,6 +33,17 @@ def resnet18(width: int = 64, stem_stride: int = 1) -> nn.Sequential:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return encoder
+
+
+def resnet(published: bool, width: int, stem_stride: int) -> tuple[nn.Module, int]:
+    """An encoder, ResNet-50 as it is published or :func:`resnet18`, and the number of its features."""
+    if not published:
+        return resnet18(width, stem_stride), 8 * width
+    from torchvision.models import resnet50
+
+    encoder = resnet50(zero_init_residual=True)
+    encoder.fc = nn.Identity()
+    return encoder, 2048
 
 
 def projector(features: int, dimensions: int) -> nn.Sequential:

@@ -82,7 +82,7 @@ class Comparison:
         return common.conditions(
             data={self.data: probes.described([self.split.train, self.split.test])},
             sizes={**sizes, "trained_on": len(self.split.train), "held_out": len(self.split.test), "classes": self.split.classes},
-            recipe=self.setup.method + ("" if self.setup.sizes.published_blur else " at the size of small images, without blur"),
+            recipe=self.setup.method + ("" if self.setup.sizes.published else " at the size of small images, without blur"),
             seeds=seeds,
             repeats=repeats,
             settings={

@@ -53,6 +53,12 @@ SIZES = {
     "simclr": methods.Sizes(view=64, width=32, stem_stride=2, batch=32, learning_rate=0.1),
     "dino": methods.Sizes(view=64, width=12, batch=32, learning_rate=1e-3),
 }
+# ResNet-50 and ViT-S/16 (of DINO 4 + 16 candidates for 2 + 8 views), for a GPU
+PUBLISHED_SIZES = {
+    "simsiam": methods.Sizes(view=224, batch=256, learning_rate=0.05, published=True),
+    "simclr": methods.Sizes(view=224, batch=256, learning_rate=0.3, published=True),
+    "dino": methods.Sizes(view=224, batch=128, learning_rate=2.5e-4, published=True),
+}
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,8 @@ class Bench:
     def snapshot(self) -> Path:
         """Where the weights lie."""
         its = self.setup
-        name = f"{its.method}-{its.precision}-{its.sizes.view}px-w{its.sizes.width}-b{its.sizes.batch}-{self.amounts.trained}steps"
+        network = "published" if its.sizes.published else f"w{its.sizes.width}"
+        name = f"{its.method}-{its.precision}-{its.sizes.view}px-{network}-b{its.sizes.batch}-{self.amounts.trained}steps"
         return self.work / f"{name}-{len(self.source)}images-seed{self.seed}.pt"
 
     def trained(self) -> None:
@@ -227,7 +234,7 @@ def run(bench: Bench, arguments: list[str], quick: bool) -> dict[str, Any]:
     amounts, sizes = bench.amounts, bench.setup.as_json()["sizes"]
     images = amounts.batches * bench.setup.sizes.batch
     return {
-        "bench": f"selection_{bench.setup.method}" + ("_bf16" if bench.setup.dtype is torch.bfloat16 else ""),
+        "bench": f"selection_{bench.setup.method}{_suffix(bench.setup)}",
         "question": "what selection costs in units of a vanilla training step, and how much of the hardness it captures",
         "quick": quick,
         "conditions": common.conditions(
@@ -239,7 +246,7 @@ def run(bench: Bench, arguments: list[str], quick: bool) -> dict[str, Any]:
                 "images_looked_at": images,
                 "parameters": sum(weight.numel() for weight in bench.training(EXACT).method.encoder.parameters()),
             },
-            recipe=bench.setup.method + ("" if bench.setup.sizes.published_blur else " at the size of small images, without blur"),
+            recipe=bench.setup.method + ("" if bench.setup.sizes.published else " at the size of small images, without blur"),
             seeds=[bench.seed],
             repeats=amounts.repeats,
             settings={
@@ -255,6 +262,11 @@ def run(bench: Bench, arguments: list[str], quick: bool) -> dict[str, Any]:
         "not_run": not_run,
         "target": target(entries),
     }
+
+
+def _suffix(setup: Setup) -> str:
+    """What tells the files of one method's results apart."""
+    return ("_published" if setup.sizes.published else "") + ("_bf16" if setup.dtype is torch.bfloat16 else "")
 
 
 def target(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -278,6 +290,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--method", choices=list(methods.METHODS), default="simsiam")
     made.add_argument("--precision", choices=list(PRECISIONS), default="float32", help="of the training; float32 by default")
     made.add_argument("--settings", nargs="+", help="only these, and the exact one")
+    made.add_argument("--published", action="store_true", help="networks, views and batches of the publications; meant for a GPU")
     made.add_argument("--quick", action="store_true", help="try in a minute whether everything works; the numbers mean nothing")
     made.add_argument("--no-check", action="store_true", help="time even if the tests of what is timed fail")
     made.add_argument("--width", type=int, help="channels of the network's first stage")
@@ -299,7 +312,8 @@ def bench_of(arguments: Sequence[str]) -> Bench:
     torch.set_num_threads(threads)
     amounts = QUICK if options.quick else Amounts()
     amounts = replace(amounts, trained=options.trained or amounts.trained, repeats=options.repeats or amounts.repeats)
-    its = replace(SIZES[options.method], width=4, batch=4) if options.quick else SIZES[options.method]
+    its = (PUBLISHED_SIZES if options.published else SIZES)[options.method]
+    its = replace(its, width=4, batch=4) if options.quick else its
     sizes = replace(its, width=options.width or its.width, batch=options.batch_size or its.batch)
     every = settings(options.method)
     names = [name for name in every if options.settings is None or name == EXACT or name in options.settings]

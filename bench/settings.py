@@ -64,15 +64,17 @@ COMMON = {
     "16 views, 4 scored at 8/16 size": _scored_at(16, 8, prefilter=4),
     "balanced": _with(4, budget="balanced"),
     "balanced, 8 views": _with(8, budget="balanced"),
+    "balanced, 16 views": _with(16, budget="balanced"),
     "cheap": _with(4, budget="cheap"),
     "cheap, 8 views": _with(8, budget="cheap"),
     "cheap, 16 views": _with(16, budget="cheap"),
+    "cheap, 32 views": _with(32, budget="cheap"),
 }
 
 # Of one method: networks differ in what they let through.
 OF_METHOD: dict[str, dict[str, Arm]] = {
     "simsiam": {
-        "stage 2's features": _early("features of stage 2", lambda its: its.encoder[5]),
+        "stage 2's features": _early("features of stage 2", lambda its: its.encoder.layer2 if its.sizes.published else its.encoder[5]),
     },
     "simclr": {},
     "dino": {

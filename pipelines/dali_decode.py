@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -52,12 +53,12 @@ class BatchDecoder:
     ):
         if hardware_share is not None and not 0 <= hardware_share <= 1:
             raise HvsError(f"hardware_share must satisfy 0 <= hardware_share <= 1, got {hardware_share!r}; it is a share of the images")
-        self.device = usable_device(device)
+        self.device = _numbered(usable_device(device))
         self._exif_orientation = exif_orientation
         self._max_pixels = max_pixels
         self._lock = threading.Lock()
         self._decoder = nvimgcodec.Decoder(
-            device_id=nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY if self.device.type == "cpu" else self.device.index or 0,
+            device_id=nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY if self.device.type == "cpu" else self.device.index,
             max_num_cpu_threads=num_threads,
             backends=_backends(self.device, hardware_share),
             # chroma as libjpeg and Pillow upsample it
@@ -74,9 +75,10 @@ class BatchDecoder:
         ordinary = [position for position, item in enumerate(items) if self._is_ordinary(item)]
         decoded: dict[int, Tensor] = {}
         if ordinary:
-            for position, image in zip(ordinary, self._decode_jpegs([bytes(items[position]) for position in ordinary]), strict=True):
-                if image is not None:
-                    decoded[position] = image
+            # memory is taken, and the default stream is meant, on the device that is the thread's current one
+            with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
+                images = self._decode_jpegs([bytes(items[position]) for position in ordinary])
+            decoded = {position: image for position, image in zip(ordinary, images, strict=True) if image is not None}
         return [decoded[position] if position in decoded else self._decode_singly(item) for position, item in enumerate(items)]
 
     def _is_ordinary(self, item: Any) -> bool:
@@ -109,6 +111,11 @@ class BatchDecoder:
         except DecodeError as error:
             return error
         return torch.from_numpy(pixels_HWC).to(self.device)
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """The device with its number: "cuda" is the current one, which is not the same at all times."""
+    return torch.device("cuda", torch.cuda.current_device()) if device.type == "cuda" and device.index is None else device
 
 
 def _code_stream(file: bytes) -> Any:

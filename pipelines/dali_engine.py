@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -17,10 +18,10 @@ from hvs_data.pipelines.dali_rows import Rows
 from hvs_data.pipelines.storing import store_views
 from hvs_data.types import ViewParams
 
-# Bytes of views in float32 that are worked on together, and of boxes cut out together, which DALI holds twice: little enough for a cache
-# on the CPU, much enough to keep a GPU busy.
+# Bytes of views in float32 that are worked on together, and of what DALI holds for them, see ``_held``: little enough for a cache on the
+# CPU, much enough to keep a GPU busy.
 VIEW_BYTES = {"cpu": 2**24, "cuda": 2**29}
-BOX_BYTES = {"cpu": 2**26, "cuda": 2**29}
+HELD_BYTES = {"cpu": 2**26, "cuda": 2**30}
 # Views of any size that go to DALI together: it takes memory for every place in a batch.
 MAX_VIEWS = 1024
 
@@ -41,8 +42,9 @@ class DaliKorniaEngine:
         device = images[0].device
         views = min(MAX_VIEWS, VIEW_BYTES[device.type] // (3 * canvas.size**2 * 4))
         together = max(1, views // params.num_views)
-        # autocast would round what is summed
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        # DALI takes a device's default stream for that of the thread's current device; autocast would round what is summed
+        current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+        with current, torch.no_grad(), torch.autocast(device.type, enabled=False):
             for start in range(0, len(images), together):
                 some = slice(start, min(start + together, len(images)))
                 x_VG3SS = _rendered(images[some], params.images(some), canvas.size, max_views=together * params.num_views)
@@ -53,19 +55,29 @@ def _rendered(images: Sequence[Tensor], params: ViewParams, size: int, max_views
     """float32 [V, G, 3, S, S], values 0-1."""
     rows, spec, device = Rows.of(params, size), params.spec, images[0].device
     x_N3SS = torch.empty(len(rows), 3, size, size, device=device)
-    for start, stop in _parts(rows, size, spec.interpolation, BOX_BYTES[device.type]):
+    for start, stop in _parts(_held(images, rows, size, spec.interpolation), HELD_BYTES[device.type]):
         with _POOL.lend(size, spec.interpolation, device, max_views) as resizer:
             x_N3SS[start:stop] = resizer.views(images, rows.part(start, stop))
     return coloured(x_N3SS, rows, spec.solarize_threshold).unflatten(0, (params.num_views, len(images)))
 
 
-def _parts(rows: Rows, size: int, interpolation: str, max_bytes: int) -> Iterator[tuple[int, int]]:
-    """Bounds of parts whose framed boxes together have no more bytes than that, unless there is one box only."""
+def _held(images: Sequence[Tensor], rows: Rows, size: int, interpolation: str) -> list[int]:
+    """Bytes that DALI holds for each view: its framed box, twice at times, and on a device a copy of its whole image.
+
+    ``no_copy`` spares that copy on the CPU only: DALI gathers images of a device that do not lie one behind the other
+    (``InputOperator::ShareUserData`` in its sources).
+    """
     framed_N2 = rows.box_N4[:, 2:].long() + 2 * frame_width(rows.box_N4[:, 2:], size, interpolation)
+    copied_G = torch.tensor([image.numel() if image.is_cuda else 0 for image in images])
+    return (3 * framed_N2.prod(dim=1) + copied_G[rows.image_N]).tolist()
+
+
+def _parts(held_N: Sequence[int], max_bytes: int) -> Iterator[tuple[int, int]]:
+    """Bounds of parts for whose views no more bytes than that are held, unless there is one view only."""
     start = held = 0
-    for stop, box_bytes in enumerate((3 * framed_N2.prod(dim=1)).tolist()):
-        if stop > start and held + box_bytes > max_bytes:
+    for stop, its_bytes in enumerate(held_N):
+        if stop > start and held + its_bytes > max_bytes:
             yield start, stop
             start, held = stop, 0
-        held += box_bytes
-    yield start, len(rows)
+        held += its_bytes
+    yield start, len(held_N)

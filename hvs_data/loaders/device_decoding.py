@@ -89,10 +89,15 @@ class DecodingProduction(DeviceProduction):
                     samples[number] = self._samples.opened(following, int(self._order(following)), asked[number][0])
                     bad.append(number)
                     continue
-                pixels[number] = self._lane.to_device(torch.from_numpy(sample.pixels)) if result is None else result
+                pixels[number] = self._lane.to_device(_tensor(sample.pixels)) if result is None else result
                 self._plan.counters.add(read=1, replaced=int(sample.replaces))
             waiting = bad
         return samples, pixels
+
+
+def _tensor(pixels_HW3: NDArray[np.uint8]) -> Tensor:
+    # a data set's own arrays may be read-only, of which torch would warn
+    return torch.from_numpy(np.require(pixels_HW3, requirements=("C", "W")))
 
 
 def choose_decoder(
@@ -126,7 +131,9 @@ def choose_decoder(
             f'exif_orientation={exif_orientation}; pass decode_on="cpu" for these'
         )
     decoder = device_decoder(device, max_pixels)
-    return decoder if where == "device" or faster_on_device(_trial_files(source), decoder, num_threads) else None
+    if where == "fastest" and not faster_on_device(_trial_files(source), decoder, num_threads, lambda: torch.cuda.synchronize(device)):
+        return None
+    return decoder
 
 
 def device_decoder(device: torch.device, max_pixels: int) -> Decoder:
@@ -158,17 +165,18 @@ def _trial_files(source: Source) -> list[bytes]:
     return files
 
 
-def faster_on_device(files: Sequence[bytes], decoder: Decoder, num_threads: int) -> bool:
+def faster_on_device(files: Sequence[bytes], decoder: Decoder, num_threads: int, finish: Callable[[], Any]) -> bool:
     """Whether a decoder on the device needs less time for these files than so many threads on the CPU. Logs both times.
 
     Args:
         files: ordinary JPEG files; for none, the CPU is taken.
+        finish: waits until the device has done what the decoder left to it: images are in the making when it returns.
     """
     if not files:
         return False
     with ThreadPoolExecutor(num_threads, thread_name_prefix="hvs-decode") as pool:
         on_cpu = _seconds(lambda: list(pool.map(_decoded_or_not, files)))
-    on_device = _seconds(lambda: decoder.decode(files))
+    on_device = _seconds(lambda: (decoder.decode(files), finish()))
     logger.info(
         "decoding %d files took %.1f ms with %d threads on the CPU and %.1f ms on the device; images are decoded on the %s",
         *(len(files), 1e3 * on_cpu, num_threads, 1e3 * on_device, "device" if on_device < on_cpu else "CPU"),

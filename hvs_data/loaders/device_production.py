@@ -128,7 +128,7 @@ class DeviceProduction(Production):
             canvases.render(images, params, self._plan, 0)
             labels, index = self._lane.to_device(torch.stack([labels, index]))
             mark = self._lane.mark()
-        batch = Batch(canvases.views(), labels, index, params, self._order.epoch)
+        batch = Batch(canvases.views(), labels, index, params, self._order.epoch, normalized=self._plan.normalize)
         kept = [*batch.views, labels, *(memory if self._keep_images else [])]
         return _Launched(batch, images if self._keep_images else None, wanted, canvases.slots, mark, kept)
 

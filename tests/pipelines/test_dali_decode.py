@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -154,6 +157,40 @@ def test_pixels_outlive_the_decoder() -> None:
     (image,) = decoder().decode([GOOD["4:2:0"]])
     spare = [decoder().decode([GOOD["4:4:4"]]) for _ in range(3)]
     assert torch.equal(image, torch.from_numpy(decode_image(GOOD["4:2:0"]))) and len(spare) == 3
+
+
+@pytest.mark.parametrize(("name", "number"), [("cuda", 1), ("cuda:0", 0), ("cuda:2", 2)])
+def test_the_decoder_works_on_the_device_that_was_named(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA is not here: what matters is which device is the current one when nvImageCodec takes memory, and whose stream it is told."""
+    from hvs_data.pipelines import dali_decode
+
+    current, seen = [1], []  # the thread's device while the decoder is made
+
+    @contextmanager
+    def device(of: torch.device) -> Iterator[None]:
+        current.append(of.index)
+        yield
+        current.pop()
+
+    class Refusing:
+        def __init__(self, device_id: int, **options: Any):
+            self.device_id = device_id
+
+        def decode(self, streams: list[Any], *, cuda_stream: int, **options: Any) -> list[None]:
+            seen.append((self.device_id, current[-1], cuda_stream))
+            return [None] * len(streams)
+
+    monkeypatch.setattr(dali_decode, "usable_device", torch.device)
+    monkeypatch.setattr(dali_decode.nvimgcodec, "Decoder", Refusing)
+    monkeypatch.setattr(dali_decode, "decode_image", lambda item, **options: (_ for _ in ()).throw(DecodeError("not here")))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[-1])
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda of: SimpleNamespace(cuda_stream=100 + of.index))
+    one = dali_decode.BatchDecoder(name)
+    current[0] = 0
+    one.decode([GOOD["4:2:0"]])
+    assert one.device == torch.device("cuda", number)
+    assert seen == [(number, number, 100 + number)]
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import hvs_data as hvs
 from dali_bounds import dali_row_error, resize_gap
@@ -134,10 +137,53 @@ def test_parts_and_threads_do_not_change_the_pixels(monkeypatch: pytest.MonkeyPa
     with ThreadPoolExecutor(threads) as pool:
         for other in pool.map(lambda _: rendered(IMAGES, params, 32), range(3 * threads)):
             assert torch.equal(other, whole)
-    for limit in ("VIEW_BYTES", "BOX_BYTES"):
+    for limit in ("VIEW_BYTES", "HELD_BYTES"):
         with monkeypatch.context() as changed:
             changed.setattr(dali_engine, limit, {"cpu": 3 * 5000})
             assert torch.equal(rendered(IMAGES, params, 32), whole)
+
+
+def test_on_a_device_whole_images_are_held_too() -> None:
+    from hvs_data.pipelines.dali_engine import _held, _parts
+
+    params = plain_rows([[(0, 0, 8, 8), (3, 2, 4, 8)], [(0, 0, 4, 4), (1, 1, 4, 8)]])
+    rows = Rows.of(params, 4)  # slot after slot
+    boxes = [3 * (8 + 2 * 3) * (8 + 2 * 3), 3 * (4 + 2 * 2) * (4 + 2 * 2), 3 * (4 + 2 * 2) * (8 + 2 * 3), 3 * (4 + 2 * 2) * (8 + 2 * 3)]
+    images = [photo(20, 30), photo(9, 9)]
+    assert _held(images, rows, 4, "bilinear") == boxes
+    with FakeTensorMode():  # stand for a device's
+        on_device = [torch.empty(image.shape, dtype=torch.uint8, device="cuda") for image in images]
+    held = _held(on_device, rows, 4, "bilinear")
+    assert held == [boxes[0] + 1800, boxes[1] + 243, boxes[2] + 1800, boxes[3] + 243]
+    assert list(_parts(held, sum(held[:2]))) == [(0, 2), (2, 3), (3, 4)]
+    assert list(_parts(held, 1)) == [(number, number + 1) for number in range(4)]
+
+
+def test_work_is_queued_with_the_images_device_as_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hvs_data.pipelines import dali_engine
+
+    current = []
+
+    @contextmanager
+    def device(of: torch.device) -> Iterator[None]:
+        current.append(of)
+        yield
+        current.pop()
+
+    def rendered(images: list[Tensor], params: ViewParams, size: int, max_views: int) -> Tensor:
+        seen.append(list(current))
+        return torch.zeros(params.num_views, len(images), 3, size, size)
+
+    seen: list[list[torch.device]] = []
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(dali_engine, "_rendered", rendered)
+    canvas = Canvas.empty(4, 1, 8, torch.float32)
+    params = drawn_rows(PRESETS["simsiam"], IMAGES[:1])
+    with FakeTensorMode():
+        on_device = torch.empty(IMAGES[0].shape, dtype=torch.uint8, device="cuda:1")
+    for image in (IMAGES[0], on_device):
+        dali_engine.DaliKorniaEngine().render_group([image], params, canvas, normalize=False)
+    assert seen == [[], [torch.device("cuda", 1)]]
 
 
 def test_pipelines_are_used_again_and_those_that_failed_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -143,31 +144,65 @@ def test_the_chosen_pair_is_rendered_again_from_kept_images(photos: Path) -> Non
     assert_same(actual, expected)
 
 
+def test_arrays_that_may_not_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [np.full((20 + number, 30, 3), 9 * number, np.uint8) for number in range(7)]
+    for image in images:
+        image.flags.writeable = False
+    source = [(image, number) for number, image in enumerate(images)]
+    expected, make = batches(source, None), torch.from_numpy
+
+    def checked(array: np.ndarray) -> Tensor:
+        assert array.flags.writeable, "torch would warn, once in a process"
+        return make(array)
+
+    monkeypatch.setattr(torch, "from_numpy", checked)
+    assert_same(batches(source, HostDecoder()), expected)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda(mixed: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nvidia.nvimgcodec", reason=WHY)
+    lists = [tmp_path / name for name in ("a.jsonl", "b.jsonl")]
+    on_device, on_cpu = (
+        list(hvs.ViewLoader(mixed, RECIPE, 5, "cuda", 4, decode_on=where, quarantine=log))
+        for where, log in zip(("device", "cpu"), lists, strict=True)
+    )
+    for a, b in zip(on_device, on_cpu, strict=True):
+        assert torch.equal(a.index, b.index) and torch.equal(a.labels, b.labels) and torch.equal(a.params.box, b.params.box)
+        # how far pixels are off by a GPU's inverse transform and upsampling of colour is not known
+        assert all(view.is_cuda and view.shape == other.shape and view.isfinite().all() for view, other in zip(a.views, b.views, strict=True))
+    assert sorted(lists[0].read_text().splitlines()) == sorted(lists[1].read_text().splitlines())
+
+
 # --- the choice ----------------------------------------------------------------------------------------------------------
 
 
 class Waiting:
-    """Takes its time."""
+    """Takes its time: when it is called, or when what it left to its device is waited for."""
 
-    def __init__(self, seconds: float):
-        self.seconds, self.calls = seconds, 0
+    def __init__(self, seconds: float, left: float = 0):
+        self.seconds, self.left, self.calls = seconds, left, 0
 
     def decode(self, items: Sequence[Any]) -> list[Any]:
         self.calls += 1
         time.sleep(self.seconds)
         return [None] * len(items)
 
+    def finish(self) -> None:
+        time.sleep(self.left)
+
 
 def test_the_faster_one_is_taken_and_logged(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     files = [path.read_bytes() for path in sorted(photos.rglob("*.jpg"))]
-    fast, slow = Waiting(0), Waiting(1.0)
+    decoders = [Waiting(0), Waiting(1.0), Waiting(0, left=1.0)]
     with caplog.at_level(logging.INFO, "hvs_data"):
-        assert faster_on_device(files, fast, 1) and not faster_on_device(files, slow, 1)
-    assert fast.calls == slow.calls == 1 + device_decoding.TRIALS
+        assert [faster_on_device(files, decoder, 1, decoder.finish) for decoder in decoders] == [True, False, False]
+    assert {decoder.calls for decoder in decoders} == {1 + device_decoding.TRIALS}
     assert [record.getMessage().split("; ")[1] for record in caplog.records] == [
-        f"images are decoded on the {x}" for x in ("device", "CPU")
+        f"images are decoded on the {x}" for x in ("device", "CPU", "CPU")
     ]
-    assert not faster_on_device([], fast, 1)
+    assert not faster_on_device([], decoders[0], 1, decoders[0].finish)
 
 
 def choice(where: str, device: str = "cuda", source: Any = None, **options: Any) -> Any:
@@ -177,9 +212,10 @@ def choice(where: str, device: str = "cuda", source: Any = None, **options: Any)
 
 def test_what_is_chosen(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = hvs.open_source(mixed)
-    decoders = [Waiting(0), Waiting(1.0)]
-    for decoder, expected in zip(decoders, (decoders[0], None), strict=True):
+    decoders = [Waiting(0), Waiting(1.0), Waiting(0, left=1.0)]
+    for decoder, expected in zip(decoders, (decoders[0], None, None), strict=True):
         monkeypatch.setattr(device_decoding, "device_decoder", lambda device, max_pixels, decoder=decoder: decoder)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device, decoder=decoder: decoder.finish())
         assert choice("cpu") is None
         assert choice("device") is decoder
         assert choice("fastest", source=source) is expected

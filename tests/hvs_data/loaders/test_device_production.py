@@ -81,7 +81,8 @@ def lane(monkeypatch: pytest.MonkeyPatch) -> DiaryLane:
 def same(a: Batch, b: Batch) -> bool:
     tensors = [(x, y) for x, y in zip(a.views, b.views, strict=True)] + [(a.labels, b.labels), (a.index, b.index)]
     tensors += [(value, b.params.tensors()[name]) for name, value in a.params.tensors().items()]
-    return a.epoch == b.epoch and all(x.dtype == y.dtype and torch.equal(x, y) for x, y in tensors)
+    said = (a.epoch, a.normalized) == (b.epoch, b.normalized)
+    return said and all(x.dtype == y.dtype and torch.equal(x, y) for x, y in tensors)
 
 
 def threads_at_work() -> list[str]:
