@@ -72,8 +72,8 @@ ARMS = {
     "jointcrop": Arm("two views whose areas are drawn together (JointCrop)", candidates=2, selector=None, joint=True),
     "hardest": Arm("the hardest two of four, scored exactly"),
     "half-size": Arm("the hardest two of four, scored at half the size", selector=lambda size: {"score_size": size // 2}),
-    "cheap": Arm("the hardest two of four at the cheapest setting", selector={"budget": "cheap"}),
-    "cheap-8": Arm("the hardest two of eight at the cheapest setting", candidates=8, selector={"budget": "cheap"}),
+    "balanced-8": Arm("the hardest two of eight, budget balanced", candidates=8, selector={"budget": "balanced"}),
+    "cheap-16": Arm("the hardest two of sixteen at the cheapest setting, budget cheap", candidates=16, selector={"budget": "cheap"}),
     "easiest": Arm("the easiest two of four, scored exactly", selector={"policy": "easiest"}),
 }  # fmt: skip
 

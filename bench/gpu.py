@@ -132,6 +132,8 @@ class Bench:
             bound: the most that the device's memory lets through a second; None where that is not known.
         """
         able = self.built(makers, group)
+        if not able:
+            return
         times = alternate({name: partial(self.seconds, function) for name, function in able.items()}, self.setup.repeats)
         speeds = {name: Spread(tuple(count / second for second in seconds)) for name, seconds in times.items()}
         for name, speed in speeds.items():

@@ -30,7 +30,7 @@ from hvs_data.demo.style import CSS as DEMO_CSS
 DOCS = common.ROOT / "docs"
 METHODS = {"simsiam": "SimSiam", "simclr": "SimCLR", "dino": "DINO"}
 # Curves of box overlap: which arms, in which colours.
-SHOWN_ARMS = {"vanilla": "var(--b)", "hardest": "var(--a)", "cheap-8": "var(--c3)"}
+SHOWN_ARMS = {"vanilla": "var(--b)", "hardest": "var(--a)", "cheap-16": "var(--c3)"}
 CSS = f"""
 {DEMO_CSS}
 :root {{ color-scheme: light dark; {plots.LIGHT} }}

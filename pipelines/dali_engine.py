@@ -62,7 +62,7 @@ def _rendered(images: Sequence[Tensor], params: ViewParams, size: int, max_views
 
 
 def _held(images: Sequence[Tensor], rows: Rows, size: int, interpolation: str) -> list[int]:
-    """Bytes that DALI holds for each view: its framed box, twice at times, and on a device a copy of its whole image.
+    """Bytes that each view takes in DALI: its framed box, which it holds twice, and on a device a copy of its whole image.
 
     ``no_copy`` spares that copy on the CPU only: DALI gathers images of a device that do not lie one behind the other
     (``InputOperator::ShareUserData`` in its sources).

@@ -41,8 +41,8 @@ class StagedEngine:
         engine: renders the views, which it leaves on the 0-1 scale in float32.
         stage: called without gradients, and outside of autocast, with float32 [N, 3, S, S] RGB, values 0-1, after solarize and before
             normalisation; returns a float tensor of the same shape on the same device, whose values are taken as they are. It gets the
-            views of a few images at a time, on several threads at once where the engine is used on several. What it draws is its own
-            affair: rows do not describe it.
+            views of a few images at a time, on several threads at once where the engine is used on several, as on the CPU; on a CUDA
+            device those of a whole batch. What it draws is its own affair: rows do not describe it.
     """
 
     def __init__(self, engine: Engine, stage: ExtraStage):

@@ -47,7 +47,8 @@ def render(
         channels_last: keep each view's channels innermost in memory; the shape stays the same.
         num_threads: images rendered at a time on the CPU; None = one a core that this process may use.
         extra_stage: a function or module of float32 [N, 3, S, S] RGB, values 0-1, such as a Kornia augmentation: called after the last
-            operation and before normalisation, with the views of a few images at a time (:mod:`hvs_data.pipelines.extra_stage`).
+            operation and before normalisation, on the CPU with the views of a few images at a time, on a device with all of them
+            (:mod:`hvs_data.pipelines.extra_stage`).
 
     Returns:
         [B, V, 3, S, S], on the images' device; each image's views are contiguous.

@@ -130,14 +130,14 @@ def choose_decoder(
             f"decode_on={where!r} decodes images in full and as they are stored, got scaled_decode={scaled_decode}, "
             f'exif_orientation={exif_orientation}; pass decode_on="cpu" for these'
         )
-    decoder = device_decoder(device, max_pixels)
+    decoder = device_decoder(device, max_pixels, num_threads)
     if where == "fastest" and not faster_on_device(_trial_files(source), decoder, num_threads, lambda: torch.cuda.synchronize(device)):
         return None
     return decoder
 
 
-def device_decoder(device: torch.device, max_pixels: int) -> Decoder:
-    """nvImageCodec on a device.
+def device_decoder(device: torch.device, max_pixels: int, num_threads: int = 1) -> Decoder:
+    """nvImageCodec on a device. Its threads on the CPU undo the entropy coding of what the hardware decoder does not take.
 
     Raises:
         MissingDependencyError: it is not installed.
@@ -149,7 +149,7 @@ def device_decoder(device: torch.device, max_pixels: int) -> Decoder:
             raise
         extra = "cuda12" if (torch.version.cuda or "").startswith("12.") else "cuda13"
         raise MissingDependencyError("nvidia.nvimgcodec", extra, "decoding on a device") from error
-    return BatchDecoder(device, max_pixels=max_pixels)
+    return BatchDecoder(device, max_pixels=max_pixels, num_threads=num_threads)
 
 
 def _trial_files(source: Source) -> list[bytes]:

@@ -81,7 +81,7 @@ class ViewLoader:
         rank, world_size: this process's share of every step; by default those of ``torch.distributed`` or of torchrun's environment.
             Every rank makes the same number of steps.
         extra_stage: a stage of your own, such as a Kornia module, between the last operation and normalisation; see
-            :func:`hvs_data.render`. It runs on several threads at once.
+            :func:`hvs_data.render`. On the CPU it runs on several threads at once.
         decode_on: with a CUDA device, where ordinary JPEG files are decoded: "cpu", "device" (nvImageCodec, see docs/dali.md), or
             "fastest", which times both with the source's first images, once.
         format: what is made of each batch before it is handed out, a function of a :class:`hvs_data.Batch`; see

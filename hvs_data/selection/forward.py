@@ -123,7 +123,9 @@ def _extra(objective: Objective, name: str, params: ViewParams | None, group: Gr
             f"{type(objective).__name__} takes {name!r} of the candidates' rows, got {'no rows' if params is None else 'rows without it'}; "
             "pass the candidates' params, drawn from a recipe that has it (for masks: masking=hvs_data.recipes.Masking())"
         )
-    return value[part][:, list(group.slots)].transpose(0, 1).flatten(0, 1).to(device, non_blocking=True)
+    rows = value[part][:, list(group.slots)].transpose(0, 1).flatten(0, 1)
+    # a copy from memory that is not page-locked may wait for all that is queued before it
+    return (rows.pin_memory() if device.type == "cuda" else rows).to(device, non_blocking=True)
 
 
 def _checked_outputs(outputs: Outputs, images: int) -> Outputs:

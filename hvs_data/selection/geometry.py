@@ -247,8 +247,8 @@ class HostCopy:
             return
         self._values = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         self._values.copy_(tensor.detach(), non_blocking=True)
-        self._arrived = torch.cuda.Event()
-        self._arrived.record()
+        # the stream of the tensor's device, which need not be the thread's current device
+        self._arrived = torch.cuda.current_stream(tensor.device).record_event()
 
     def numpy(self) -> NDArray[np.float64]:
         """float64; waits until they have arrived."""

@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gpu
 import gpu_peers
@@ -75,6 +77,17 @@ def test_targets_are_judged_by_what_was_measured() -> None:
     assert by_target["50 x Kornia eager"]["reached"] is False
     assert by_target["4 x DALI's own pipeline, n = 8"]["measured"] is None
     assert by_target["4 x DALI's own pipeline, n = 8"]["note"] == "not installed"
+
+
+def test_a_group_that_nobody_can_do_is_noted_and_the_rest_goes_on() -> None:
+    bench = gpu.Bench(QUICK, torch.device("cpu"))
+
+    def broken() -> Callable[[], Any]:
+        raise RuntimeError("no code for this device")
+
+    bench.measure("views", {gpu.OURS: broken}, 1, "views")
+    assert not bench.measurements and not bench.ratios
+    assert bench.not_run == {f"views: {gpu.OURS}": "RuntimeError: no code for this device"}
 
 
 # --- the peers ---------------------------------------------------------------------------------------------------------

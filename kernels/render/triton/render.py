@@ -74,6 +74,8 @@ def render_views(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, *
     check_request(batch, params, canvas.size)
     check_canvas(params, canvas, normalize, first_image)
     device = canvas.flat.device
+    if not params.num_views:
+        return
     at_a_time = max(1, SCRATCH_BYTES // (params.num_views * 3 * canvas.size**2 * 2))
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         for start in range(0, len(batch), at_a_time):

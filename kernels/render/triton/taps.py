@@ -52,6 +52,17 @@ def _first_and_last(centre, support, source, taps):
 
 
 @triton.jit
+def _first_of_tile(base, tile_y: tl.constexpr, block: tl.constexpr):
+    """For each output the first tap of its tile's first output: the least of the tile, as first taps never fall from output to output.
+
+    Computed anew from the centre, it might come out one off: compilers fuse the same formula's products and sums in one place and not in
+    another, which decides ties.
+    """
+    least = tl.min(tl.reshape(base, (block // tile_y, tile_y)), axis=1)
+    return tl.reshape(tl.broadcast_to(least[:, None], (block // tile_y, tile_y)), (block,))
+
+
+@triton.jit
 def fill_taps(place, whole, first, weight, size: tl.constexpr, bicubic: tl.constexpr, tile_y: tl.constexpr, block: tl.constexpr):
     """The taps of one row along one axis; the programs are [N, 2], of the vertical and the horizontal axis.
 
@@ -84,9 +95,7 @@ def fill_taps(place, whole, first, weight, size: tl.constexpr, bicubic: tl.const
     if axis == 0:
         rows = tl.load(whole + BAND_ROWS)
         tile = lane // tile_y
-        centre_of_first = (tl.minimum(tile * tile_y, size - 1).to(tl.float64) + 0.5) * zoom
-        top, _ = _first_and_last(centre_of_first, support, source, taps)
-        top = tl.minimum(top, source - taps)
+        top = _first_of_tile(base, tile_y, block)
         at = weight + tl.load(place + BAND) * tile_y + tile * rows * tile_y + lane % tile_y
         tl.store(first + x, base, mask=lane < size)
         for k in range(rows):

@@ -195,7 +195,7 @@ class Waiting:
 
 def test_the_faster_one_is_taken_and_logged(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     files = [path.read_bytes() for path in sorted(photos.rglob("*.jpg"))]
-    decoders = [Waiting(0), Waiting(1.0), Waiting(0, left=1.0)]
+    decoders = [Waiting(0), Waiting(1.0), Waiting(0, left=0.5)]
     with caplog.at_level(logging.INFO, "hvs_data"):
         assert [faster_on_device(files, decoder, 1, decoder.finish) for decoder in decoders] == [True, False, False]
     assert {decoder.calls for decoder in decoders} == {1 + device_decoding.TRIALS}
@@ -212,13 +212,18 @@ def choice(where: str, device: str = "cuda", source: Any = None, **options: Any)
 
 def test_what_is_chosen(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = hvs.open_source(mixed)
-    decoders = [Waiting(0), Waiting(1.0), Waiting(0, left=1.0)]
+    decoders = [Waiting(0), Waiting(1.0), Waiting(0, left=0.5)]
+    asked: list[Any] = []
     for decoder, expected in zip(decoders, (decoders[0], None, None), strict=True):
-        monkeypatch.setattr(device_decoding, "device_decoder", lambda device, max_pixels, decoder=decoder: decoder)
+        monkeypatch.setattr(device_decoding, "device_decoder", lambda *given, decoder=decoder: asked.append(given) or decoder)
         monkeypatch.setattr(torch.cuda, "synchronize", lambda device, decoder=decoder: decoder.finish())
         assert choice("cpu") is None
         assert choice("device") is decoder
         assert choice("fastest", source=source) is expected
+    # as many threads as would decode on the CPU
+    assert set(asked) == {(torch.device("cuda"), 10**6, 1)}
+    choice("device", num_threads=7)
+    assert asked[-1] == (torch.device("cuda"), 10**6, 7)
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,32 @@ def test_a_copy_is_of_the_moment():
     assert copy.numpy().tolist() == [[1.0, 2.0]]
 
 
+def test_a_copy_from_another_device_than_the_current_one_is_waited_for_there(monkeypatch):
+    losses, make, waited = torch.tensor([[1.0, 2.0]]), torch.empty, []
+
+    class OnSecondDevice:
+        device, shape, dtype = torch.device("cuda", 1), losses.shape, losses.dtype
+
+        def detach(self):
+            return losses
+
+    class Stream:
+        def __init__(self, device):
+            self.device = device
+
+        def record_event(self):
+            return self
+
+        def synchronize(self):
+            waited.append(self.device)
+
+    monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory, **options: make(*shape, **options))
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    copy = HostCopy(OnSecondDevice())
+    assert not waited and copy.numpy().tolist() == [[1.0, 2.0]]
+    assert waited == [torch.device("cuda", 1)]
+
+
 def test_values_on_their_way_are_waited_for_before_they_are_read():
     class Event:
         def synchronize(self):

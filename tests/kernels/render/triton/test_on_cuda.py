@@ -88,6 +88,20 @@ def test_the_same_bits_every_time() -> None:
     assert all(torch.equal(rendered(images, params, 224, torch.bfloat16), first) for _ in range(5))
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a second CUDA device")
+@pytest.mark.parametrize("engine", ["fused", "dali-kornia"])
+def test_a_device_that_is_not_the_current_one(engine: str) -> None:
+    if engine == "dali-kornia":
+        pytest.importorskip("nvidia.dali")
+    if torch.cuda.get_device_name(0) != torch.cuda.get_device_name(1):
+        pytest.skip("needs two CUDA devices of a kind, which give the same bits")
+    images = [photo(60, 80), photo(33, 47)]
+    params = drawn_rows(PRESETS["moco_v3"], images)
+    first, second = (hvs.render([image.to(device) for image in images], params, engine=engine) for device in ("cuda:0", "cuda:1"))
+    assert second.device.index == 1 and torch.cuda.current_device() == 0
+    assert torch.equal(first.cpu(), second.cpu())
+
+
 def test_a_canvas_of_more_elements_than_int32_counts() -> None:
     size, images = 224, 14400
     flat = torch.zeros(images * 3 * size * size, dtype=torch.uint8, device="cuda")

@@ -293,6 +293,7 @@ def test_large_batches_are_rendered_in_parts(monkeypatch: pytest.MonkeyPatch) ->
 def test_no_images_and_no_views_need_no_launch() -> None:
     params = drawn_rows(PRESETS["simsiam"], photos())
     render.render_views([], params.images(slice(0, 0)), Canvas.empty(4, 0, 8, torch.float32), normalize=True)
+    render.render_views(photos(), params.views([]), Canvas.empty(0, len(photos()), 8, torch.float32), normalize=True)
 
 
 @interpreted
