@@ -137,7 +137,10 @@ def evidence(rows: Sequence[Row], probe: str, label: str) -> str:
     parts += [_text(x(value), bottom + 14, f"{value:g}", "middle") for value in x.values]
     parts.append(_text((left + WIDTH - RIGHT) / 2, height - 6, label, "middle", strong=True))
     for number, (row, name, its) in enumerate(zip(ordered, names, singles, strict=True)):
-        middle, kind = TOP + 26 * number + 10, "b" if row.arm == "vanilla" else "a" if row.arm in ("hardest", "balanced-8", "cheap-16") else "d"
+        middle, kind = (
+            TOP + 26 * number + 10,
+            "b" if row.arm == "vanilla" else "a" if row.arm in ("hardest", "balanced-8", "cheap-16") else "d",
+        )
         parts.append(_text(left - 10, middle + 4, name, "end", strong=kind != "d"))
         accuracy = row.accuracy(probe)
         if accuracy.deviation:
