@@ -116,8 +116,9 @@ def test_exact_selection_captures_everything_and_a_random_one_little(method: str
 
 
 def test_tables_are_recorded_for_a_while_only() -> None:
-    objective = methods.build("dino", methods.Sizes(view=16, width=4), seed=0).objective()
-    logits = torch.randn(2, 2, methods.DINO.prototypes)
+    method = methods.build("dino", methods.Sizes(view=16, width=4), seed=0)
+    objective = method.objective()
+    logits = torch.randn(2, 2, len(method.model.center))
     with hardness.term_tables(objective) as tables:
         made = objective.term_table(logits, logits, None, 2)
     assert len(tables) == 1 and tables[0] is made

@@ -83,3 +83,15 @@ def test_a_transformer_takes_views_of_other_sides() -> None:
     with torch.no_grad():
         network.pos_embed.fill_(0.5)
     torch.testing.assert_close(network._positions(16), torch.full((1, 1 + 4, 32), 0.5))
+
+
+@pytest.mark.parametrize(("name", "parameters", "features"), [("simsiam", 23_508_032, 2048), ("dino", 21_665_664, 384)])
+def test_published_networks_are_resnet_50_and_vit_s_16(name: str, parameters: int, features: int) -> None:
+    """Parameters as the publications' code has them without a classifier."""
+    method = methods.build(name, methods.Sizes(view=224, batch=2, published=True), seed=0)
+    assert methods.described(method)["parameters"] == parameters
+    assert method.encoder(torch.zeros(2, 3, 224, 224)).shape == (2, features)
+    recipe = method.recipe(4)
+    assert recipe.num_views == (4 if name == "simsiam" else 4 + 16)
+    emitted = [role.size for role in recipe.roles for _ in range(role.emitted)]
+    assert emitted == [224, 224] + ([96] * 8 if name == "dino" else [])
