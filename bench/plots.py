@@ -27,6 +27,8 @@ STYLE = """
 """
 LIGHT = "--ink:#1d2733;--soft:#5b6876;--line:#e3e8ed;--paper:#fff;--a:#d55e00;--b:#0072b2;--c3:#009e73;--d:#7a7f87;"
 DARK = "--ink:#e6edf3;--soft:#9aa7b4;--line:#2c343d;--paper:#12171d;--a:#ff8a3d;--b:#58b1ea;--c3:#3cc79b;--d:#8b949e;"
+# Budgets with as many candidates as they announce; named whether or not they lie on the frontier.
+RECOMMENDED = ("balanced, 8 views", "cheap, 16 views")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,10 @@ def throughput(speeds: dict[str, dict[int, float]]) -> str:
         parts.append(_line(points, letter))
         for (x, top), count in zip(points, sorted(its), strict=True):
             parts.append(_dot(x, top, letter))
-            parts.append(_text(x, top - 8, f"{its[count]:.0f}", "middle", strong=letter == "a"))
+            # beside the point where another one lies close above it
+            close = any(0 < top - y(others[count]) < 18 for others in speeds.values() if count in others)
+            x, bottom, anchor = (x - 10, top + 5, "end") if close else (x, top - 8, "middle")
+            parts.append(_text(x, bottom, f"{its[count]:.0f}", anchor, strong=letter == "a"))
         parts.append(_text(points[-1][0] + 12, points[-1][1] + 4, name, strong=letter == "a"))
     return _svg(height, "Images a second over the number of candidate views", parts)
 
@@ -111,7 +116,8 @@ def selection_frontier(settings: Sequence[dict], target: dict) -> str:
             f'<g class="{kind}"><title>{escape(its["name"])}: {cost:.2f} x, {gain:.2f}</title>'
             f'<circle class="{"" if is_best or kind == "b" else "hollow"}" cx="{x(cost):.1f}" cy="{y(gain):.1f}" r="4"/></g>'
         )
-    labels = {name: point for point, name in on} | named
+    budgets = {its["name"]: point for point, its in zip(points, settings, strict=True) if its["name"] in RECOMMENDED}
+    labels = {name: point for point, name in on} | named | budgets
     places = [(x(cost), y(gain), name) for name, (cost, gain) in labels.items()]
     parts += _spread_labels(places, [(x(cost), y(gain)) for cost, gain in points], height)
     return _svg(height, "Hardness captured over the time of a training step", parts)
