@@ -63,7 +63,7 @@ def test_taps(architecture: int, bicubic: bool) -> None:
     constants = {"size": SIZE, "bicubic": bicubic, "tile_y": render.TILE_Y, "block": 256}
     kernel = compiled(taps.fill_taps, architecture, constants, "", 4)
     assert "f64" in assert_good(kernel, architecture)
-    # The first tap and the last are decided in one place: the same formula elsewhere may be fused otherwise, and a tie be decided otherwise.
+    # the first tap and the last are decided in one place: elsewhere, the same formula may be fused otherwise, which decides ties
     assert kernel.asm["ttir"].count("arith.fptosi") == 2
 
 
