@@ -171,7 +171,9 @@ def test_on_cuda(mixed: Path, tmp_path: Path) -> None:
     for a, b in zip(on_device, on_cpu, strict=True):
         assert torch.equal(a.index, b.index) and torch.equal(a.labels, b.labels) and torch.equal(a.params.box, b.params.box)
         # how far pixels are off by a GPU's inverse transform and upsampling of colour is not known
-        assert all(view.is_cuda and view.shape == other.shape and view.isfinite().all() for view, other in zip(a.views, b.views, strict=True))
+        assert all(
+            view.is_cuda and view.shape == other.shape and view.isfinite().all() for view, other in zip(a.views, b.views, strict=True)
+        )
     assert sorted(lists[0].read_text().splitlines()) == sorted(lists[1].read_text().splitlines())
 
 
