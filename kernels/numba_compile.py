@@ -17,6 +17,8 @@ logger = logging.getLogger("hvs_data")
 
 def _lanes() -> int:
     if given := os.environ.get(LANES_VARIABLE):
+        if given not in ("8", "16"):
+            raise ValueError(f"{LANES_VARIABLE} must be 8 or 16, got {given!r}; leave it out for what suits this processor")
         return int(given)
     # processors that know these instructions keep their clocks up under long vectors
     return 16 if get_host_cpu_features().get("avx512vbmi2") else 8
