@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import nvidia.nvimgcodec as nvimgcodec
+import simplejpeg
 import torch
 from torch import Tensor
 
@@ -39,7 +40,7 @@ class BatchDecoder:
         num_threads: threads of nvImageCodec on the CPU.
 
     Raises:
-        HvsError: a device that cannot be used, or a share outside of 0 to 1.
+        HvsError: a device that cannot be used or on which nvImageCodec decodes nothing, or a share outside of 0 to 1.
     """
 
     def __init__(
@@ -65,6 +66,12 @@ class BatchDecoder:
             options=":fancy_upsampling=1",
         )
         self._parameters = nvimgcodec.DecodeParams(apply_exif_orientation=exif_orientation, color_spec=nvimgcodec.ColorSpec.SRGB)
+        # what it refuses goes to the CPU, image by image: without this, that would be all of them, and nobody would be told
+        if self._decode_jpegs([simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))]) == [None]:
+            raise HvsError(
+                f"expected nvImageCodec to decode a plain JPEG file on {self.device}, got nothing, as where nvJPEG is missing or the "
+                "driver is older than the packages; install hvs_data[cuda12] or [cuda13], whichever fits the driver, or decode on the CPU"
+            )
 
     def decode(self, items: Sequence[Any]) -> list[Tensor | DecodeError]:
         """Decode what :func:`hvs_data.pipelines.decode.decode_image` takes.
@@ -75,9 +82,7 @@ class BatchDecoder:
         ordinary = [position for position, item in enumerate(items) if self._is_ordinary(item)]
         decoded: dict[int, Tensor] = {}
         if ordinary:
-            # memory is taken, and the default stream is meant, on the device that is the thread's current one
-            with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
-                images = self._decode_jpegs([bytes(items[position]) for position in ordinary])
+            images = self._decode_jpegs([bytes(items[position]) for position in ordinary])
             decoded = {position: image for position, image in zip(ordinary, images, strict=True) if image is not None}
         return [decoded[position] if position in decoded else self._decode_singly(item) for position, item in enumerate(items)]
 
@@ -92,10 +97,12 @@ class BatchDecoder:
         """None for files that nvImageCodec refuses."""
         streams = [_code_stream(file) for file in files]
         readable = [stream for stream in streams if stream is not None]
-        cuda_stream = 0 if self.device.type == "cpu" else torch.cuda.current_stream(self.device).cuda_stream
-        with self._lock:
-            images = iter(self._decoder.decode(readable, params=self._parameters, cuda_stream=cuda_stream) if readable else [])
-        return [None if stream is None else self._tensor(next(images)) for stream in streams]
+        # memory is taken, and the default stream is meant, on the device that is the thread's current one
+        with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
+            cuda_stream = 0 if self.device.type == "cpu" else torch.cuda.current_stream(self.device).cuda_stream
+            with self._lock:
+                images = iter(self._decoder.decode(readable, params=self._parameters, cuda_stream=cuda_stream) if readable else [])
+            return [None if stream is None else self._tensor(next(images)) for stream in streams]
 
     def _tensor(self, image: Any) -> Tensor | None:
         if image is None:

@@ -172,25 +172,41 @@ def test_the_decoder_works_on_the_device_that_was_named(name: str, number: int, 
         yield
         current.pop()
 
-    class Refusing:
+    class Told:
         def __init__(self, device_id: int, **options: Any):
             self.device_id = device_id
 
-        def decode(self, streams: list[Any], *, cuda_stream: int, **options: Any) -> list[None]:
+        def decode(self, streams: list[Any], *, cuda_stream: int, **options: Any) -> list[np.ndarray]:
             seen.append((self.device_id, current[-1], cuda_stream))
-            return [None] * len(streams)
+            return [np.zeros((2, 3, 3), np.uint8)] * len(streams)
 
     monkeypatch.setattr(dali_decode, "usable_device", torch.device)
-    monkeypatch.setattr(dali_decode.nvimgcodec, "Decoder", Refusing)
-    monkeypatch.setattr(dali_decode, "decode_image", lambda item, **options: (_ for _ in ()).throw(DecodeError("not here")))
+    monkeypatch.setattr(dali_decode.nvimgcodec, "Decoder", Told)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: current[-1])
     monkeypatch.setattr(torch.cuda, "device", device)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda of: SimpleNamespace(cuda_stream=100 + of.index))
     one = dali_decode.BatchDecoder(name)
-    current[0] = 0
-    one.decode([GOOD["4:2:0"]])
     assert one.device == torch.device("cuda", number)
-    assert seen == [(number, number, 100 + number)]
+    current[0] = 0
+    seen.clear()
+    (image,) = one.decode([GOOD["4:2:0"]])
+    assert image.shape == (2, 3, 3) and seen == [(number, number, 100 + number)]
+
+
+def test_a_decoder_that_decodes_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be the CPU's decoder that does all the work."""
+    from hvs_data.pipelines import dali_decode
+
+    class Refusing:
+        def __init__(self, **options: Any):
+            pass
+
+        def decode(self, streams: list[Any], **options: Any) -> list[None]:
+            return [None] * len(streams)
+
+    monkeypatch.setattr(dali_decode.nvimgcodec, "Decoder", Refusing)
+    with pytest.raises(HvsError, match=r"to decode a plain JPEG file on cpu, got nothing.*hvs_data\[cuda12\]"):
+        decoder()
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
