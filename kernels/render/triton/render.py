@@ -70,7 +70,7 @@ def render_views(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, *
     Raises:
         HvsError: rows that do not fit images or canvas, an unknown interpolation, or normalised uint8.
     """
-    batch = ImageBatch(images)
+    batch = images if isinstance(images, ImageBatch) else ImageBatch(images)
     check_request(batch, params, canvas.size)
     check_canvas(params, canvas, normalize, first_image)
     device = canvas.flat.device
@@ -80,7 +80,8 @@ def render_views(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, *
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         for start in range(0, len(batch), at_a_time):
             part = slice(start, start + at_a_time)
-            _render_part(batch[part], params.images(part), canvas, _scale_and_bias(params.spec, canvas, normalize), first_image + start)
+            some, rows = (batch, params) if at_a_time >= len(batch) else (batch[part], params.images(part))
+            _render_part(some, rows, canvas, _scale_and_bias(params.spec, canvas, normalize), first_image + start)
 
 
 def _render_part(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, look: tuple[float, ...], first_image: int) -> None:

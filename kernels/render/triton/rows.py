@@ -64,8 +64,8 @@ def tables_of(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, firs
     view_stride, image_stride = canvas.pixels.stride()[:2]
     place[:, tables.OUT.value] = view_N * view_stride + (first_image + image_N) * image_stride
     side_N2 = box_N4[:, 2:]
-    taps_N2 = _each(side_N2, lambda side: count_taps(side, size, bicubic))
-    band_N = _each(side_N2[:, 0], lambda side: count_band_rows(side, size, bicubic, tile_y))
+    taps_N2 = count_taps(side_N2, size, bicubic)
+    band_N = count_band_rows(side_N2[:, 0], size, bicubic, tile_y)
     # vertical weights of all rows come first, so that each begins at a whole tile
     band_size_N, across_size_N = band_N * -(-size // tile_y), taps_N2[:, 1] * size
     place[:, tables.BAND.value] = _starts(band_size_N)
@@ -102,12 +102,6 @@ def to_device(arrays: Mapping[str, Array], device: torch.device) -> dict[str, Te
         name: moved[starts[name] : starts[name] + array.nbytes].view(torch.from_numpy(array[:0]).dtype).view(array.shape)
         for name, array in arrays.items()
     }
-
-
-def _each(sides: NDArray[np.int64], function: Any) -> NDArray[np.int64]:
-    """A function of a box's side, computed once for every side that occurs."""
-    values, inverse = np.unique(sides, return_inverse=True)
-    return np.array([function(int(value)) for value in values], dtype=np.int64)[inverse].reshape(sides.shape)
 
 
 def _starts(sizes_N: NDArray[np.int64]) -> NDArray[np.int64]:

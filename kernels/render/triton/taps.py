@@ -9,24 +9,28 @@ with a = -0.5.
 
 from __future__ import annotations
 
-import math
+from typing import TypeAlias
 
+import numpy as np
 import triton
 import triton.language as tl
+from numpy.typing import NDArray
 
 from hvs_data.kernels.render.triton.tables import ACROSS, BAND, BAND_ROWS, FLIP, PLACES, SIDE, TAPS, WHOLES
 
-
-def count_taps(source: int, size: int, bicubic: bool) -> int:
-    """Most taps that any output pixel has."""
-    support = (2.0 if bicubic else 1.0) * max(source / size, 1.0)
-    return min(math.ceil(2.0 * support), source)
+Whole: TypeAlias = NDArray[np.int64]
 
 
-def count_band_rows(source: int, size: int, bicubic: bool, tile_y: int) -> int:
+def count_taps(source: Whole, size: int, bicubic: bool) -> Whole:
+    """Most taps that any output pixel has, for each length of a source."""
+    support = (2.0 if bicubic else 1.0) * np.maximum(source / size, 1.0)
+    return np.minimum(np.ceil(2.0 * support).astype(np.int64), source)
+
+
+def count_band_rows(source: Whole, size: int, bicubic: bool, tile_y: int) -> Whole:
     """At least as many source rows as a tile's outputs have taps in, and an even number, as rows are resized in pairs."""
     # first taps of two outputs lie at most their distance apart, rounded up; one more for the rounding of the zoom
-    rows = min(math.floor((tile_y - 1) * source / size) + 2 + count_taps(source, size, bicubic), source)
+    rows = np.minimum(np.floor((tile_y - 1) * source / size).astype(np.int64) + 2 + count_taps(source, size, bicubic), source)
     return rows + rows % 2
 
 

@@ -83,12 +83,12 @@ def test_the_radius_of_a_blur_is_rounded_as_the_reference_rounds_it() -> None:
 def test_bands_hold_the_taps_of_a_tile(bicubic: bool) -> None:
     """Source rows from the first tap of a tile's first output to the last tap of its last one, for many pairs of sizes."""
     for source, size, tile in itertools.product([1, 2, 3, 50, 223, 224, 225, 1001], [1, 2, 7, 96, 224], [1, 8, 32]):
-        taps = count_taps(source, size, bicubic)
+        taps = count_taps(np.int64(source), size, bicubic)
         zoom = source / size
         support = (2 if bicubic else 1) * max(zoom, 1.0)
         centres = (np.arange(size) + 0.5) * zoom
         first = np.minimum(np.maximum((centres - support + 0.5).astype(int), 0), source - taps)
-        rows = count_band_rows(source, size, bicubic, tile)
+        rows = count_band_rows(np.int64(source), size, bicubic, tile)
         spans = [first[min(start + tile, size) - 1] + taps - first[start] for start in range(0, size, tile)]
         assert max(spans) <= rows and rows % 2 == 0
         assert rows <= max(spans) + 4  # and little else
