@@ -38,14 +38,18 @@ from hvs_data.types import ImageBatch, ViewParams
 BENCH = "gpu"
 TESTS = ("-m", "cuda", "tests")
 NO_DEVICE = "no CUDA device was found on this machine: nothing was tested, nothing was measured and nothing was written"
+# Cycles for which the device is kept busy while work is queued, tried in turn: at 2 GHz from 8 ms to a second.
+HEAD_STARTS = (2**24, 2**27, 2**31)
 PACKAGES = ("triton", "kornia", "triton-augment", "nvidia-dali-cuda120", "nvidia-dali-cuda130")
 FORM = {**{key: form for key, form in RESULT.items() if key != "footprints"}, "not_run": Table(text, least=0)}
 
 OURS, DRAWN, REFERENCE = "hvs_data", "hvs_data, rows drawn too", "hvs_data, engine reference"
+ALONE = "hvs_data, the device's part alone"
 HARD = "hvs_data, hardest pair of candidates scored at half the side"
 DIFFERS = {
     OURS: "nothing: rows are drawn before",
     DRAWN: "nothing: rows are drawn on the CPU within the time",
+    ALONE: "the device's time for work that was queued before it began: without that of the CPU, which makes tables and launches",
     REFERENCE: "nothing: plain PyTorch in float32, one view after another",
     HARD: "gives a pair, chosen by an objective that costs nothing",
     **gpu_peers.DIFFERS,
@@ -99,6 +103,24 @@ class Bench:
         del kept
         return time.perf_counter() - start
 
+    def device_seconds(self, function: Callable[[], Any]) -> float:
+        """Time that the device takes for a call's work if all of it is queued before the first begins."""
+        if self.device.type != "cuda":
+            return self.seconds(function)
+        for cycles in HEAD_STARTS:
+            self.synchronize()
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            torch.cuda._sleep(cycles)
+            begin.record()
+            kept = function()
+            end.record()
+            queued_ahead = not begin.query()
+            end.synchronize()
+            del kept
+            if queued_ahead:
+                return 1e-3 * begin.elapsed_time(end)
+        raise RuntimeError(f"expected a call's work to be queued within {HEAD_STARTS[-1]} cycles of the device, it was not")
+
     def built(self, makers: dict[str, Callable[[], Callable[[], Any]]], group: str) -> dict[str, Callable[[], Any]]:
         """Contestants that can be made and run once; why the others cannot is noted."""
         able = {}
@@ -134,13 +156,14 @@ class Bench:
         able = self.built(makers, group)
         if not able:
             return
-        times = alternate({name: partial(self.seconds, function) for name, function in able.items()}, self.setup.repeats)
+        clocks = {name: self.device_seconds if name == ALONE else self.seconds for name in able}
+        times = alternate({name: partial(clocks[name], function) for name, function in able.items()}, self.setup.repeats)
         speeds = {name: Spread(tuple(count / second for second in seconds)) for name, seconds in times.items()}
         for name, speed in speeds.items():
             details = {"bound": bound, "share_of_bound": None if bound is None else speed.median / bound}
             entry = {"group": group, "name": name, "unit": f"{unit}/s", **speed.as_json(), "details": details, "differs": DIFFERS[name]}
             self.measurements.append(entry)
-            if mine in speeds and name != mine:
+            if mine in speeds and name not in (mine, ALONE):
                 self.ratios.append({"group": group, "name": f"{mine} / {name}", **ratio(speeds[mine], speed).as_json()})
 
 
@@ -177,6 +200,7 @@ def resident(bench: Bench, images: ImageBatch, bandwidth: float, dtype: torch.dt
 
         makers: dict[str, Callable[[], Callable[[], Any]]] = {
             OURS: lambda rows=rows: partial(hvs.render, images, rows, engine="fused", dtype=dtype),
+            ALONE: lambda rows=rows: partial(hvs.render, images, rows, engine="fused", dtype=dtype),
             DRAWN: lambda drawn=drawn: drawn,
             "torchvision v2": partial(gpu_peers.torchvision_views, images, recipe, dtype),
             "kornia": partial(gpu_peers.kornia_views, images, recipe, dtype),

@@ -45,7 +45,8 @@ def test_a_result_is_complete_and_says_what_was_not_run(photo_folder: Path, tmp_
     resident = {f"from resident uint8, n = {candidates}" for candidates in (2, 4)}
     assert groups == {*resident, "operations of triton-augment, n = 4", "from files, n = 2", "from files, n = 4"}
     made = {(entry["group"], entry["name"]) for entry in written["measurements"]}
-    ours = {(group, gpu.OURS) for group in groups} | {("from files, n = 4", gpu.HARD), ("from resident uint8, n = 4", "torchvision v2")}
+    ours = {(group, gpu.OURS) for group in groups} | {(group, gpu.ALONE) for group in resident}
+    ours |= {("from files, n = 4", gpu.HARD), ("from resident uint8, n = 4", "torchvision v2")}
     assert ours <= made
     # what needs a GPU or is not installed is missed by name, with a reason
     assert ("operations of triton-augment, n = 4", "triton-augment") not in made
@@ -88,6 +89,41 @@ def test_a_group_that_nobody_can_do_is_noted_and_the_rest_goes_on() -> None:
     bench.measure("views", {gpu.OURS: broken}, 1, "views")
     assert not bench.measurements and not bench.ratios
     assert bench.not_run == {f"views: {gpu.OURS}": "RuntimeError: no code for this device"}
+
+
+@pytest.mark.parametrize(("needed", "tries"), [(2**20, 1), (2**25, 2), (2**40, 3)])
+def test_the_devices_part_is_timed_once_all_of_it_is_queued_ahead(monkeypatch: pytest.MonkeyPatch, needed: int, tries: int) -> None:
+    """With a stand-in for CUDA, whose device wakes up before the work is queued unless it sleeps for so many cycles."""
+    slept: list[int] = []
+    diary: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool):
+            assert enable_timing
+
+        def record(self) -> None:
+            diary.append("record")
+
+        def query(self) -> bool:
+            return slept[-1] < needed
+
+        def synchronize(self) -> None:
+            diary.append("wait")
+
+        def elapsed_time(self, end: Any) -> float:
+            return 3.0  # milliseconds
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: diary.append("idle"))
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: slept.append(cycles) or diary.append("sleep"))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    bench = gpu.Bench(QUICK, torch.device("cuda", 0))
+    if needed > gpu.HEAD_STARTS[-1]:
+        with pytest.raises(RuntimeError, match="to be queued within"):
+            bench.device_seconds(lambda: diary.append("work"))
+    else:
+        assert bench.device_seconds(lambda: diary.append("work")) == pytest.approx(3e-3)
+    assert slept == list(gpu.HEAD_STARTS[:tries])
+    assert diary == ["idle", "sleep", "record", "work", "record", "wait"] * tries
 
 
 # --- the peers ---------------------------------------------------------------------------------------------------------
