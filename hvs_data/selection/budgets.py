@@ -37,7 +37,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
 }
 # In place of a smaller size, the share of its tokens that a vision transformer keeps, whose sides must be multiples of a patch.
 _TOKENS = {"balanced": 0.25, "cheap": 0.25}
-# How many candidates make up for what each misses; a network that trains on what rows choose learns to see through what rows tell.
+# How many candidates make up for what each misses where a network trains on its choices (bench/closed_loop.py).
 _CANDIDATES = {"balanced": 8, "cheap": 16}
 
 
@@ -94,5 +94,9 @@ def _smaller_forward(budget: str, objective: Objective, keep_teacher: bool) -> d
 
 @cache
 def _announce(budget: str, options: str) -> None:
-    more = "" if budget == "exact" else f"; rows are free, so draw {_CANDIDATES[budget]} candidates or so to choose from"
+    more = (
+        ""
+        if budget == "exact"
+        else f"; {_CANDIDATES[budget]} candidates give about the hardness of the exact choice of 4; more make harder pairs, not better ones"
+    )
     logger.info("budget=%r selects with %s%s", budget, options or "all candidates at their own size, as published", more)
