@@ -3,7 +3,7 @@
     python bench/loader_cpu.py [--data FOLDER] [--photos FOLDER] [--quick]
 
 hvs_data beside torchvision's and albumentations' DataLoader, with the same files, recipe, batch size and cores, in alternation. Files
-come from the page cache. Takes about ten minutes on two cores; needs a machine that does nothing else.
+come from the page cache. Takes a quarter of an hour on two cores; needs a machine that does nothing else.
 """
 
 from __future__ import annotations

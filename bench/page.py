@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from html import escape
@@ -23,6 +24,8 @@ import summary
 from contestants import OURS
 from frontier import target_line
 from runs import UNTRAINED, Runs, comparisons
+from settings import EXACT
+from settings import settings as every_setting
 
 from hvs_data.demo.charts import Line, line_chart
 from hvs_data.demo.style import CSS as DEMO_CSS
@@ -94,6 +97,9 @@ def selection_section(result: dict[str, Any]) -> str:
     best = {place for place, its in enumerate(its_settings) if its["on_frontier"]}
     its = result["conditions"]
     options = f"--method {its['settings']['network']} --batch-size {its['sizes']['batch']:g}"
+    names = [one["name"] for one in its_settings if one["name"] not in ("vanilla", EXACT)]
+    if set(every_setting(its["settings"]["network"])) - {EXACT, *names, *result["not_run"]}:  # a run of some settings only
+        options += " --settings " + " ".join(map(shlex.quote, names))
     command = f"python bench/selection.py --data FOLDER {options}"
     return _section(
         f"What selection costs: {method}",

@@ -26,6 +26,7 @@ from hvs_data.loaders.wanted import Wanted
 from hvs_data.order import EpochOrder
 from hvs_data.pipelines.decode import decode_image, jpeg_size
 from hvs_data.sources.base import Source
+from hvs_data.types import ImageBatch
 
 WHERE = ("cpu", "device", "fastest")
 # Files that both ways of decoding are timed with, several times each.
@@ -89,15 +90,10 @@ class DecodingProduction(DeviceProduction):
                     samples[number] = self._samples.opened(following, int(self._order(following)), asked[number][0])
                     bad.append(number)
                     continue
-                pixels[number] = self._lane.to_device(_tensor(sample.pixels)) if result is None else result
+                pixels[number] = self._lane.to_device(ImageBatch([sample.pixels])[0]) if result is None else result
                 self._plan.counters.add(read=1, replaced=int(sample.replaces))
             waiting = bad
         return samples, pixels
-
-
-def _tensor(pixels_HW3: NDArray[np.uint8]) -> Tensor:
-    # a data set's own arrays may be read-only, of which torch would warn
-    return torch.from_numpy(np.require(pixels_HW3, requirements=("C", "W")))
 
 
 def choose_decoder(

@@ -37,8 +37,6 @@ BUDGETS: dict[str, dict[str, Any]] = {
 }
 # In place of a smaller size, the share of its tokens that a vision transformer keeps, whose sides must be multiples of a patch.
 _TOKENS = {"balanced": 0.25, "cheap": 0.25}
-# How many candidates make up for what each misses where a network trains on its choices (bench/closed_loop.py).
-_CANDIDATES = {"balanced": 8, "cheap": 16}
 
 
 @dataclass(frozen=True)
@@ -94,9 +92,4 @@ def _smaller_forward(budget: str, objective: Objective, keep_teacher: bool) -> d
 
 @cache
 def _announce(budget: str, options: str) -> None:
-    more = (
-        ""
-        if budget == "exact"
-        else f"; {_CANDIDATES[budget]} candidates give about the hardness of the exact choice of 4; more make harder pairs, not better ones"
-    )
-    logger.info("budget=%r selects with %s%s", budget, options or "all candidates at their own size, as published", more)
+    logger.info("budget=%r selects with %s", budget, options or "all candidates at their own size, as published")

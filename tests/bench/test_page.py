@@ -47,6 +47,14 @@ def test_the_readmes_plots_are_those_of_the_committed_results(folder):
         assert (ROOT / "docs" / name).read_text() == svg, "run: make bench-page"
 
 
+def test_a_run_of_some_settings_names_them_in_its_command():
+    result = json.loads((page.common.RESULTS / "intel-xeon-2-cores" / "selection_dino.json").read_text())
+    some = page.selection_section(result)
+    assert "--settings" in some and "keep teacher" in some.split("--settings")[1]
+    known = [*page.every_setting("dino"), "vanilla"]
+    assert "--settings" not in page.selection_section({**result, "settings": [{**result["settings"][0], "name": name} for name in known]})
+
+
 def test_every_setting_is_a_point_and_cheaper_lies_further_left():
     places = circles(plots.selection_frontier(SETTINGS, {"cost": 1.1, "captured": 0.9}))
     assert len(places) == len(SETTINGS)

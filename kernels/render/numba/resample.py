@@ -19,6 +19,7 @@ from hvs_data.kernels.render.numba.vector import PIECE, TOGETHER, floats_of_byte
 
 # Of 32 KiB that the nearest cache of any processor holds, three quarters; the rest is for what is made of a tile.
 TILE_FLOATS = 6144
+# Of a row of a tile: LANES rows of sums as wide as it lie beside it.
 MAX_TILE_WIDTH = 512
 
 

@@ -85,8 +85,7 @@ def test_it_says_once_what_it_sets(caplog):
             hvs.HardViewSelector(Convolutional(), budget="cheap")
         hvs.HardViewSelector(Convolutional(), budget="exact")
     (cheap, exact) = [record.getMessage() for record in caplog.records]
-    more = "16 candidates give about the hardness of the exact choice of 4; more make harder pairs, not better ones"
-    assert cheap == f"budget='cheap' selects with score_size=0.375, prefilter=2; {more}"
+    assert cheap == "budget='cheap' selects with score_size=0.375, prefilter=2"
     assert exact == "budget='exact' selects with all candidates at their own size, as published"
 
 

@@ -31,7 +31,7 @@ for hue in (0.0, 0.1):
         for size in (64, 40, 37, 5):
             recipe = hvs.recipes.byol(4, size=size, interpolation=interpolation).with_roles(jitter=hvs.recipes.ColorJitter(hue=hue))
             rows = drawn_rows(recipe, images)
-            for dtype in (torch.float32, torch.bfloat16, torch.uint8):
+            for dtype in (torch.float32,) if hue else (torch.float32, torch.bfloat16, torch.uint8):
                 for channels_last in (False, True):
                     views = hvs.render(images, rows, engine="fused", dtype=dtype, channels_last=channels_last, num_threads=1)
                     rendered[hue, interpolation, size, dtype, channels_last] = views.contiguous()
@@ -52,10 +52,10 @@ def rendered(lanes: int, folder: Path) -> dict[tuple, Tensor]:
 
 def test_vectors_of_8_and_of_16_floats_give_the_same_pixels(tmp_path: Path) -> None:
     short, long = rendered(8, tmp_path), rendered(16, tmp_path)
-    assert len(short) == 96
+    assert len(short) == 64
     for case, views in short.items():
-        hue, *_, dtype, _ = case
+        hue, *_ = case
         if hue == 0:
             assert torch.equal(views, long[case]), case
-        elif dtype == torch.float32:
+        else:
             torch.testing.assert_close(views, long[case], rtol=0, atol=HUE_TOLERANCE)
