@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = made.parse_args(arguments)
     threads = options.threads or common.cores()
     torch.set_num_threads(threads)
-    sizes = replace(SIZES[options.method], width=4, batch=4) if options.quick else SIZES[options.method]
+    sizes = replace(SIZES[options.method], width=8, batch=4) if options.quick else SIZES[options.method]
     checkpoints, batches = ((2, 4), 3) if options.quick else (CHECKPOINTS, BATCHES)
     setup = Setup(options.method, sizes, options.precision, options.device, threads)
     source, every = probes.opened(options.data), {**settings(options.method), **MANY_VIEWS}

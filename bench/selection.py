@@ -313,7 +313,7 @@ def bench_of(arguments: Sequence[str]) -> Bench:
     amounts = QUICK if options.quick else Amounts()
     amounts = replace(amounts, trained=options.trained or amounts.trained, repeats=options.repeats or amounts.repeats)
     its = (PUBLISHED_SIZES if options.published else SIZES)[options.method]
-    its = replace(its, width=4, batch=4) if options.quick else its
+    its = replace(its, width=8, batch=4) if options.quick else its
     sizes = replace(its, width=options.width or its.width, batch=options.batch_size or its.batch)
     every = settings(options.method)
     names = [name for name in every if options.settings is None or name == EXACT or name in options.settings]

@@ -13,7 +13,7 @@ from arms import joint_areas, joint_boxes
 
 import hvs_data as hvs
 
-SIZES = methods.Sizes(view=16, width=4, stem_stride=2, batch=4)
+SIZES = methods.Sizes(view=16, width=8, stem_stride=2, batch=4)
 
 
 def drawn(count: int, scale: tuple[float, float], height: int = 400, width: int = 300, epoch: int = 0) -> np.ndarray:

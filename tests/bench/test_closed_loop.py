@@ -13,7 +13,7 @@ from training import Setup, Training
 
 import hvs_data as hvs
 
-SETUP = Setup("simsiam", Sizes(view=16, width=4, stem_stride=2, batch=3, learning_rate=0.05))
+SETUP = Setup("simsiam", Sizes(view=16, width=8, stem_stride=2, batch=3, learning_rate=0.05))
 
 
 def test_the_exact_choice_captures_all_of_its_own_gap(photo_folder):

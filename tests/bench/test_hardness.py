@@ -97,7 +97,7 @@ def test_the_standard_error_is_that_of_drawing_images_anew() -> None:
 
 @pytest.mark.parametrize("method", ["simsiam", "dino"])
 def test_exact_selection_captures_everything_and_a_random_one_little(method: str, photo_folder: Path) -> None:
-    sizes = methods.Sizes(view=32, width=4, stem_stride=2, batch=4)
+    sizes = methods.Sizes(view=32, width=8, stem_stride=2, batch=4)
     its = methods.build(method, sizes, seed=0)
 
     def loader() -> hvs.ViewLoader:
@@ -116,7 +116,7 @@ def test_exact_selection_captures_everything_and_a_random_one_little(method: str
 
 
 def test_tables_are_recorded_for_a_while_only() -> None:
-    method = methods.build("dino", methods.Sizes(view=16, width=4), seed=0)
+    method = methods.build("dino", methods.Sizes(view=16, width=8), seed=0)
     objective = method.objective()
     logits = torch.randn(2, 2, len(method.model.center))
     with hardness.term_tables(objective) as tables:

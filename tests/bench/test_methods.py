@@ -12,7 +12,7 @@ from torch import Tensor
 
 import hvs_data as hvs
 
-SIZES = methods.Sizes(view=32, width=4, stem_stride=2, batch=6)
+SIZES = methods.Sizes(view=32, width=8, stem_stride=2, batch=6)
 
 
 def views_of(method: methods.Method) -> list[Tensor]:

@@ -36,7 +36,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(classes: Path, folder: Path, *more: str) -> list[str]:
-    small = ["--view", "16", "--width", "4", "--batch-size", "6", "--epochs", "2", "--precision", "float32", "--seeds", "0"]
+    small = ["--view", "16", "--width", "8", "--batch-size", "6", "--epochs", "2", "--precision", "float32", "--seeds", "0"]
     return ["--data", str(classes), *small, "--out", str(folder / "out"), "--work", str(folder / "work"), *more]
 
 
@@ -50,7 +50,7 @@ def test_a_training_that_is_broken_off_goes_on_as_if_it_had_not_been(method: str
     arm = arm if arm in pretrain.arms.arms_of(method) else "hardest"
     torch.set_num_threads(1)
     sizes = pretrain.SIZES[method]
-    setup = pretrain.Setup(method, pretrain.replace(sizes, view=16, width=4, batch=6))
+    setup = pretrain.Setup(method, pretrain.replace(sizes, view=16, width=8, batch=6))
     split = probes.open_split(str(classes))
 
     def training() -> Training:
@@ -97,7 +97,7 @@ def test_the_queue_runs_what_is_missing(classes: Path, tmp_path: Path, capsys: p
 def test_a_cost_is_measured_beside_vanilla(classes: Path, tmp_path: Path) -> None:
     comparison = pretrain.comparison_of(
         pretrain.argparse.Namespace(
-            method="simclr", view=16, width=4, batch_size=2, learning_rate=None, precision="float32", device="cpu", threads=1,
+            method="simclr", view=16, width=8, batch_size=2, learning_rate=None, precision="float32", device="cpu", threads=1,
             data=str(classes), images=None, epochs=1.0,
         )
     )  # fmt: skip
@@ -231,7 +231,7 @@ def test_a_quarter_of_each_class_is_held_out_always_the_same(classes: Path) -> N
 
 
 def test_a_loss_that_is_not_finite_ends_a_training(classes: Path) -> None:
-    setup = pretrain.Setup("simsiam", pretrain.replace(pretrain.SIZES["simsiam"], view=16, width=4, batch=6, learning_rate=1e30))
+    setup = pretrain.Setup("simsiam", pretrain.replace(pretrain.SIZES["simsiam"], view=16, width=8, batch=6, learning_rate=1e30))
     training = Training(setup, pretrain.arms.ARMS["vanilla"], probes.open_split(str(classes)).train, steps=20, seed=0)
     with pytest.raises(hvs.HvsError, match="finite"):
         list(training.run())

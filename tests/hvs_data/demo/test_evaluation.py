@@ -66,7 +66,7 @@ def test_the_test_looks_at_labelled_photos_only_and_at_few_enough(labelled: Path
     train, held = hold_out(photos.labels, seed=0)
     test = NeighbourTest(photos, train, held, Settings(size=16), skipped="")
     assert (test.accuracy.fitted, test.accuracy.held_out, test.accuracy.classes, test.accuracy.majority) == (10, 6, 2, 0.5)
-    test.measure("before", SimSiam(width=4, dimensions=16))
+    test.measure("before", SimSiam(width=8, dimensions=16))
     assert test.accuracy.before is not None and 0 <= test.accuracy.before <= 1 and test.accuracy.after is None
 
 

@@ -20,7 +20,7 @@ from .conftest import TINY
 
 @pytest.fixture(scope="module")
 def batch(labelled: Path) -> hvs.Batch:
-    return next(pretrain(open_photos(labelled).source, SimSiam(width=4, dimensions=16), TINY))[1]
+    return next(pretrain(open_photos(labelled).source, SimSiam(width=8, dimensions=16), TINY))[1]
 
 
 @pytest.fixture(scope="module")
@@ -53,5 +53,5 @@ def test_examples_take_turns_among_the_classes(batch: hvs.Batch, photos: Source)
 
 def test_photos_without_a_label_go_by_their_name(flat: Path) -> None:
     photos = open_photos(flat).source
-    batch = next(pretrain(photos, SimSiam(width=4, dimensions=16), TINY))[1]
+    batch = next(pretrain(photos, SimSiam(width=8, dimensions=16), TINY))[1]
     assert [example.title for example in examples_of(batch, photos, most=3)] == [photos.name_of(int(index)) for index in batch.index[:3]]

@@ -13,7 +13,7 @@ from hvs_data.demo.model import SimSiam, simsiam_loss, small_resnet
 @pytest.fixture
 def model() -> SimSiam:
     torch.manual_seed(0)
-    return SimSiam(width=4, dimensions=16)
+    return SimSiam(width=8, dimensions=16)
 
 
 def test_shapes_for_training_and_scoring_sizes(model: SimSiam) -> None:

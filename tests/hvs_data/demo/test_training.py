@@ -23,7 +23,7 @@ from .conftest import TINY
 @pytest.fixture(scope="module")
 def steps(labelled: Path) -> list[tuple[StepRecord, hvs.Batch]]:
     torch.manual_seed(0)
-    return list(pretrain(open_photos(labelled).source, SimSiam(width=4, dimensions=16), replace(TINY, max_steps=5)))
+    return list(pretrain(open_photos(labelled).source, SimSiam(width=8, dimensions=16), replace(TINY, max_steps=5)))
 
 
 def test_a_run_ends_after_its_steps(steps: list[tuple[StepRecord, hvs.Batch]]) -> None:
@@ -35,7 +35,7 @@ def test_a_run_ends_after_its_steps(steps: list[tuple[StepRecord, hvs.Batch]]) -
 
 def test_a_run_ends_when_its_time_is_up(labelled: Path) -> None:
     settings = replace(TINY, seconds=1e-3, max_steps=None)
-    (step,) = pretrain(open_photos(labelled).source, SimSiam(width=4, dimensions=16), settings)
+    (step,) = pretrain(open_photos(labelled).source, SimSiam(width=8, dimensions=16), settings)
     assert step[0].elapsed > settings.seconds
 
 
@@ -77,7 +77,7 @@ def test_the_parts_of_the_time_add_up(steps: list[tuple[StepRecord, hvs.Batch]])
 
 
 def test_a_step_trains_the_model(labelled: Path) -> None:
-    model = SimSiam(width=4, dimensions=16)
+    model = SimSiam(width=8, dimensions=16)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     next(pretrain(open_photos(labelled).source, model, TINY))
     assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True) if new.grad is not None)
@@ -103,7 +103,7 @@ def test_views_are_gentler_than_published_unless_asked() -> None:
 
 
 def test_the_selector_counts_its_own_time() -> None:
-    selector = TimedSelector(hvs.objectives.SimSiam(SimSiam(width=4, dimensions=16)))
+    selector = TimedSelector(hvs.objectives.SimSiam(SimSiam(width=8, dimensions=16)))
     views = list(torch.randn(3, 4, 3, 16, 16))
     selector.select(views)
     first = selector.seconds
