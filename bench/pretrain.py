@@ -1,12 +1,14 @@
 """Does training on hardest pairs help? Arms and controls on labelled images, several seeds, nearest neighbours and a linear probe.
 
     python bench/pretrain.py --data FOLDER [--method simclr] [--arms all] [--seeds 0 1 2]     run what is missing
+    python bench/pretrain.py --data FOLDER --experiment map [--transfer FOLDER ...]           the runs of an experiment, in its order
     python bench/pretrain.py --data FOLDER --cost                                             measure what a step of each arm costs
     python bench/pretrain.py --table                                                          the results so far
 
-A run appends one line to ``bench/results/<machine>/pretrain.jsonl``. A command that is broken off goes on where it stood, in the middle
-of a training, too; several at once share the work. Arms are compared at equal epochs, and at equal time once ``--cost`` has told, on a
-machine that does nothing else, how many steps take as long as vanilla's; so runs need no quiet machine.
+A run appends one line to ``bench/results/<machine>/pretrain.jsonl``, or, of an experiment, whose runs may be spread over machines and days,
+to ``bench/results/experiments/<experiment>.jsonl``. A command that is broken off goes on where it stood, in the middle of a training, too;
+several at once share the work. Arms are compared at equal epochs, and at equal time once ``--cost`` has told, on a machine that does
+nothing else, how many steps take as long as vanilla's; so runs need no quiet machine and may lie behind other work (``nice -n 19``).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,18 @@ import common  # noqa: E402
 import methods  # noqa: E402
 import probes  # noqa: E402
 import torch  # noqa: E402
+from experiments import EXPERIMENTS, Experiment  # noqa: E402
 from runs import MATCHES, UNTRAINED, Run, Runs  # noqa: E402
 from steps import LEAD, cost, side_by_side  # noqa: E402
+from strength import Strength  # noqa: E402
 from summary import report  # noqa: E402
 from training import PRECISIONS, History, Setup, Training  # noqa: E402
 
 BENCH = "pretrain"
 WORK = common.ROOT / "build" / "bench" / "pretrain"
 STEPS_BETWEEN_SAVES = 100
+# shares of a run after which nearest neighbours are asked
+LOOKS = (0.25, 0.5)
 # steps of an arm that cost less than this share more than vanilla's are not run a second time at equal time
 SAME_COST = 0.01
 SIZES = {
@@ -58,6 +64,7 @@ class Comparison:
         data: a name for them.
         epochs: of the arms that are matched by epochs.
         arms: by name.
+        transfer: other labelled images on which the features are probed, by name.
     """
 
     setup: Setup
@@ -65,6 +72,11 @@ class Comparison:
     data: str
     epochs: float
     arms: dict[str, arms.Arm]
+    transfer: dict[str, probes.Split] = field(default_factory=dict)
+
+    def under(self, strength: Strength) -> Comparison:
+        """The same comparison with views of this strength."""
+        return replace(self, setup=replace(self.setup, strength=strength))
 
     @property
     def steps(self) -> int:
@@ -77,12 +89,15 @@ class Comparison:
         view = self.setup.sizes.view
         return Run(self.as_json(), arm, "none" if arm == UNTRAINED else self.arms[arm].in_words(view), match, seed)
 
+    def recipe_in_words(self) -> str:
+        return self.setup.method + ("" if self.setup.sizes.published else " at the size of small images, without blur")
+
     def conditions(self, seeds: Sequence[int], repeats: int) -> dict[str, Any]:
         sizes = {name: value for name, value in self.setup.as_json()["sizes"].items() if value >= 1}
         return common.conditions(
             data={self.data: probes.described([self.split.train, self.split.test])},
             sizes={**sizes, "trained_on": len(self.split.train), "held_out": len(self.split.test), "classes": self.split.classes},
-            recipe=self.setup.method + ("" if self.setup.sizes.published else " at the size of small images, without blur"),
+            recipe=", ".join(filter(None, [self.recipe_in_words(), self.setup.strength.in_words()])),
             seeds=seeds,
             repeats=repeats,
             settings={
@@ -100,11 +115,12 @@ def wanted(
     """Runs with their steps, seed by seed, those at equal epochs first; those at equal time for which a cost is known."""
     for seed in seeds:
         if "epochs" in matches:
-            yield comparison.run(UNTRAINED, "epochs", seed), 0
             for name in names:
-                yield comparison.run(name, "epochs", seed), comparison.steps
+                yield comparison.run(name, "epochs", seed), 0 if name == UNTRAINED else comparison.steps
         if "time" in matches:
             for name in names:
+                if name == UNTRAINED:
+                    continue
                 run = comparison.run(name, "time", seed)
                 its = runs.cost(run.comparison, name, run.selector)
                 if its is not None and abs(its - 1) > SAME_COST:
@@ -130,13 +146,18 @@ def trained(comparison: Comparison, run: Run, steps: int, checkpoint: Path) -> d
     if checkpoint.exists():
         training.load(checkpoint)
     told = time.monotonic()
+    encoder, view = training.method.encoder, comparison.setup.sizes.view
+    looks = {round(share * steps) for share in LOOKS}
     for step in training.run():
-        if step % STEPS_BETWEEN_SAVES == 0 or step == steps:
+        if step in looks:
+            training.curve[step] = probes.knn(encoder, comparison.split, view)
+        if step % STEPS_BETWEEN_SAVES == 0 or step in looks or step == steps:
             training.save(checkpoint)
         if time.monotonic() - told > 30:
             told = time.monotonic()
             print(f"  step {step} of {steps}, {training.seconds / step * 1e3:.0f} ms each", file=sys.stderr, flush=True)
-    scores = probes.scores(training.method.encoder, comparison.split, comparison.setup.sizes.view)
+    scores = probes.scores(encoder, comparison.split, view)
+    transfer = {name: probes.scores(encoder, split, view) for name, split in comparison.transfer.items()}
     history = History.of(training.columns) if steps else History([1], {name: [None] for name in training.columns})
     return {
         "kind": "run",
@@ -150,6 +171,8 @@ def trained(comparison: Comparison, run: Run, steps: int, checkpoint: Path) -> d
         "seconds": round(training.seconds, 1),
         "knn": scores.knn,
         "linear": scores.linear,
+        "curve": {str(step): accuracy for step, accuracy in training.curve.items()},
+        "transfer": {name: asdict(its) for name, its in transfer.items()},
         "history": {"step": history.step, "columns": history.columns},
         "conditions": comparison.conditions([run.seed], 1),
     }
@@ -185,26 +208,44 @@ def comparison_of(options: argparse.Namespace) -> Comparison:
     its = SIZES[options.method]
     asked = {"view": options.view, "width": options.width, "batch": options.batch_size, "learning_rate": options.learning_rate}
     sizes = replace(its, **{name: value for name, value in asked.items() if value is not None})
-    setup = Setup(options.method, sizes, options.precision or usual_precision(options.device), options.device, options.threads)
+    precision = options.precision or usual_precision(options.device)
+    strength = Strength(options.crop, options.color)
+    setup = Setup(options.method, sizes, precision, options.device, options.threads, strength)
     split = probes.open_split(options.data, options.images)
     name = probes.name_of(options.data)
-    return Comparison(setup, split, name, options.epochs or EPOCHS[options.method], arms.arms_of(options.method))
+    usual = EPOCHS[options.method] if options.experiment is None else EXPERIMENTS[options.experiment].epochs_on(name)
+    transfer = {probes.name_of(folder): probes.open_split(folder) for folder in options.transfer}
+    return Comparison(setup, split, name, options.epochs or usual, arms.arms_of(options.method), transfer)
 
 
 def usual_precision(device: str) -> str:
     """bfloat16 where the hardware multiplies it faster."""
-    fast = device != "cpu" or torch.cpu._is_amx_tile_supported()
+    fast = device != "cpu" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return "bfloat16" if fast else "float32"
 
 
-def results_file(folder: Path) -> Path:
+def results_file(folder: Path, experiment: str | None = None) -> Path:
+    """Where lines go: of an experiment, to one file of all machines."""
+    if experiment is not None:
+        return folder / "experiments" / f"{experiment}.jsonl"
     return folder / common.machine_name(common.cpu_model(), common.cores()) / f"{BENCH}.jsonl"
+
+
+def work_through_experiment(experiment: Experiment, comparison: Comparison, runs: Runs, work: Path) -> None:
+    """Make what is missing of an experiment, in its order."""
+    for part in experiment.parts:
+        for seed, strength, arm in part.runs():
+            work_through(comparison.under(strength), [arm], ["epochs"], [seed], runs, work)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", help="labelled images: a folder of classes or of tar shards; by default the demo's example photos")
+    parser.add_argument("--experiment", choices=list(EXPERIMENTS), help="make the runs of an experiment of experiments.py")
+    parser.add_argument("--transfer", nargs="+", default=[], help="other labelled images, on which the features are probed, too")
     parser.add_argument("--method", choices=list(methods.METHODS), default="simclr")
+    parser.add_argument("--crop", type=float, help="lower bound of the crops' share of the area; by default the method's")
+    parser.add_argument("--color", type=float, help="factor of the changes of colour (1)")
     parser.add_argument("--arms", nargs="+", default=["all"], help=f"all, or some of {', '.join(arms.ARMS)}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--match", nargs="+", choices=MATCHES, default=list(MATCHES), help="at equal epochs, equal time, or both")
@@ -222,9 +263,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=common.RESULTS, help="folder of the results (bench/results)")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of what is needed to go on (build/bench/pretrain)")
     options = parser.parse_args(arguments)
-    runs = Runs(results_file(options.out))
+    runs = Runs(results_file(options.out, options.experiment))
     if not options.table:
-        known = arms.arms_of(options.method)
+        if options.experiment is not None:
+            options.method = EXPERIMENTS[options.experiment].method
+        known = [UNTRAINED, *arms.arms_of(options.method)]
         names = list(known) if options.arms == ["all"] else options.arms
         if unknown := sorted(set(names) - set(known)):
             parser.error(f"expected arms of {options.method} among {', '.join(known)}, got {', '.join(unknown)}")
@@ -233,7 +276,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.cost:
             if len(comparison.split.train) // comparison.setup.sizes.batch < LEAD + COST_STEPS:
                 parser.error(f"a cost takes {LEAD + COST_STEPS} batches of an epoch; use more images")
-            measure_cost(comparison, names, runs)
+            measure_cost(comparison, [name for name in names if name != UNTRAINED], runs)
+        elif options.experiment is not None:
+            work_through_experiment(EXPERIMENTS[options.experiment], comparison, runs, options.work)
         else:
             work_through(comparison, names, options.match, options.seeds, runs, options.work)
     print(report(runs.lines()))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import photos
+from cifar10 import is_cifar10, open_cifar10
 from numpy.typing import NDArray
 from torch import nn
 
@@ -40,20 +41,24 @@ class Split:
     classes: int
 
 
-def open_split(data: str, most: int | None = None, seed: int = 0) -> Split:
-    """Open labelled images and hold out a quarter of each class, the same for every run.
+def open_split(data: str | None, most: int | None = None, seed: int = 0) -> Split:
+    """Open labelled images and hold out a quarter of each class, the same for every run; of CIFAR-10, its own test set.
 
     Args:
-        data: a folder of classes, or of tar shards, or whatever :func:`hvs_data.open_source` takes.
-        most: use so many images at most, drawn by the seed.
+        data: a folder of classes, or of tar shards, or of CIFAR-10, or whatever :func:`hvs_data.open_source` takes.
+        most: use so many images at most, drawn by the seed; of CIFAR-10, of those to train on and of the test's each.
         seed: of both draws.
 
     Raises:
         SystemExit: images without labels.
     """
+    draw = np.random.default_rng(seed)
+    if data is not None and is_cifar10(Path(data)):
+        train, test = (Part(part, np.sort(draw.permutation(len(part))[:most])) for part in open_cifar10(Path(data)))
+        return Split(train, test, len(train.classes))
     source = opened(data)
     label_N = labels_of(source)
-    index_N = np.sort(np.random.default_rng(seed).permutation(len(source))[:most])
+    index_N = np.sort(draw.permutation(len(source))[:most])
     if (label_N[index_N] < 0).any() or len(np.unique(label_N[index_N])) < 2:
         raise SystemExit(
             f"expected labelled images of two classes or more in {Path(data).name!r}: one sub-folder a class, or tar shards with .cls"
@@ -72,6 +77,8 @@ def opened(data: str | None) -> Source:
 
 def name_of(data: str | None) -> str:
     """What results call a source."""
+    if data and is_cifar10(Path(data)):
+        return "cifar10"
     return Path(data).resolve().name if data else photos.EXAMPLE
 
 
@@ -101,6 +108,11 @@ def scores(encoder: nn.Module, split: Split, size: int) -> Scores:
     """
     fitted, held_out = features(encoder, split.train, size), features(encoder, split.test, size)
     return Scores(nearest_neighbours(fitted, held_out), linear(fitted, held_out))
+
+
+def knn(encoder: nn.Module, split: Split, size: int) -> float:
+    """The first of :func:`scores` alone."""
+    return nearest_neighbours(features(encoder, split.train, size), features(encoder, split.test, size))
 
 
 Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -138,6 +150,11 @@ def described(sources: Sequence[Source]) -> dict[str, float]:
     for source in sources:
         for place in np.linspace(0, len(source) - 1, min(len(source), 200)).astype(int).tolist():
             data = source.read(place).data
+            if isinstance(data, np.ndarray):
+                height, width, _ = data.shape
+                pixels.append(height * width)
+                kilobytes.append(data.nbytes / 1e3)
+                continue
             with Image.open(io.BytesIO(data)) as image:
                 pixels.append(image.width * image.height)
             kilobytes.append(len(data) / 1e3)

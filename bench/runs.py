@@ -15,7 +15,15 @@ from schema import RESULT, SPREAD, ResultError, Table, check_form, number, optio
 
 MATCHES = ("epochs", "time")
 
-COMPARISON = {"method": text, "precision": text, "sizes": Table(number(0)), "epochs": number(0), "data": text, "images": number(1)}
+COMPARISON = {
+    "method": text,
+    "precision": text,
+    "sizes": Table(number(0)),
+    "views": Table(number(0), least=0),
+    "epochs": number(0),
+    "data": text,
+    "images": number(1),
+}
 RUN = {
     "kind": text,
     "comparison": COMPARISON,
@@ -28,6 +36,10 @@ RUN = {
     "seconds": number(0),
     "knn": number(0),
     "linear": number(0),
+    # nearest neighbours after so many steps
+    "curve": Table(number(0), least=0),
+    # features that were learnt here, probed on other data
+    "transfer": Table({"knn": number(0), "linear": number(0)}, least=0),
     "history": {"step": [number(1)], "columns": {name: [optional(number())] for name in training.COLUMNS}},
     "conditions": RESULT["conditions"],
 }

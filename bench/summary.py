@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runs import UNTRAINED, comparisons
+from strength import Strength
 from tables import table
 
 PLUS_MINUS, MINUS = "\N{PLUS-MINUS SIGN}", "\N{MINUS SIGN}"
@@ -104,8 +105,10 @@ def alike(line: dict[str, Any], comparison: dict[str, Any]) -> bool:
 
 def title(comparison: dict[str, Any]) -> str:
     its = comparison["sizes"]
+    strength = Strength(**comparison["views"]).in_words()
     return (
         f"{comparison['method']} on {comparison['images']} images of {comparison['data']}, {comparison['epochs']:g} epochs, "
+        f"{strength + ', ' if strength else ''}"
         f"views of {its['view']:g} pixels, width {its['width']:g}, batch {its['batch']:g}, {comparison['precision']}"
     )
 

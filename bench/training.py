@@ -16,6 +16,7 @@ from typing import Any
 import arms
 import methods
 import torch
+from strength import Strength
 
 import hvs_data as hvs
 from hvs_data.sources.base import Source
@@ -36,6 +37,7 @@ class Setup:
         precision: in which networks run, in training and while scoring.
         device: of the networks.
         loader_threads: that read and render.
+        strength: of the views, beside the method's.
     """
 
     method: str
@@ -43,6 +45,7 @@ class Setup:
     precision: str = "float32"
     device: str = "cpu"
     loader_threads: int = 1
+    strength: Strength = Strength()
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -53,7 +56,7 @@ class Setup:
 
     def as_json(self) -> dict[str, Any]:
         sizes = {name: float(value) for name, value in asdict(self.sizes).items()}
-        return {"method": self.method, "precision": self.precision, "sizes": sizes}
+        return {"method": self.method, "precision": self.precision, "sizes": sizes, "views": self.strength.as_json()}
 
 
 class Training:
@@ -70,6 +73,7 @@ class Training:
         step: steps that were made.
         columns: a number of each of ``COLUMNS`` a step; NaN where there is none.
         seconds: from asking for a batch to the end of its step, of all steps.
+        curve: what was noted on the way, by step: the accuracy of nearest neighbours.
     """
 
     def __init__(self, setup: Setup, arm: arms.Arm, source: Source, steps: int, seed: int):
@@ -78,7 +82,7 @@ class Training:
         self.method = methods.build(setup.method, setup.sizes, seed)
         self.method.model.to(setup.device)
         self.optimizer = self.method.optimizer()
-        recipe = self.method.recipe(arm.candidates)
+        recipe = setup.strength.of(self.method.recipe(arm.candidates))
         loader = hvs.ViewLoader(
             source,
             recipe,
@@ -93,6 +97,7 @@ class Training:
         self.step = 0
         self.seconds = 0.0
         self.columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
+        self.curve: dict[int, float] = {}
 
     def run(self) -> Iterator[int]:
         """Make the steps that are left; yields the number of steps made after each of them.
@@ -143,6 +148,7 @@ class Training:
             "step": self.step,
             "seconds": self.seconds,
             "columns": self.columns,
+            "curve": self.curve,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, path.with_suffix(".new"))
@@ -155,7 +161,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         if with_loader:
             self.loader.load_state_dict(state["loader"])
-        self.step, self.seconds, self.columns = state["step"], state["seconds"], state["columns"]
+        self.step, self.seconds, self.columns, self.curve = state["step"], state["seconds"], state["columns"], state["curve"]
 
 
 def schedule(step: int, steps: int) -> float:

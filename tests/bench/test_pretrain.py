@@ -74,7 +74,7 @@ def test_a_training_that_is_broken_off_goes_on_as_if_it_had_not_been(method: str
 
 
 def test_the_queue_runs_what_is_missing(classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert pretrain.main(options(classes, tmp_path, "--arms", "vanilla", "hardest")) == 0
+    assert pretrain.main(options(classes, tmp_path, "--arms", "untrained", "vanilla", "hardest")) == 0
     made = lines(tmp_path)
     assert [(line["arm"], line["steps"]) for line in made] == [("untrained", 0), ("vanilla", 12), ("hardest", 12)]
     assert all(line["conditions"]["sizes"]["trained_on"] == 36 for line in made)
@@ -83,13 +83,13 @@ def test_the_queue_runs_what_is_missing(classes: Path, tmp_path: Path, capsys: p
     assert made[1]["history"]["columns"]["other_iou"] == [None] * 12
     assert "hardest (4 candidates)" in capsys.readouterr().out
     # nothing is left to do, until a cost is known
-    assert pretrain.main(options(classes, tmp_path, "--arms", "vanilla", "hardest")) == 0
+    assert pretrain.main(options(classes, tmp_path, "--arms", "untrained", "vanilla", "hardest")) == 0
     assert len(lines(tmp_path)) == 3
     run = runs.Run.of(made[2])
     spread = {"median": 1.5, "q1": 1.5, "q3": 1.5, "repeats": [1.5]}
     cost = {"kind": "cost", "comparison": run.comparison, "arm": "hardest", "selector": run.selector, **spread}
     runs.Runs(pretrain.results_file(tmp_path / "out")).add({**cost, "conditions": made[0]["conditions"]})
-    assert pretrain.main(options(classes, tmp_path, "--arms", "vanilla", "hardest")) == 0
+    assert pretrain.main(options(classes, tmp_path, "--arms", "untrained", "vanilla", "hardest")) == 0
     added = lines(tmp_path)[4:]
     assert [(line["arm"], line["match"], line["steps"]) for line in added] == [("hardest", "time", 8)]
 
@@ -98,7 +98,7 @@ def test_a_cost_is_measured_beside_vanilla(classes: Path, tmp_path: Path) -> Non
     comparison = pretrain.comparison_of(
         pretrain.argparse.Namespace(
             method="simclr", view=16, width=8, batch_size=2, learning_rate=None, precision="float32", device="cpu", threads=1,
-            data=str(classes), images=None, epochs=1.0,
+            data=str(classes), images=None, epochs=1.0, experiment=None, crop=None, color=None, transfer=[],
         )
     )  # fmt: skip
     file = runs.Runs(tmp_path / "pretrain.jsonl")
@@ -138,7 +138,13 @@ def _in_a_process(context: Any, folder: Path, answers: Any) -> None:
 
 
 def line(arm: str, seed: int, knn: float, match: str = "epochs", selector: str = "none") -> dict[str, Any]:
-    comparison = {"method": "simclr", "precision": "float32", "sizes": {"view": 32.0, "width": 16.0, "batch": 64.0}, "epochs": 2.0}
+    comparison = {
+        "method": "simclr",
+        "precision": "float32",
+        "sizes": {"view": 32.0, "width": 16.0, "batch": 64.0},
+        "views": {},
+        "epochs": 2.0,
+    }
     history = {"step": [1, 2, 3, 4], "columns": {name: [None, 0.1, 0.2, 0.4] for name in COLUMNS}}
     conditions = pretrain.common.conditions(
         data={"photos": {"images": 9, "median_megapixels": 0.1, "median_kilobytes": 2.0}},
@@ -153,6 +159,8 @@ def line(arm: str, seed: int, knn: float, match: str = "epochs", selector: str =
         "seconds": 1.0,
         "knn": knn,
         "linear": knn / 2,
+        "curve": {},
+        "transfer": {},
         "history": history,
     }
     return {**made, "conditions": conditions}
