@@ -56,9 +56,9 @@ def open_cifar10(folder: Path) -> tuple[CIFAR10, CIFAR10]:
             files hold an image a row, or the folder that torchvision's CIFAR10 downloads to.
     """
     if (folder / "cifar-10-batches-py").is_dir():
-        from torchvision.datasets import CIFAR10 as Downloaded
+        from torchvision import datasets
 
-        parts = [Downloaded(str(folder), train=train) for train in (True, False)]
+        parts = [datasets.CIFAR10(str(folder), train=train) for train in (True, False)]
         train, test = (CIFAR10(np.asarray(its.data), np.array(its.targets, dtype=np.int64)) for its in parts)
         return train, test
 

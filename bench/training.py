@@ -161,7 +161,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         if with_loader:
             self.loader.load_state_dict(state["loader"])
-        self.step, self.seconds, self.columns, self.curve = state["step"], state["seconds"], state["columns"], state["curve"]
+        self.step, self.seconds, self.columns, self.curve = state["step"], state["seconds"], state["columns"], state.get("curve", {})
 
 
 def schedule(step: int, steps: int) -> float:

@@ -14,8 +14,10 @@ import pytest
 import runs
 import summary
 import torch
+from experiments import Experiment, Part
 from PIL import Image
 from schema import ResultError
+from strength import Strength
 from training import COLUMNS, History, Training, schedule
 
 import hvs_data as hvs
@@ -92,6 +94,28 @@ def test_the_queue_runs_what_is_missing(classes: Path, tmp_path: Path, capsys: p
     assert pretrain.main(options(classes, tmp_path, "--arms", "untrained", "vanilla", "hardest")) == 0
     added = lines(tmp_path)[4:]
     assert [(line["arm"], line["match"], line["steps"]) for line in added] == [("hardest", "time", 8)]
+
+
+def test_an_experiment_is_made_in_its_order_into_one_file_of_all_machines(
+    classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gentle, strong = Strength(0.5, 0.5), Strength(0.2)
+    parts = (Part((strong, gentle), ("vanilla",), (3,)), Part((gentle,), ("vanilla", "hardest"), (3,)))
+    monkeypatch.setitem(pretrain.EXPERIMENTS, "tried", Experiment("Does it run?", "simclr", {"": 2.0}, parts))
+    small = ["--view", "16", "--width", "8", "--batch-size", "6", "--precision", "float32", "--transfer", str(classes)]
+    folders = ["--data", str(classes), "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    assert pretrain.main([*folders, *small, "--experiment", "tried"]) == 0
+    made = runs.Runs(tmp_path / "out" / "experiments" / "tried.jsonl").lines()
+    assert [(line["arm"], line["comparison"]["views"], line["seed"]) for line in made] == [
+        ("vanilla", {"crop": 0.2}, 3),
+        ("vanilla", {"crop": 0.5, "color": 0.5}, 3),
+        ("hardest", {"crop": 0.5, "color": 0.5}, 3),
+    ]
+    for line in made:
+        assert [int(step) for step in line["curve"]] == [3, 6] and line["steps"] == 12
+        # the same images by another name: the same probes
+        assert line["transfer"] == {classes.name: {"knn": line["knn"], "linear": line["linear"]}}
+    assert "crops from 0.5, colours x 0.5" in made[1]["conditions"]["recipe"]
 
 
 def test_a_cost_is_measured_beside_vanilla(classes: Path, tmp_path: Path) -> None:
