@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numba
 from llvmlite.binding import get_host_cpu_features
+from numba.core import config
 from numba.core.caching import FunctionCache
 
 logger = logging.getLogger("hvs_data")
@@ -21,7 +22,14 @@ def _lanes() -> int:
             raise ValueError(f"{LANES_VARIABLE} must be 8 or 16, got {given!r}; leave it out for what suits this processor")
         return int(given)
     # processors that know these instructions keep their clocks up under long vectors
-    return 16 if get_host_cpu_features().get("avx512vbmi2") else 8
+    return 16 if _compiles_for("avx512vbmi2") else 8
+
+
+def _compiles_for(feature: str) -> bool:
+    """Whether Numba uses these instructions: where the processor has them, unless ``NUMBA_CPU_FEATURES`` says otherwise."""
+    if config.CPU_FEATURES is not None:
+        return f"+{feature}" in config.CPU_FEATURES.split(",")
+    return bool(get_host_cpu_features().get(feature))
 
 
 # Floats of a vector, in operations that are written for vectors. Sums do not depend on it.
