@@ -33,13 +33,15 @@ def cores() -> int:
 
 
 def cpu_model() -> str:
-    """The processor's name as it gives it itself; the architecture where it gives none."""
+    """The processor's name as it gives it itself, the architecture where it gives none, and what its instructions are held down to."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    name = names[0] if names else platform.machine()
+    held_down_to = os.environ.get("HVS_DATA_HELD_DOWN_TO")  # by tests/machines/held_down.py
+    return f"{name} held down to {held_down_to}" if held_down_to else name
 
 
 def machine_name(model: str, cores: int) -> str:

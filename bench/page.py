@@ -31,6 +31,8 @@ from hvs_data.demo.charts import Line, line_chart
 from hvs_data.demo.style import CSS as DEMO_CSS
 
 DOCS = common.ROOT / "docs"
+# The machine whose results the README's plots and tables show.
+SHOWN_MACHINE = "intel-xeon-2-cores"
 METHODS = {"simsiam": "SimSiam", "simclr": "SimCLR", "dino": "DINO"}
 # Curves of box overlap: which arms, in which colours.
 SHOWN_ARMS = {"vanilla": "var(--b)", "hardest": "var(--a)", "cheap-16": "var(--c3)"}
@@ -238,11 +240,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     here = common.RESULTS / common.machine_name(common.cpu_model(), common.cores())
     made.add_argument("--results", type=Path, default=here, help="a machine's folder (bench/results/<this kind of machine>)")
-    made.add_argument("--docs", type=Path, default=None, help="folder for the README's plots; none are written without it")
+    made.add_argument(
+        "--docs",
+        type=Path,
+        default=None,
+        help=f"folder for the README's plots, which are those of {SHOWN_MACHINE}; none are written without it",
+    )
     options = made.parse_args(arguments)
     written = {options.results / "index.html": page(options.results)}
     if options.docs is not None:
-        written |= {options.docs / name: svg for name, svg in readme_plots(options.results).items()}
+        written |= {options.docs / name: svg for name, svg in readme_plots(common.RESULTS / SHOWN_MACHINE).items()}
     for path, content in written.items():
         path.write_text(content)
         print(f"written: {os.path.relpath(path)}")

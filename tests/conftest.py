@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Before torch is loaded: OpenMP's threads that spin while they wait would take the cores from the loaders' threads, and from other workers.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # `python -m pytest` puts the working directory on the path, where packages that look for one named "kernels", as transformers does, would
 # find our folder; hvs_data is imported as it is installed.

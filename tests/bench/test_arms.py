@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import arms
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from arms import joint_areas, joint_boxes
+from training import Setup, Training
 
 import hvs_data as hvs
 
@@ -119,6 +121,31 @@ def test_the_random_arm_draws_every_pair() -> None:
             counts[first, second] += 1
     # 1,200 draws of 6 pairs: 200 each with a deviation of sqrt(1200 * 5/36) = 12.9
     assert (counts[selection.legal] - 200).abs().max() < 5 * 12.9
+
+
+@pytest.mark.parametrize(("name", "precision"), [("simclr", "bfloat16"), ("simsiam", "float32"), ("dino", "float32")])
+def test_a_training_on_scored_pairs_is_the_training_on_the_same_pairs_unscored(name: str, precision: str, photo_folder: Path) -> None:
+    # so that what the random arm and vanilla differ by, whose pairs follow the same law, is what runs differ by: scoring adds nothing
+    setup = Setup(name, SIZES, precision)
+    paths = [str(path) for path in sorted(photo_folder.glob("*.jpg"))] * 4
+    scored = Training(setup, arms.ARMS["random"], hvs.open_source(paths), steps=6, seed=3)
+    fed: list[list[torch.Tensor]] = []
+    train = scored.trained_on
+
+    def noted(batch: hvs.Batch) -> float:
+        assert batch.selection is not None and batch.selection.scored
+        fed.append([view.clone() for view in batch.views])
+        return train(batch)
+
+    scored.trained_on = noted
+    losses = [scored.columns["loss"][-1] for _ in scored.run()]
+    unscored = Training(setup, arms.ARMS["vanilla"], hvs.open_source(paths), steps=6, seed=3)
+    batch = next(iter(unscored.loader))
+    for views, loss in zip(fed, losses, strict=True):
+        assert unscored.trained_on(replace(batch, views=views)) == loss
+        unscored.step += 1
+    for mine, its in zip(scored.method.model.state_dict().values(), unscored.method.model.state_dict().values(), strict=True):
+        assert torch.equal(mine, its)
 
 
 def test_words_tell_settings_apart() -> None:

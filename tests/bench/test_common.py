@@ -24,6 +24,13 @@ def test_a_machine_is_named_after_its_processor(model: str, cores: int, name: st
     assert common.machine_name(model, cores) == name
 
 
+def test_a_machine_that_is_held_down_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = common.machine_name(common.cpu_model(), 2)
+    monkeypatch.setenv("HVS_DATA_HELD_DOWN_TO", "avx2")
+    held = common.machine_name(common.cpu_model(), 2)
+    assert held != whole and held.endswith("-held-down-to-avx2-2-cores")
+
+
 def test_conditions_say_what_a_reader_needs() -> None:
     its = common.conditions(data={}, sizes={"view": 8}, recipe="simsiam", seeds=[0], repeats=5, settings={})
     assert its["device"]["cores"] == len(os.sched_getaffinity(0))

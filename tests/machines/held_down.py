@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import sys
 
+# Tells the benches, whose results name the machine.
+LEVEL_VARIABLE = "HVS_DATA_HELD_DOWN_TO"
 VARIABLES = {
     "avx2": {
         "ATEN_CPU_CAPABILITY": "avx2",
@@ -45,7 +47,12 @@ def variables(level: str) -> dict[str, str]:
     # NumPy warns of features that the processor lacks
     disabled = [name for name in umath.__cpu_dispatch__ if umath.__cpu_features__.get(name) and name not in _NUMPY[level]]
     compiled = [f"{'+' if has and name in _LLVM[level] else '-'}{name}" for name, has in sorted(get_host_cpu_features().items())]
-    return {**VARIABLES[level], "NPY_DISABLE_CPU_FEATURES": " ".join(disabled), "NUMBA_CPU_FEATURES": ",".join(compiled)}
+    return {
+        **VARIABLES[level],
+        LEVEL_VARIABLE: level,
+        "NPY_DISABLE_CPU_FEATURES": " ".join(disabled),
+        "NUMBA_CPU_FEATURES": ",".join(compiled),
+    }
 
 
 def main() -> None:
