@@ -1,9 +1,10 @@
 """Torch's threads beside the loader's on one CPU: they are made to sleep, not spin, while they wait.
 
 The threads of an OpenMP team wait for the next tensor operation by spinning for some milliseconds, on cores that a loader's threads could
-use. GNU's runtime leaves that where it counts more threads than CPUs (its manual, "GOMP_SPINCOUNT"), but of the loader's threads it knows
-nothing. So while a loader works, as many idle threads of its own kind are made known to it as it takes. Whoever has set
-``OMP_WAIT_POLICY=ACTIVE`` or ``GOMP_SPINCOUNT`` has decided otherwise.
+use. GNU's runtime, which torch's wheels bring, leaves that where it counts more threads than CPUs (its manual, "GOMP_SPINCOUNT"), but of
+the loader's threads it knows nothing. So while a loader works, as many idle threads of the runtime's own kind as it takes make up for
+them. Of other runtimes nothing of the kind is known, and the log says what to do. Whoever has set ``OMP_WAIT_POLICY=ACTIVE``,
+``GOMP_SPINCOUNT`` or ``KMP_BLOCKTIME`` has decided for himself.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from functools import cache
 
 import torch
 
+from hvs_data.threads.share import usable_cpus
+
 logger = logging.getLogger("hvs_data")
 
 
@@ -25,11 +28,14 @@ def let_openmp_count(threads: int) -> None:
     Args:
         threads: of the loader. Torch's own are counted by the runtime itself.
     """
-    runtime = _runtime()
-    if runtime is None or torch.get_num_threads() == 1 or _decided(os.environ):
+    if torch.get_num_threads() == 1 or _decided(os.environ):
         return
-    missing = missing_threads(threads, torch.get_num_threads(), runtime.omp_get_num_procs())
-    if missing:
+    runtime = _gnu_runtime()
+    cpus = len(usable_cpus()) if runtime is None else runtime.omp_get_num_procs()
+    missing = missing_threads(threads, torch.get_num_threads(), cpus)
+    if missing and runtime is None:
+        _advise()
+    elif missing and runtime is not None:
         # A team of the calling thread and so many others, which stays with it. What the team calls has no effect.
         nothing = ctypes.cast(runtime.omp_get_level, ctypes.c_void_p)
         runtime.GOMP_parallel(nothing, None, ctypes.c_uint(missing + 1), ctypes.c_uint(0))
@@ -41,23 +47,26 @@ def missing_threads(loader: int, torch_threads: int, cpus: int) -> int:
 
 
 def _decided(environment: Mapping[str, str]) -> bool:
-    return environment.get("OMP_WAIT_POLICY", "").strip().upper() == "ACTIVE" or "GOMP_SPINCOUNT" in environment
+    active = environment.get("OMP_WAIT_POLICY", "").strip().upper() == "ACTIVE"
+    return active or "GOMP_SPINCOUNT" in environment or "KMP_BLOCKTIME" in environment
 
 
 @cache
-def _runtime() -> ctypes.CDLL | None:
-    """The OpenMP runtime that torch calls; None where it has none that can be found."""
+def _gnu_runtime() -> ctypes.CDLL | None:
+    """GNU's OpenMP runtime, if it is the one that torch calls."""
     try:
         runtime = ctypes.CDLL(None)
-        runtime.GOMP_parallel, runtime.omp_get_level, runtime.omp_get_num_procs  # noqa: B018
+        needed = [runtime.GOMP_parallel, runtime.omp_get_level, runtime.omp_get_num_procs]
     except (AttributeError, OSError, TypeError):
-        if torch.get_num_threads() > 1:
-            logger.info(ADVICE)
         return None
-    return runtime
+    # Intel's and LLVM's runtimes have GNU's names, too, and spin whatever they count
+    return runtime if all(needed) and not hasattr(runtime, "kmp_set_blocktime") else None
 
 
-ADVICE = (
-    "torch's threads may spin while they wait, on the cores of this loader's threads; if training is slow, start Python with "
-    "OMP_WAIT_POLICY=PASSIVE KMP_BLOCKTIME=0, or set them in os.environ before the first import of torch"
-)
+@cache
+def _advise() -> None:
+    if "OMP_WAIT_POLICY" not in os.environ:
+        logger.warning(
+            "torch's threads spin while they wait, on cores that the loader's threads want; start Python with KMP_BLOCKTIME=0 (or set it "
+            "in os.environ before torch is imported), which makes them sleep; KMP_BLOCKTIME=200 keeps things as they are, without this line"
+        )
