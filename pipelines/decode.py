@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from hvs_data.errors import DecodeError, HvsError
+from hvs_data.threads.share import default_threads
 from hvs_data.types import ImageBatch
 
 DEFAULT_MAX_PIXELS = 2**27
@@ -55,7 +56,7 @@ def decode(
         items: what :func:`decode_image` takes, one an image.
         device: where the images go.
         exif_orientation, max_pixels: as in :func:`decode_image`.
-        num_threads: images decoded at a time; None = one a core that this process may use.
+        num_threads: images decoded at a time; None = this process's fair share of the CPUs, see :class:`hvs_data.ViewLoader`.
 
     Returns:
         the images in the order of ``items``.
@@ -68,7 +69,7 @@ def decode(
     if isinstance(items, (str, bytes, bytearray, memoryview)):
         raise HvsError(f"expected a list of images, got {type(items).__name__}; put a single image into a list")
     if num_threads is not None and num_threads < 1:
-        raise HvsError(f"num_threads must be at least 1, got {num_threads}; leave it out for one thread a core")
+        raise HvsError(f"num_threads must be at least 1, got {num_threads}; leave it out for this process's share of the CPUs")
 
     def decode_item(position: int) -> np.ndarray:
         try:
@@ -77,7 +78,7 @@ def decode(
             raise DecodeError(f"image {position}: {error}", position=position) from error
 
     positions = range(len(items))
-    threads = min(len(items), num_threads or len(os.sched_getaffinity(0)))
+    threads = min(len(items), num_threads or default_threads())
     if threads > 1:
         with ThreadPoolExecutor(threads, thread_name_prefix="hvs-decode") as pool:
             batch = ImageBatch(list(pool.map(decode_item, positions)))

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +16,7 @@ from hvs_data.kernels.render.canvas import Canvas, check_dtype
 from hvs_data.kernels.render.request import check_request
 from hvs_data.pipelines.engine import choose_engine
 from hvs_data.pipelines.extra_stage import ExtraStage, with_extra_stage
+from hvs_data.threads.share import default_threads
 from hvs_data.types import ImageBatch, ViewParams
 
 
@@ -45,7 +45,7 @@ def render(
         normalize: True applies the recipe's mean and standard deviation, False gives values of 0-1, or 0-255 as uint8. None is True
             for floating types and False for uint8.
         channels_last: keep each view's channels innermost in memory; the shape stays the same.
-        num_threads: images rendered at a time on the CPU; None = one a core that this process may use.
+        num_threads: images rendered at a time on the CPU; None = this process's fair share of the CPUs, see :class:`hvs_data.ViewLoader`.
         extra_stage: a function or module of float32 [N, 3, S, S] RGB, values 0-1, such as a Kornia augmentation: called after the last
             operation and before normalisation, on the CPU with the views of a few images at a time, on a device with all of them
             (:mod:`hvs_data.pipelines.extra_stage`).
@@ -62,7 +62,7 @@ def render(
     check_dtype(dtype)
     normalize = checked_normalize(normalize, dtype)
     if num_threads is not None and num_threads < 1:
-        raise HvsError(f"num_threads must be at least 1, got {num_threads}; leave it out for one thread a core")
+        raise HvsError(f"num_threads must be at least 1, got {num_threads}; leave it out for this process's share of the CPUs")
     chosen = with_extra_stage(choose_engine(engine, batch.device), extra_stage)
     elements = len(batch) * params.num_views * 3 * size * size
     flat = torch.empty(elements, dtype=dtype, device=batch.device)
@@ -72,7 +72,7 @@ def render(
         rows = params.images(slice(start, stop))
         chosen.render_group(batch[start:stop], rows, canvas, normalize=normalize, first_image=start)
 
-    threads = 1 if batch.device.type != "cpu" else min(len(batch), num_threads or len(os.sched_getaffinity(0)))
+    threads = 1 if batch.device.type != "cpu" else min(len(batch), num_threads or default_threads())
     if threads > 1:
         # several parts a thread, as images differ in cost
         bounds = [len(batch) * part // (4 * threads) for part in range(4 * threads + 1)]

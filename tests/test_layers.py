@@ -19,6 +19,7 @@ LAYER_OF = {
     "hvs_data.philox": 0,
     "hvs_data.types": 0,
     "hvs_data.boxes": 0,
+    "hvs_data.threads": 0,
     "hvs_data.formats": 1,
     "hvs_data.recipes": 1,
     "hvs_data.masking": 2,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib import metadata
 
 import torch
 
 import hvs_data as hvs
+from hvs_data.threads.share import usable_cpus
 
 
 def machine_facts() -> dict[str, str]:
     """Names and values for people."""
     return {
         "Processor": processor_name(),
-        "Cores": f"{len(os.sched_getaffinity(0))} for this process, {torch.get_num_threads()} used by PyTorch",
+        "Cores": f"{len(usable_cpus())} for this process, {torch.get_num_threads()} used by PyTorch",
         "System": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "hvs_data": hvs.__version__,
         **{name: version_of(package) for name, package in (("PyTorch", "torch"), ("Numba", "numba"), ("simplejpeg", "simplejpeg"))},

@@ -23,6 +23,7 @@ from hvs_data.loaders.wanted import Wanted
 from hvs_data.loaders.watch import Watch
 from hvs_data.order import EpochOrder
 from hvs_data.pipelines.scaled import boxes_in_decoded
+from hvs_data.threads.openmp import let_openmp_count
 from hvs_data.types import Batch, ImageBatch, ViewParams
 
 # Images that one task reads and renders: rows are cheaper to draw for many images at once, small tasks share the work evenly.
@@ -84,6 +85,8 @@ class Production:
         self._crew = Crew(plan.num_threads, name="hvs-loader")
         self._watch = Watch(self._crew, plan.source, plan.timeout)
         self._samples = SampleReader(plan, order, self._watch)
+        if plan.device.type == "cpu":
+            self._crew.submit(let_openmp_count, plan.num_threads, urgent=True)
 
     def close(self) -> None:
         """End the threads; those that storage holds up are left behind after the timeout, or at once where it has passed already."""

@@ -34,6 +34,7 @@ from hvs_data.recipes.spec import Recipe
 from hvs_data.sources import open_source
 from hvs_data.sources.base import Source
 from hvs_data.sources.retry import Retries
+from hvs_data.threads.share import Share, announced_share
 from hvs_data.types import Batch
 
 STATE_VERSION = 1
@@ -63,7 +64,9 @@ class ViewLoader:
         seed: from 0 to 2**64 - 1.
         shuffle: a new order every epoch; False keeps the source's.
         drop_last: leave out the images at the end of an epoch that do not fill a batch on every rank. Else the last batch is smaller.
-        num_threads: threads that read, decode and render; None = one a core that this process may use.
+        num_threads: threads that read, decode and render; None = this rank's fair share of the CPUs that the process may really use, by
+            affinity, quotas of containers and the number of ranks on this host (:mod:`hvs_data.threads.share`), taken when the loader
+            is made. The log says the number and where it comes from, and so does ``repr``.
         prefetch: batches that are made ahead of the one in use.
         engine: "auto", "fused", "dali-kornia" or "reference"; see :func:`hvs_data.render`.
         dtype, channels_last, normalize: of the views; see :func:`hvs_data.render`.
@@ -136,7 +139,8 @@ class ViewLoader:
         _check_whole("seed", seed, 0, "one number for a whole run", below=2**64)
         _check_whole("prefetch", prefetch, 0, "the number of batches made ahead")
         _check_whole("max_pixels", max_pixels, 1, "the largest height * width that is decoded")
-        threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
+        self._share = announced_share() if num_threads is None else Share(num_threads, "num_threads")
+        threads = self._share.threads
         _check_whole("num_threads", threads, 1, "the number of threads that decode and render")
         _check_whole("retries", retries, 0, "how often a read that failed is begun again")
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
@@ -341,7 +345,7 @@ class ViewLoader:
     def __repr__(self) -> str:
         return (
             f"ViewLoader({self.dataset!r}, recipe {self.recipe.name!r}, {len(self)} batches of {self.batch_size} images, "
-            f"engine {self._plan.engine.name!r}, {self._plan.num_threads} threads, device {self.device})"
+            f"engine {self._plan.engine.name!r}, {self._share}, device {self.device})"
         )
 
 

@@ -7,7 +7,6 @@ and a file that is broken, of another version or of another key counts as none.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -23,6 +22,11 @@ import numpy as np
 from hvs_data.sources.packed import PackedStrings
 from hvs_data.sources.shard_index import ShardIndex
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 # To be raised when what stands in the file, or how samples are found in a shard, changes.
 VERSION = 1
 FOLDER_VARIABLE = "HVS_DATA_CACHE"
@@ -31,6 +35,7 @@ _MAGIC = b"hvs_data shard index\n"
 _DIGEST_BYTES = 32
 # The two lines before the columns are shorter.
 _MOST_ABOUT = 1024
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}  # Windows has no flags
 
 logger = logging.getLogger("hvs_data")
 
@@ -98,10 +103,13 @@ class IndexCache:
     @contextmanager
     def _locked(self, path: str) -> Iterator[None]:
         """Keep other processes and threads from building the same index. Where files cannot be locked, work is done twice."""
+        if fcntl is None:
+            yield
+            return
         descriptor = -1
         try:
             os.makedirs(self.folder, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
             logger.debug("no lock on %s: %s", path, error)
@@ -129,7 +137,7 @@ def _load(path: str, key: str) -> ShardIndex | None:
     try:
         with open(path, "rb", buffering=0) as file:
             # its own pages, given back as a whole once all indices are joined: small blocks of the heap would stay with the process
-            content = mmap.mmap(-1, max(os.fstat(file.fileno()).st_size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            content = mmap.mmap(-1, max(os.fstat(file.fileno()).st_size, 1), **_PRIVATE)
             size = file.readinto(content)
     except OSError:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import sys
 from typing import NamedTuple, Protocol
 
 from hvs_data.errors import SourceError
@@ -97,7 +98,12 @@ class _OpenFile:
 
     def __init__(self, path: str):
         self.descriptor = -1
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if not hasattr(os, "pread"):
+            raise SourceError(
+                f"expected a system on which threads read one file at different places (os.pread: Linux, macOS), got {sys.platform}; "
+                "unpack the shards into a folder, or run in the Windows Subsystem for Linux"
+            )
+        self.descriptor = os.open(path, os.O_RDONLY)  # Python closes it in the programs that it starts
 
     def __del__(self) -> None:
         if self.descriptor >= 0:
