@@ -24,7 +24,7 @@ from hvs_data.loaders.device_production import begin_production
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Product
 from hvs_data.loaders.quarantine import Quarantine
-from hvs_data.loaders.sampler import EpochSampler
+from hvs_data.loaders.sampler import EpochSampler, InOrderSampler
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.order import EpochOrder, Shares, current_rank
 from hvs_data.pipelines.decode import DEFAULT_MAX_PIXELS, usable_device
@@ -91,7 +91,7 @@ class ViewLoader(Fixed):
 
     Attributes:
         dataset: the source.
-        recipe, batch_size, drop_last, prefetch, format: as given.
+        recipe, batch_size, shuffle, drop_last, prefetch, format: as given.
         sampler: has ``set_epoch`` and the indices of this rank, for trainers that look for it.
         quarantine: the unreadable images so far: a length, and ``reasons`` by index.
         counters: numbers since the loader was made, of this process; see there.
@@ -170,7 +170,7 @@ class ViewLoader(Fixed):
         self.drop_last = drop_last
         self.prefetch = prefetch
         self.quarantine = Quarantine(len(self.dataset), bad_share, quarantine)
-        self.sampler = EpochSampler(self)
+        self.sampler = EpochSampler(self) if shuffle else InOrderSampler(self)
         self._plan = Plan(
             source=self.dataset,
             recipe=recipe,
@@ -201,7 +201,7 @@ class ViewLoader(Fixed):
                 num_threads=threads,
             ),
         )
-        self._shuffle = shuffle
+        self.shuffle = bool(shuffle)
         self._rank = (rank, world_size)
         self._next = (0, 0)  # epoch of the next iteration, and the position in it
         self._reached = (0, 0)  # epoch and position after the last batch that was handed out
@@ -256,7 +256,7 @@ class ViewLoader(Fixed):
             "epoch": epoch,
             "position": position,
             "seed": self._plan.seed,
-            "shuffle": self._shuffle,
+            "shuffle": self.shuffle,
             "length": len(self.dataset),
             "fingerprint": self.dataset.fingerprint,
         }
@@ -348,7 +348,7 @@ class ViewLoader(Fixed):
         return Shares(len(self.dataset), self.batch_size, world_size, self.drop_last)
 
     def _order(self, epoch: int) -> EpochOrder:
-        return EpochOrder(len(self.dataset), self._plan.seed, epoch, self._shuffle)
+        return EpochOrder(len(self.dataset), self._plan.seed, epoch, self.shuffle)
 
     def __repr__(self) -> str:
         return (

@@ -281,7 +281,7 @@ def test_ranks_make_the_same_forwards(photos: Path) -> None:
             return super().encode(pixels)
 
     forwards: list[list[int]] = []
-    for options in [*OPTIONS[:5], *RULED]:
+    for options in [*OPTIONS[:5], *RULED[:3]]:
         forwards = []
         for rank in range(2):
             forwards.append([])
