@@ -25,8 +25,8 @@ def whole_number(value: Any) -> int | None:
 def real_number(value: Any) -> float | None:
     """The number that a value is, whole or not. None for others, and for bools."""
     if (whole := whole_number(value)) is not None:
-        # what float() cannot hold stays as it is, to be refused by its size
-        return float(whole) if abs(whole) < 2**1000 else math.copysign(math.inf, whole)
+        # what a float cannot hold is past every bound
+        return float(whole) if abs(whole) < 2**1000 else math.inf if whole > 0 else -math.inf
     if _is_bool(value) or not isinstance(_item(value), Real):
         return None
     return float(_item(value))
