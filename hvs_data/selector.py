@@ -172,7 +172,8 @@ class HardViewSelector(Fixed):
         self.budget = budget
         self.score_size = _plain_sizes(options.score_size)
         self.keep_tokens = options.keep_tokens
-        self.prefilter = options.prefilter if not whole(options.prefilter) else int(options.prefilter)
+        number = whole_number(options.prefilter)
+        self.prefilter = options.prefilter if number is None else number  # True stays, to be refused
         for name, value in (("chunk", chunk), ("limit", limit)):
             if value is not None and not whole(value):
                 raise SelectionError(f"{name} must be a whole number of at least 1, or None, got {value!r}")

@@ -14,7 +14,7 @@ import torch
 
 def whole_number(value: Any) -> int | None:
     """The whole number that a value is: of anything that can be an index, which floats cannot, even 8.0. None for others, and for bools."""
-    if _is_bool(value) or getattr(value, "ndim", 0):
+    if _is_bool(value) or getattr(value, "ndim", None):
         return None
     try:
         return operator.index(value)
