@@ -296,7 +296,7 @@ class HardViewCallback(MadeForLightning):
 def statistics_of(selection: Selection) -> dict[str, Tensor]:
     """Means over a batch: ``loss``, ``random_loss``, ``iou`` and ``random_iou`` where they are known, float32 scalars on its device.
 
-    The number of a random pair is the mean over legal pairs. Losses that are not finite are left out.
+    The number of a random pair is the mean over legal pairs that the selector's rule allows. Losses that are not finite are left out.
     """
     found: dict[str, Tensor] = {}
     if selection.scored:
@@ -308,7 +308,7 @@ def statistics_of(selection: Selection) -> dict[str, Tensor]:
         iou_BVV = iou(selection.params).to(selection.pair.device, non_blocking=True)
         image_B = torch.arange(len(iou_BVV), device=iou_BVV.device)
         found["iou"] = iou_BVV[image_B, selection.pair[:, 0], selection.pair[:, 1]].mean()
-        found["random_iou"] = _mean(iou_BVV, selection.legal.expand_as(iou_BVV))
+        found["random_iou"] = _mean(iou_BVV, selection.legal.expand_as(iou_BVV) if selection.allowed is None else selection.allowed)
     return found
 
 

@@ -102,23 +102,25 @@ def choose_combination(
         first_BK: int64 [B, K], the slots of images that have no finite value; None for the layout's first pair and local views.
     """
     image_B = torch.arange(len(parts.pair), device=parts.pair.device)
-    first_BK = tables.first if first_BK is None else first_BK
+    fallback_BK = tables.first if first_BK is None else first_BK
     if listed is not None:
         local_BML = 0 if parts.local is None else parts.local[:, listed.pair[:, None], listed.local].sum(-1)
         value_BM = parts.pair[:, listed.pair] + local_BML
         best_B = choose(value_BM, policy, parameter, unit_B)
         slots_BK = torch.cat([tables.pair[listed.pair], tables.local[listed.local]], dim=1)[best_B]
-        slots_BK = torch.where(value_BM.isfinite().any(1, keepdim=True), slots_BK, first_BK)
+        slots_BK = torch.where(value_BM.isfinite().any(1, keepdim=True), slots_BK, fallback_BK)
         return Chosen(slots_BK, value_BM[image_B, best_B], _by_pair(value_BM, listed.pair, parts.pair.shape[1], policy))
     if parts.local is None:
         best_B = choose(parts.pair, policy, parameter, unit_B)
-        slots_BK = torch.where(parts.pair.isfinite().any(1, keepdim=True), tables.pair[best_B], first_BK[..., :2])
+        slots_BK = tables.pair[best_B]  # the first pair where none is finite
+        if first_BK is not None:
+            slots_BK = torch.where(parts.pair.isfinite().any(1, keepdim=True), slots_BK, first_BK)
         return Chosen(slots_BK, parts.pair[image_B, best_B], parts.pair)
     local_BPl = _best_locals(parts.local, layout.emitted_locals, policy)
     value_BP = parts.pair + parts.local.gather(2, local_BPl).sum(-1)
     best_B = choose(value_BP, policy)
     slots_BK = torch.cat([tables.pair[best_B], tables.local[local_BPl[image_B, best_B]]], dim=1)
-    slots_BK = torch.where(value_BP.isfinite().any(1, keepdim=True), slots_BK, first_BK)
+    slots_BK = torch.where(value_BP.isfinite().any(1, keepdim=True), slots_BK, fallback_BK)
     return Chosen(slots_BK, value_BP[image_B, best_B], value_BP)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import hvs_data as hvs
 from hvs_data import Objective, SelectionError, rules
+from hvs_data.objectives import AdditiveObjective
 from multi_crop import Terms, every_combination, make_pixels, make_recipe, make_rows, sum_of_terms
 
 
@@ -29,6 +30,20 @@ class Numbered(Objective):
         slot_BK = outputs.long()
         image_B11 = torch.arange(len(slot_BK))[:, None, None]
         return self.losses[image_B11, slot_BK[:, :, None], slot_BK[:, None, :]]
+
+
+class MeanTerms(AdditiveObjective):
+    """Terms of as many views as there are: the distance of their means."""
+
+    def encode(self, pixels):
+        return pixels.mean((1, 2, 3))[:, None], pixels.mean((1, 2, 3))[:, None]
+
+    def encode_local(self, pixels):
+        return pixels.mean((1, 2, 3))[:, None]
+
+    def term_table(self, teacher, student, local, views):
+        students = student if local is None else torch.cat([student, local], dim=1)
+        return (teacher - students.transpose(1, 2)).abs()
 
 
 def numbered_views(views, images):
@@ -216,6 +231,21 @@ def test_with_local_views_the_rule_is_about_the_pair(policy, limit, forbidden, s
             sign = 1 if policy == "hardest" else -1
             best = max(sign * sum_of_terms(terms[image], combo, recipe) for combo in combos if combo[:2] in possible)
             assert sign * sum_of_terms(terms[image], slots, recipe) == pytest.approx(best, abs=1e-5)  # float32 terms, summed in two orders
+
+
+@pytest.mark.parametrize("prefilter", [2, 3])
+def test_rows_choose_among_allowed_pairs_beside_local_views(prefilter):
+    recipe, images = make_recipe(locals_=4, chosen=2), 8
+    globals_ = [slot for slot, role in enumerate(recipe.slot_roles) if role.name != "local"]
+    pairs = list(dict.fromkeys(combo[:2] for combo in every_combination(recipe)))
+    for seed in range(12):
+        params, pixels = make_rows(recipe, images, seed=seed), make_pixels(recipe, images, seed=seed)
+        allowed = torch.rand(images, recipe.num_views, recipe.num_views, generator=torch.Generator().manual_seed(seed)) < 0.4
+        selector = hvs.HardViewSelector(MeanTerms(), prefilter=prefilter, allowed=lambda rows, allowed=allowed: allowed)
+        for _ in range(2):  # of prefilter=2, a step that scores and one that does not
+            selection = selector.select(pixels, params)
+            for image, pair in enumerate(map(tuple, selection.pair.tolist())):
+                assert pair in ([each for each in pairs if allowed[image][each]] or pairs[:1]) and set(pair) <= set(globals_)
 
 
 @pytest.mark.parametrize("ordered", [False, True])
