@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hvs_data import formats, objectives, recipes
+    from hvs_data import formats, objectives, recipes, rules
     from hvs_data.boxes import iou
     from hvs_data.errors import BadImagesError, DecodeError, HvsError, MissingDependencyError, RecipeError, SelectionError, SourceError
     from hvs_data.integrations.transforms.recipe import recipe_from
@@ -57,7 +57,7 @@ _HOME_OF = {
     "sample_views": "sampling",
     "scoring": "trace_free",
 }
-_SUBMODULES = ("formats", "objectives", "recipes")
+_SUBMODULES = ("formats", "objectives", "recipes", "rules")
 
 __all__ = [*_HOME_OF, *_SUBMODULES]
 __version__ = "0.1.0"

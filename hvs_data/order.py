@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hvs_data.errors import HvsError
 from hvs_data.philox import philox_4x32, split_64, to_integer
+from hvs_data.values import whole_number
 
 ROUNDS = 8
 # A purpose of random words beside those of the rows, see sampling.py: the highest byte of the counter's last word.
@@ -123,9 +124,13 @@ def current_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
         raise HvsError(f"expected rank and world_size together, got rank={rank} and world_size={world_size}; give both or neither")
     if rank is None or world_size is None:
         rank, world_size = _launched_rank()
-    if not 0 <= rank < world_size:
-        raise HvsError(f"rank must lie in [0, world_size), got rank={rank} and world_size={world_size}")
-    return rank, world_size
+    place, ranks = whole_number(rank), whole_number(world_size)
+    if place is None or ranks is None or not 0 <= place < ranks:
+        raise HvsError(
+            f"rank and world_size must be whole numbers with 0 <= rank < world_size, got rank={rank!r} and world_size={world_size!r}; "
+            'turn what comes from the environment into numbers, such as int(os.environ["RANK"]), or leave both out'
+        )
+    return place, ranks
 
 
 def _launched_rank() -> tuple[int, int]:

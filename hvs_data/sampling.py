@@ -22,6 +22,7 @@ from hvs_data.kernels.rows.slots import SLOT, Slots
 from hvs_data.masking import sample_masks
 from hvs_data.recipes.spec import Recipe
 from hvs_data.types import LOCAL, ViewParams
+from hvs_data.values import whole_number
 
 
 def sample_views(recipe: Recipe, *, seed: int, epoch: int, index: Any, height: Any, width: Any) -> ViewParams:
@@ -63,6 +64,7 @@ def sample_views(recipe: Recipe, *, seed: int, epoch: int, index: Any, height: A
         size=tuple(role.size for role in roles),
         spec=recipe.spec,
         emitted={role.name: role.emitted for role in recipe.roles},
+        image_size=torch.from_numpy(np.stack([height_B, width_B], axis=1)),
     )
 
 
@@ -84,7 +86,8 @@ def slot_table(recipe: Recipe) -> Slots:
 
 
 def _check_key(name: str, value: Any, bits: int, remedy: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value < 2**bits:
+    number = whole_number(value)
+    if number is None or not 0 <= number < 2**bits:
         raise RecipeError(f"{name} must be a whole number from 0 to 2**{bits} - 1, got {value!r}; {remedy}")
 
 

@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from hvs_data.errors import SelectionError
+from hvs_data.fixed import Fixed
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective, Outputs, map_outputs
 from hvs_data.objectives.parts import type_name
 from hvs_data.order import current_rank
 from hvs_data.recipes.spec import Recipe
+from hvs_data.rules import RowRule, rule_of
+from hvs_data.selection.allowed import AllowedPairs, first_of
 from hvs_data.selection.budgets import BY_BUDGET, ByBudget, budgeted
 from hvs_data.selection.candidates import Group, checked_views, groups_of
 from hvs_data.selection.combinations import Chosen, Parts, additive_parts, choose_combination, listed_combinations
@@ -36,6 +39,7 @@ from hvs_data.selection.tokens import KeepTokens
 from hvs_data.selection.unscored import unscored_selection
 from hvs_data.trace_free import scoring
 from hvs_data.types import LOCAL, Selection, ViewParams
+from hvs_data.values import real_number, whole_number
 
 # Policies that choose without asking the model.
 UNSCORED = ("random", "smallest_iou")
@@ -46,16 +50,16 @@ _EXTREME = ("hardest", "easiest")
 FIT_EVERY, FIT_VIEWS = 8, 4
 
 
-class HardViewSelector:
+class HardViewSelector(Fixed):
     """Chooses, for every image, the pair of candidate views with the largest loss under the current model.
 
     Each view passes the model once, without gradient and without leaving a trace in it (:func:`hvs_data.scoring`). Nothing waits
     for the device.
 
-    Which pair: the largest loss among the legal pairs; of equal losses the first pair in order; a NaN or infinite loss is never
-    chosen, and an image without a finite one gets its first legal pair. Legal are the pairs (i, j) with i < j, or, where the
-    candidates follow two distributions (roles "global1" and "global2"), those of one view each, the first role's slot first. Under an
-    objective whose loss depends on the order (``Objective.ordered``), both orders of two views of one kind are legal.
+    Which pair: the largest loss among the legal pairs that ``allowed`` allows; of equal losses the first pair in order; a NaN or infinite
+    loss is never chosen, and an image without a finite one gets the first of these pairs. Legal are the pairs (i, j) with i < j, or,
+    where the candidates follow two distributions (roles "global1" and "global2"), those of one view each, the first role's slot first.
+    Under an objective whose loss depends on the order (``Objective.ordered``), both orders of two views of one kind are legal.
 
     Multi-crop: with candidates of the role "local", which may have a size of their own, a pair is chosen of the others and as many
     local views as the recipe emits. The objective must be an :class:`~hvs_data.objectives.additive.AdditiveObjective`, such as DINO.
@@ -97,6 +101,12 @@ class HardViewSelector:
         keep_teacher: keep the teacher's outputs for the chosen pair in ``selection.teacher_outputs``, for trainers that reuse them
             instead of another forward. They are what the trainer's own forward would give if the teacher has neither batch
             normalisation in training mode nor dropout, and ``autocast`` is the trainer's.
+        allowed: which pairs may be chosen, told from the rows: a function that takes the rows (:class:`hvs_data.ViewParams` [B, V]) and
+            returns bool [B, V, V], True where a pair may be chosen, a rule by name (:class:`hvs_data.rules.MinIoU`, ``MaxIoU``,
+            ``MinArea``), or several in a list, all of which must allow it. Every step obeys it, whether it asks the model or not. Of a
+            pair as ``selection.pair`` tells it the entry in that order is read. With local views it is about the pair; local views are
+            free. An image without an allowed pair gets its first legal one and is counted (``selection.none_allowed``, and
+            :attr:`none_allowed`). The function runs on the CPU on a loader's threads, and must depend on the rows alone.
         keep_tokens: share of the patch tokens that a vision transformer keeps while scoring, such as 0.5, or a :class:`KeepTokens` that
             says more; None keeps all. See there for which.
         prefilter: ask the model for so many of an image's global candidates only, those that hold the hardest pairs as far as their rows
@@ -111,11 +121,16 @@ class HardViewSelector:
         budget: as given.
         last: the latest selection, None before the first.
         step: how many selections were made; with ``geometry`` the state of a run beside the model.
+        none_allowed: how many images so far had no pair that ``allowed`` allows.
         geometry: what ``prefilter`` has learned of the rows: ``geometry.weights`` by name, ``pairs``, ``r2``.
 
     Raises:
         SelectionError: an argument that means nothing.
+        AttributeError: the objective, or an option of the schedule, of what is drawn or of what is run, that is set afterwards.
     """
+
+    _decided = frozenset("objective budget quantile temperature every probability warmup seed keep_tokens compile allowed".split())
+    _instead = "make another HardViewSelector with it, and load_state_dict(state_dict()) to go on with this one's step"
 
     def __init__(
         self,
@@ -137,6 +152,7 @@ class HardViewSelector:
         seed: int = 0,
         keep_teacher: bool = False,
         prefilter: int | ByBudget | None = BY_BUDGET,
+        allowed: RowRule | Sequence[RowRule] | None = None,
         keep_tokens: float | KeepTokens | ByBudget | None = BY_BUDGET,
         compile: Compile = False,
     ):
@@ -154,9 +170,10 @@ class HardViewSelector:
         given = {"score_size": score_size, "keep_tokens": keep_tokens, "prefilter": prefilter}
         options = budgeted(budget, objective, policy, keep_teacher, given)
         self.budget = budget
-        self.score_size = options.score_size
+        self.score_size = _plain_sizes(options.score_size)
         self.keep_tokens = options.keep_tokens
-        self.prefilter = options.prefilter
+        number = whole_number(options.prefilter)
+        self.prefilter = options.prefilter if number is None else number  # True stays, to be refused
         for name, value in (("chunk", chunk), ("limit", limit)):
             if value is not None and not whole(value):
                 raise SelectionError(f"{name} must be a whole number of at least 1, or None, got {value!r}")
@@ -183,19 +200,22 @@ class HardViewSelector:
             )
         self.objective = objective
         self.bn = bn
-        self.chunk = chunk
+        self.chunk = None if chunk is None else int(chunk)
         self.dropout = dropout
         self.autocast = autocast
         self.policy = policy
-        self.limit = limit
-        self.seed = seed
+        self.limit = None if limit is None else int(limit)
         self.keep_teacher = keep_teacher
+        self.allowed = rule_of(allowed)
+        self.none_allowed = 0
         self.geometry = Geometry()
         self.schedule = Schedule(every, probability, warmup, seed)
+        self.seed = int(seed)
         self._quantile = checked("quantile", quantile, share, "a number from 0, the smallest loss, to 1, the largest")
         self._temperature = checked("temperature", temperature, positive, "a number above 0, in units of the loss")
         self.step = 0
         self.last: Selection | None = None
+        self._made = True
 
     # --- selecting -----------------------------------------------------------------------------------------------------
 
@@ -287,6 +307,8 @@ class HardViewSelector:
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on with the same schedule, draws and weights of the rows' features: plain numbers and lists."""
         state: dict[str, Any] = {"step": self.step, "seed": self.seed}
+        if self.allowed is not None:
+            state["none_allowed"] = self.none_allowed
         return state if self.prefilter is None else {**state, "geometry": self.geometry.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -300,6 +322,7 @@ class HardViewSelector:
                 f"expected the state of a selector with seed {self.seed}, got seed {state['seed']}; use the same to go on with its draws"
             )
         self.step = int(state["step"])
+        self.none_allowed = int(state.get("none_allowed", 0))
         self.geometry.load_state_dict(state.get("geometry"))
 
     # --- how -----------------------------------------------------------------------------------------------------------
@@ -320,13 +343,13 @@ class HardViewSelector:
     def _narrowing(self, step: int, layout: Layout) -> Narrowing:
         asks, in_schedule = self.scores(step), self.schedule.scores(step)
         if not asks and (self.policy == "random" or not in_schedule):
-            return Narrowing(layout, FIRST, asks=False)
+            return Narrowing(layout, FIRST, asks=False, allowed=self.allowed)
         if self.policy == "smallest_iou":
-            return Narrowing(layout, LEAST_OVERLAP, asks=False)
+            return Narrowing(layout, LEAST_OVERLAP, asks=False, allowed=self.allowed)
         count = self.prefilter if self.prefilter != 2 or not asks else FIT_VIEWS
         if count is None or (asks and count >= len(layout.global_slots)):
             return Narrowing(layout, ALL, asks=True)
-        return Narrowing(layout, PROMISING, asks, count, self.geometry.at(step), self.policy == "easiest")
+        return Narrowing(layout, PROMISING, asks, count, self.geometry.at(step), self.policy == "easiest", self.allowed)
 
     def _select(self, taken: Taken, device: torch.device) -> Selection:
         if taken.layout.local_slots and not isinstance(self.objective, AdditiveObjective):
@@ -337,13 +360,20 @@ class HardViewSelector:
         step = self.step
         narrowing = self._narrowing(step, taken.all_layout)
         rows = taken.all_rows
+        allowed = AllowedPairs.of(self.allowed, taken.all_layout, rows)
         if not narrowing.asks:
             selection = self._unscored(narrowing, taken, step, device)
         elif taken.slots is None and narrowing.rule == PROMISING:
             images = taken.groups[0].views[0].shape[0]
-            selection = self._scored(narrowed(taken, narrowing.slots(images, rows), device, self.objective.ordered), step, device)
+            few = narrowed(taken, narrowing.slots(images, rows), device, self.objective.ordered)
+            selection = self._scored(few, step, device, allowed)
         else:
-            selection = self._scored(taken, step, device)
+            selection = self._scored(taken, step, device, allowed)
+        if allowed is not None:
+            without = int(allowed.without.sum())  # on the CPU, as rows are
+            self.none_allowed += without
+            table_BVV = allowed.allowed_BVV.to(selection.pair.device, non_blocking=True)
+            selection = replace(selection, allowed=table_BVV, none_allowed=without)
         self.step, self.last = step + 1, selection
         return selection
 
@@ -352,7 +382,8 @@ class HardViewSelector:
         images = rows.batch_size if rows is not None else taken.groups[0].views[0].shape[0]
         if narrowing.rule == FIRST:
             # rows are drawn independently, so the first ones are as random as any
-            slots_BK = tables_of(taken.all_layout, device).first.expand(images, -1)
+            slots = None if self.allowed is None else narrowing.slots(images, rows)
+            slots_BK = tables_of(taken.all_layout, device).first.expand(images, -1) if slots is None else slots
             return unscored_selection(slots_BK, taken.all_layout, rows, "random", step)
         slots = taken.slots if taken.slots is not None else narrowing.slots(images, rows)
         assert slots is not None
@@ -361,9 +392,10 @@ class HardViewSelector:
     def _weights(self) -> int:
         return weights_version(self.objective.modules())
 
-    def _scored(self, taken: Taken, step: int, device: torch.device) -> Selection:
+    def _scored(self, taken: Taken, step: int, device: torch.device, allowed: AllowedPairs | None) -> Selection:
         groups, layout, params = taken.groups, taken.layout, taken.rows
         tables = tables_of(layout, device)
+        open_BP = None if allowed is None else allowed.pairs(layout, taken.slots).to(device, non_blocking=True)
         forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout, params), params, self.encoding)
         teacher: Outputs = None
         with (
@@ -379,8 +411,11 @@ class HardViewSelector:
             else:
                 losses_BVV = forward.pair_losses(self.objective, groups[0]).detach()
                 parts = Parts(losses_BVV[:, tables.pair[:, 0], tables.pair[:, 1]].to(torch.float32))
-                non_finite = (~parts.pair.isfinite()).sum()
-        chosen = self._choice(parts, layout, tables, step)
+                non_finite = (~parts.pair.isfinite() if open_BP is None else ~parts.pair.isfinite() & open_BP).sum()
+        first_BK = None
+        if open_BP is not None:
+            parts, first_BK = parts.only(open_BP), first_of(open_BP, layout)
+        chosen = self._choice(parts, layout, tables, step, first_BK)
         if self.prefilter is not None and params is not None:
             self.geometry.observe(step, params, layout.pairs, chosen.pair_losses)
         selection = self._selection(chosen, parts, layout, tables, non_finite, params, step)
@@ -397,7 +432,7 @@ class HardViewSelector:
         # a weight that is cast under no_grad and kept would lack its gradient in an autocast region around
         return torch.autocast(device.type, dtype=self.autocast, cache_enabled=False)
 
-    def _choice(self, parts: Parts, layout: Layout, tables: Tables, step: int) -> Chosen:
+    def _choice(self, parts: Parts, layout: Layout, tables: Tables, step: int, first_BK: Tensor | None) -> Chosen:
         device = parts.pair.device
         listed = listed_combinations(layout, self.policy, self.limit, self.seed, step, device)
         parameter, unit_B = 0.0, None
@@ -407,7 +442,7 @@ class HardViewSelector:
             parameter = self._temperature(step)
             unit = unit_numbers(self.seed, step, WHICH, len(parts.pair), stream=current_rank(None, None)[0])
             unit_B = torch.from_numpy(unit).to(device, non_blocking=True)
-        return choose_combination(parts, layout, tables, self.policy, parameter, unit_B, listed)
+        return choose_combination(parts, layout, tables, self.policy, parameter, unit_B, listed, first_BK)
 
     def _selection(
         self, chosen: Chosen, parts: Parts, layout: Layout, tables: Tables, non_finite: Tensor, params: ViewParams | None, step: int
@@ -450,6 +485,13 @@ def _scored_size(own: int, size: float, largest: int) -> int:
     """The side at which a view of the side ``own`` is scored, if ``size`` is that of views of the side ``largest``, or a share of all."""
     share_of_own = size if size < 1 else min(1, size / largest)
     return max(1, round(own * share_of_own))
+
+
+def _plain_sizes(score_size: Any) -> Any:
+    """Plain numbers in place of those of numpy and the like; what is no number stays, to be refused."""
+    if isinstance(score_size, Mapping):
+        return {role: _plain_sizes(size) for role, size in score_size.items()}
+    return next((number for number in (whole_number(score_size), real_number(score_size)) if number is not None), score_size)
 
 
 def _named_sizes(score_size: Any) -> Iterator[tuple[str, Any]]:

@@ -57,6 +57,7 @@ class ViewParams:
         emitted: how many views of each role reach the trainer, by the role's name; empty where that is not known.
         mask: bool [B, V, G, G], the patches that masked image modelling hides from the student, none in views of the role "local";
             None where the recipe has no masking.
+        image_size: int64 [B, 2], height and width in pixels of the image that the boxes lie in; None where that is not known.
     """
 
     box: Tensor
@@ -74,6 +75,7 @@ class ViewParams:
     spec: RenderSpec = field(default_factory=RenderSpec)
     emitted: Mapping[str, int] = field(default_factory=dict)
     mask: Tensor | None = None
+    image_size: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
@@ -85,7 +87,8 @@ class ViewParams:
 
     def tensors(self) -> dict[str, Tensor]:
         """The per-view tensors by name, first axes [B, V]."""
-        return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        per_image = ("image_size",)
+        return {f.name: value for f in fields(self) if f.name not in per_image and isinstance(value := getattr(self, f.name), Tensor)}
 
     def slots(self, role: str) -> tuple[int, ...]:
         """The slots that hold a role, in order."""
@@ -95,7 +98,7 @@ class ViewParams:
         """The rows of some images: indexes the B axis."""
         # a tuple would index the B and V axes at once
         which = list(rows) if isinstance(rows, tuple) else rows
-        return self._each(lambda value: value[which])
+        return self._each(lambda value: value[which], image_size=None if self.image_size is None else self.image_size[which])
 
     def views(self, slots: Sequence[int]) -> ViewParams:
         """The same slots of every image: indexes the V axis."""
@@ -131,9 +134,9 @@ class ViewParams:
         image_B1 = torch.arange(self.batch_size)[:, None]
         return self._each(lambda value: value[image_B1, slots_BK], columns)
 
-    def _each(self, change: Callable[[Tensor], Tensor], slots: Sequence[int] | None = None) -> ViewParams:
-        """Rows with every tensor changed, and named and sized after these slots (None: as they are)."""
-        changed: dict[str, Any] = {name: change(value) for name, value in self.tensors().items()}
+    def _each(self, change: Callable[[Tensor], Tensor], slots: Sequence[int] | None = None, **others: Any) -> ViewParams:
+        """Rows with every per-view tensor changed, and named and sized after these slots (None: as they are), and other fields set."""
+        changed: dict[str, Any] = {name: change(value) for name, value in self.tensors().items()} | others
         if slots is not None:
             role = tuple(self.role[v] for v in slots)
             emitted = {name: min(count, role.count(name)) for name, count in self.emitted.items() if name in role}
@@ -142,7 +145,8 @@ class ViewParams:
 
     def _kind(self) -> tuple[Any, ...]:
         """What rows of one recipe have in common."""
-        return self.role, self.size, self.spec, dict(self.emitted), None if self.mask is None else tuple(self.mask.shape[2:])
+        mask_shape = None if self.mask is None else tuple(self.mask.shape[2:])
+        return self.role, self.size, self.spec, dict(self.emitted), mask_shape, self.image_size is not None
 
     @staticmethod
     def concatenate(parts: Sequence[ViewParams]) -> ViewParams:
@@ -157,10 +161,11 @@ class ViewParams:
             expected, arrived = (rows._kind() for rows in (parts[0], part))
             if arrived != expected:
                 raise HvsError(
-                    "concatenate needs parts of one recipe, with roles, sizes, spec, emitted views and grid of masks "
+                    "concatenate needs parts of one recipe, with roles, sizes, spec, emitted views, grid of masks and known image sizes "
                     f"{expected}, got {arrived} in part {position}"
                 )
-        joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in parts[0].tensors()}
+        names = [*parts[0].tensors(), *([] if parts[0].image_size is None else ["image_size"])]
+        joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
         return replace(parts[0], **joined)
 
 
@@ -223,13 +228,13 @@ class Selection:
 
     Attributes:
         pair: int64 [B, 2], the chosen slots: first < second, or first of the first role, unless the objective's pairs are ordered.
-        losses: float32 [B, V, V], the loss of every pair, larger = harder; NaN where the pair is not legal or was not scored
-            (``prefilter``), and everywhere if the model was not asked. Symmetric, unless the objective's pairs are ordered. With local
-            views, the loss of the hardest combination that holds the pair (under policy "easiest" the easiest one), of those that were
-            considered; NaN if none is finite.
+        losses: float32 [B, V, V], the loss of every pair, larger = harder; NaN where the pair is not legal, not allowed or was not
+            scored (``prefilter``), and everywhere if the model was not asked. Symmetric, unless the objective's pairs are ordered. With
+            local views, the loss of the hardest combination that holds the pair (under policy "easiest" the easiest one), of those that
+            were considered; NaN if none is finite.
         legal: bool [V, V]: the pairs that could be chosen; upper triangular unless the objective's pairs are ordered.
-        non_finite: int64 scalar tensor, losses that were NaN or infinite and so could not be chosen: of legal pairs or, of a loss that
-            is a sum over views, terms that some combination holds.
+        non_finite: int64 scalar tensor, losses that were NaN or infinite and so could not be chosen: of legal pairs that the rule allows
+            or, of a loss that is a sum over views, terms that some combination holds.
         params: the candidates' rows, where they are known.
         slots: int64 [B, K], every chosen slot in the order in which the trainer expects the views: the pair, then local views by number.
         policy: the rule by which the views were chosen; "random" in steps that the selector's schedule leaves out, "geometry" where
@@ -239,6 +244,8 @@ class Selection:
         weights: the version of the model's weights that chose (:meth:`hvs_data.HardViewSelector.is_fresh`); None if the model was not
             asked.
         combination_loss: float32 [B], the loss of the chosen pair and local views together; None without local views.
+        allowed: bool [B, V, V]: of the legal pairs, those that the selector's rule allows (``allowed=``); None without a rule.
+        none_allowed: how many images have no allowed pair, and so were given their first legal one.
         teacher_outputs: what the teacher gave for the chosen pair, where the selector keeps it, as from one forward of all first
             views followed by all second ones: tensors with first axis 2 B.
     """
@@ -255,6 +262,8 @@ class Selection:
     weights: int | None = None
     combination_loss: Tensor | None = None
     teacher_outputs: Any = None
+    allowed: Tensor | None = None
+    none_allowed: int = 0
 
     def __post_init__(self) -> None:
         if self.slots is None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from hvs_data.errors import DecodeError, HvsError
 from hvs_data.threads.share import default_threads
 from hvs_data.types import ImageBatch
+from hvs_data.values import whole_number
 
 DEFAULT_MAX_PIXELS = 2**27
 # Formats of still pictures whose plugins only read bytes; Pillow knows others that start programs (EPS) or accept nearly anything.
@@ -68,8 +69,8 @@ def decode(
     target = usable_device(device)
     if isinstance(items, (str, bytes, bytearray, memoryview)):
         raise HvsError(f"expected a list of images, got {type(items).__name__}; put a single image into a list")
-    if num_threads is not None and num_threads < 1:
-        raise HvsError(f"num_threads must be at least 1, got {num_threads}; leave it out for this process's share of the CPUs")
+    if num_threads is not None and (whole_number(num_threads) or 0) < 1:
+        raise HvsError(f"num_threads must be a whole number of at least 1, got {num_threads!r}; leave it out for a fair share of the CPUs")
 
     def decode_item(position: int) -> np.ndarray:
         try:

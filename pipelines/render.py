@@ -18,6 +18,7 @@ from hvs_data.pipelines.engine import choose_engine
 from hvs_data.pipelines.extra_stage import ExtraStage, with_extra_stage
 from hvs_data.threads.share import default_threads
 from hvs_data.types import ImageBatch, ViewParams
+from hvs_data.values import whole_number
 
 
 def render(
@@ -59,10 +60,11 @@ def render(
     batch = images if isinstance(images, ImageBatch) else ImageBatch(images)
     size = own_size(params) if size is None else size
     check_request(batch, params, size)
+    size = int(size)
     check_dtype(dtype)
     normalize = checked_normalize(normalize, dtype)
-    if num_threads is not None and num_threads < 1:
-        raise HvsError(f"num_threads must be at least 1, got {num_threads}; leave it out for this process's share of the CPUs")
+    if num_threads is not None and (whole_number(num_threads) or 0) < 1:
+        raise HvsError(f"num_threads must be a whole number of at least 1, got {num_threads!r}; leave it out for a fair share of the CPUs")
     chosen = with_extra_stage(choose_engine(engine, batch.device), extra_stage)
     elements = len(batch) * params.num_views * 3 * size * size
     flat = torch.empty(elements, dtype=dtype, device=batch.device)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import ref
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from hvs_data.boxes import iou
 from hvs_data.errors import HvsError
 from hvs_data.formats import Format, views_and_labels, with_masks
-from hvs_data.integrations.lightning_classes import MadeForLightning
+from hvs_data.integrations.lightning_classes import MadeForLightning, class_for_lightning
 from hvs_data.integrations.lightning_precision import autocast_of, check_precision, check_strategy, in_precision, views_dtype
 from hvs_data.loaders.hard_view_loader import HardViewLoader
 from hvs_data.loaders.view_loader import ViewLoader
@@ -62,7 +62,7 @@ class HardViewDataModule(MadeForLightning):
     Raises:
         HvsError: an objective of another kind, or options that come from the trainer; when a fit begins, a trainer that cannot score:
             FSDPStrategy and DeepSpeedStrategy keep parameters where scoring does not reach them, and ``overfit_batches`` replaces
-            samplers.
+            the samplers of loaders that shuffle.
     """
 
     _kind = "LightningDataModule"
@@ -128,11 +128,7 @@ class HardViewDataModule(MadeForLightning):
 
     def _made(self, trainer: Any, module: Any) -> HardViewLoader:
         check_strategy(trainer)
-        if trainer.overfit_batches:
-            raise HvsError(
-                "expected a trainer that leaves samplers alone, got overfit_batches, which puts another in place; pass limit_train_batches "
-                "to the Trainer and shuffle=False here, which trains on the same images in every epoch"
-            )
+        check_overfitting(trainer, self.loader_options.get("shuffle", True))
         objective = self.objective if isinstance(self.objective, Objective) else self.objective(module)
         plugin = trainer.precision_plugin
         selector = HardViewSelector(in_precision(objective, plugin), **{"autocast": autocast_of(plugin), **self.selector_options})
@@ -140,6 +136,15 @@ class HardViewDataModule(MadeForLightning):
         options = {"dtype": views_dtype(plugin), **self.loader_options}
         views = ViewLoader(self.source, self.recipe, self.batch_size, trainer.strategy.root_device, **options)
         return HardViewLoader(views, selector, format=self.format or default)
+
+
+def check_overfitting(trainer: Any, shuffle: bool) -> None:
+    """Raises HvsError for a trainer that puts a sampler in the place of one that shuffles."""
+    if trainer.overfit_batches and shuffle:
+        raise HvsError(
+            "expected a loader in a fixed order for overfit_batches, which puts another sampler in the place of one that shuffles, got one "
+            "that shuffles; make it with ViewLoader(..., shuffle=False), or pass shuffle=False to the HardViewDataModule"
+        )
 
 
 def _given(loaders: Any) -> Any:
@@ -156,6 +161,8 @@ class HardViewCallback(MadeForLightning):
       number again, as Lightning has them do.)
     - At the start of each step, before anything in it can move weights, it checks that the views were chosen with the
       weights that the model has, and that no batch was chosen and then not trained on.
+    - Where the training step fetches its batches itself (``training_step(self, dataloader_iter)``), it logs after the step, and checks
+      nothing: when the step begins, the batch has not been chosen yet.
     - It lets a loader that was passed to ``trainer.fit`` score in the trainer's mixed precision, as a data module does.
 
     Momentum encoders that a training step moves before its own forwards, as lightly's examples do, are no stale weights: selection
@@ -185,6 +192,13 @@ class HardViewCallback(MadeForLightning):
 
     # --- Lightning's hooks ---------------------------------------------------------------------------------------------
 
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        # before the trainer looks for samplers; its own error names no remedy
+        source = getattr(getattr(trainer.fit_loop, "_data_source", None), "instance", None)
+        for loader in _leaves(source):
+            if stage == "fit" and isinstance(loader, HardViewLoader):
+                check_overfitting(trainer, loader.loader.shuffle)
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._step, self._warned = None, False
         self._watch(trainer)
@@ -193,11 +207,18 @@ class HardViewCallback(MadeForLightning):
         self._watch(trainer)  # trainers may take other loaders in between
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        selection = self._selection_of(batch)
-        if selection is not None:
+        if not _fetched_in_step(trainer) and (selection := self._selection_of(batch)) is not None:
             self._check(selection)
+            self._log(pl_module, selection)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if _fetched_in_step(trainer) and (selection := self._selection_of(batch)) is not None:
+            self._log(pl_module, selection)
+
+    def _log(self, pl_module: Any, selection: Selection) -> None:
+        if self._loader is not None:
             found = statistics_of(selection)
-            if self._loader is not None and self._loader.selector.prefilter is not None:
+            if self._loader.selector.prefilter is not None:
                 found.pop("random_loss", None)  # of promising pairs alone, none is random
             numbers = {f"{self.prefix}{name}": value for name, value in found.items()}
             pl_module.log_dict(numbers, on_step=True, on_epoch=False, batch_size=len(selection.pair))
@@ -275,7 +296,7 @@ class HardViewCallback(MadeForLightning):
 def statistics_of(selection: Selection) -> dict[str, Tensor]:
     """Means over a batch: ``loss``, ``random_loss``, ``iou`` and ``random_iou`` where they are known, float32 scalars on its device.
 
-    The number of a random pair is the mean over legal pairs. Losses that are not finite are left out.
+    The number of a random pair is the mean over legal pairs that the selector's rule allows. Losses that are not finite are left out.
     """
     found: dict[str, Tensor] = {}
     if selection.scored:
@@ -287,7 +308,7 @@ def statistics_of(selection: Selection) -> dict[str, Tensor]:
         iou_BVV = iou(selection.params).to(selection.pair.device, non_blocking=True)
         image_B = torch.arange(len(iou_BVV), device=iou_BVV.device)
         found["iou"] = iou_BVV[image_B, selection.pair[:, 0], selection.pair[:, 1]].mean()
-        found["random_iou"] = _mean(iou_BVV, selection.legal.expand_as(iou_BVV))
+        found["random_iou"] = _mean(iou_BVV, selection.legal.expand_as(iou_BVV) if selection.allowed is None else selection.allowed)
     return found
 
 
@@ -315,3 +336,20 @@ def _leaves(loaders: Any) -> Iterator[Any]:
             yield from _leaves(item)
     else:
         yield nested
+
+
+def _fetched_in_step(trainer: Any) -> bool:
+    """Whether batches are fetched by the training step itself."""
+    return type(getattr(trainer.fit_loop, "_data_fetcher", None)).__name__ == "_DataLoaderIterDataFetcher"
+
+
+# What is imported from here is a subclass of Lightning's, as its command line asks for, and Lightning is loaded only then.
+_WRITTEN = {kind.__name__: kind for kind in (HardViewDataModule, HardViewCallback)}
+if not TYPE_CHECKING:
+    del HardViewDataModule, HardViewCallback
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WRITTEN:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return class_for_lightning(_WRITTEN[name])

@@ -15,6 +15,7 @@ from hvs_data.objectives.dino import DINO
 from hvs_data.objectives.ibot import IBOT
 from hvs_data.objectives.networks import Network
 from hvs_data.objectives.parts import type_name
+from hvs_data.values import whole_number
 
 # The epoch that the loss is called with, or a function that returns it.
 Epoch = int | Callable[[], int]
@@ -90,11 +91,12 @@ def _scheduled(loss: Any, name: str, epoch: Epoch) -> Callable[[], float]:
     def now() -> float:
         current = epoch() if callable(epoch) else epoch
         schedule = getattr(loss, name)
-        if isinstance(current, bool) or not isinstance(current, int) or not 0 <= current < len(schedule):
+        number = whole_number(current)
+        if number is None or not 0 <= number < len(schedule):
             raise SelectionError(
                 f"expected an epoch from 0 to {len(schedule) - 1}, which {name} covers, got {current!r}; epoch= must be what the loop "
                 "passes to the loss, or a function that returns it, such as lambda: epoch"
             )
-        return float(schedule[current])
+        return float(schedule[number])
 
     return now

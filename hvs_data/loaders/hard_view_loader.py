@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import torch
 
 from hvs_data.errors import HvsError
+from hvs_data.fixed import Fixed
 from hvs_data.formats import Format
 from hvs_data.loaders.production import Product
 from hvs_data.loaders.quarantine import Quarantine
@@ -19,13 +20,13 @@ from hvs_data.loaders.sampler import EpochSampler
 from hvs_data.loaders.view_loader import NO_BATCH_SAMPLER, ViewLoader, checked_format
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.recipes.spec import Recipe
-from hvs_data.selection.freshness import LookAhead
+from hvs_data.selection.freshness import KeptBatches, LookAhead
 from hvs_data.selector import UNSCORED, HardViewSelector
 from hvs_data.sources.base import Source
 from hvs_data.types import Batch
 
 
-class HardViewLoader:
+class HardViewLoader(Fixed):
     """Batches of hardest pairs: an iterable of :class:`hvs_data.Batch`, each of which unpacks as ``views, labels``.
 
     Candidates are made ahead; the selection runs when the next batch is asked for, and so under the weights of that step. With the
@@ -45,11 +46,15 @@ class HardViewLoader:
 
     Warns:
         StaleSelectionWarning: the trainer asks for batches before it has trained on those that it has, so that views are chosen with
-            weights of an earlier step.
+            weights of an earlier step, or it trains on batches of an iteration that is over, as ``list(loader)`` keeps them.
 
     Raises:
         HvsError: something else than a ViewLoader and a HardViewSelector, or a recipe with one candidate only.
+        AttributeError: something that is set afterwards, but ``format``.
     """
+
+    _decided = ViewLoader._decided | {"loader", "selector"}
+    _instead = "make another HardViewLoader of a ViewLoader that was made with it"
 
     def __init__(self, loader: ViewLoader, selector: HardViewSelector, *, format: Format | None = None):
         if not isinstance(loader, ViewLoader):
@@ -69,6 +74,7 @@ class HardViewLoader:
         self.format = loader.format if format is None else checked_format(format)
         # rows are chosen from when a batch is begun, by weights that must be there by then
         selector.geometry.delay = max(selector.geometry.delay, loader.prefetch + 1)
+        self._made = True
 
     @property
     def dataset(self) -> Source:
@@ -158,11 +164,17 @@ class HardViewLoader:
         return Wanted(tuple(sizes_V[slot] for slot in narrowing.columns), narrowing if narrowing.partial else None)
 
     def _run(self, products: Iterator[Product]) -> Iterator[Any]:
-        with closing(products), closing(LookAhead(self.selector.objective.modules())) as look_ahead:  # type: ignore[type-var]
+        modules = self.selector.objective.modules()
+        with closing(products), closing(LookAhead(modules)) as look_ahead, closing(KeptBatches(modules)) as kept:  # type: ignore[type-var]
             for product in products:
                 look_ahead.asked()
+                kept.asked()
                 batch = self._selected(product)
-                yield batch if self.format is None else self.format(batch)
+                made = batch if self.format is None else self.format(batch)
+                if batch.selection is not None and batch.selection.scored:
+                    kept.handed_out(made)
+                del batch  # a format's copy is held in its place, not beside it
+                yield made
 
     def _selected(self, product: Product) -> Batch:
         rows, views, slots, selector = product.batch.params, product.batch.views, product.slots, self.selector

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from torch.utils.data import SequentialSampler
+
 if TYPE_CHECKING:
     from hvs_data.loaders.view_loader import ViewLoader
 
@@ -31,3 +33,11 @@ class EpochSampler:
         """Indices in the source of this rank's samples, in the order of the loader's next iteration, which is not begun by this."""
         for indices in self._loader.epoch_indices():
             yield from indices.tolist()
+
+
+class InOrderSampler(EpochSampler, SequentialSampler):
+    """The same of a loader that does not shuffle, for trainers that ask by the class whether one does."""
+
+    def __init__(self, loader: ViewLoader):
+        super().__init__(loader)
+        self.data_source = loader.dataset  # as torch's has it

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hvs_data.errors import HvsError
+from hvs_data.fixed import Fixed
 from hvs_data.formats import Format
 from hvs_data.kernels.render.canvas import check_dtype
 from hvs_data.loaders.buffers import BufferPool
@@ -23,7 +24,7 @@ from hvs_data.loaders.device_production import begin_production
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Product
 from hvs_data.loaders.quarantine import Quarantine
-from hvs_data.loaders.sampler import EpochSampler
+from hvs_data.loaders.sampler import EpochSampler, InOrderSampler
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.order import EpochOrder, Shares, current_rank
 from hvs_data.pipelines.decode import DEFAULT_MAX_PIXELS, usable_device
@@ -36,11 +37,12 @@ from hvs_data.sources.base import Source
 from hvs_data.sources.retry import Retries
 from hvs_data.threads.share import Share, announced_share
 from hvs_data.types import Batch
+from hvs_data.values import real_number, whole_number
 
 STATE_VERSION = 1
 
 
-class ViewLoader:
+class ViewLoader(Fixed):
     """Batches of random views: an iterable of :class:`hvs_data.Batch`, each of which unpacks as ``views, labels``.
 
     An image is read and decoded once, on one of several threads, and all of its views are rendered from it. Which images come in which
@@ -92,7 +94,7 @@ class ViewLoader:
 
     Attributes:
         dataset: the source.
-        recipe, batch_size, drop_last, prefetch, format: as given.
+        recipe, batch_size, shuffle, drop_last, prefetch, format: as given.
         sampler: has ``set_epoch`` and the indices of this rank, for trainers that look for it.
         quarantine: the unreadable images so far: a length, and ``reasons`` by index.
         counters: numbers since the loader was made, of this process; see there.
@@ -100,7 +102,15 @@ class ViewLoader:
     Raises:
         HvsError: an argument that means nothing; the message says what was expected.
         SourceError: a source that cannot be opened.
+        AttributeError: an argument that is set afterwards, but ``format``: everything else is decided when the loader is made.
     """
+
+    _decided = frozenset(
+        "source recipe batch_size device seed shuffle drop_last num_threads prefetch engine dtype channels_last normalize "
+        "exif_orientation max_pixels scaled_decode max_bad_share quarantine retries timeout rank world_size extra_stage decode_on "
+        "dataset sampler batch_sampler".split()
+    )
+    _instead = "make another ViewLoader with it, and load_state_dict(state_dict()) to go on where this one stands"
 
     def __init__(
         self,
@@ -135,17 +145,21 @@ class ViewLoader:
             raise HvsError(
                 f"recipe must be a Recipe, got {recipe!r}; make one with hvs_data.recipes, such as recipes.simsiam(candidates=4)"
             )
-        _check_whole("batch_size", batch_size, 1, "the number of images of a batch")
-        _check_whole("seed", seed, 0, "one number for a whole run", below=2**64)
-        _check_whole("prefetch", prefetch, 0, "the number of batches made ahead")
-        _check_whole("max_pixels", max_pixels, 1, "the largest height * width that is decoded")
-        self._share = announced_share() if num_threads is None else Share(num_threads, "num_threads")
+        batch_size = _whole("batch_size", batch_size, 1, "the number of images of a batch")
+        seed = _whole("seed", seed, 0, "one number for a whole run", below=2**64)
+        prefetch = _whole("prefetch", prefetch, 0, "the number of batches made ahead")
+        max_pixels = _whole("max_pixels", max_pixels, 1, "the largest height * width that is decoded")
+        if num_threads is None:
+            self._share = announced_share()
+        else:
+            self._share = Share(_whole("num_threads", num_threads, 1, "the number of threads that decode and render"), "num_threads")
         threads = self._share.threads
-        _check_whole("num_threads", threads, 1, "the number of threads that decode and render")
-        _check_whole("retries", retries, 0, "how often a read that failed is begun again")
-        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+        retries = _whole("retries", retries, 0, "how often a read that failed is begun again")
+        seconds = None if timeout is None else real_number(timeout)
+        if timeout is not None and (seconds is None or not seconds > 0):
             raise HvsError(f"timeout must be a number of seconds above 0, or None for no limit, got {timeout!r}")
-        if isinstance(max_bad_share, bool) or not isinstance(max_bad_share, (int, float)) or not 0 <= max_bad_share <= 1:
+        bad_share = real_number(max_bad_share)
+        if bad_share is None or not 0 <= bad_share <= 1:
             raise HvsError(
                 f"max_bad_share must satisfy 0 <= max_bad_share <= 1, got {max_bad_share!r}; it is a share of the source's images"
             )
@@ -161,8 +175,8 @@ class ViewLoader:
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.prefetch = prefetch
-        self.quarantine = Quarantine(len(self.dataset), max_bad_share, quarantine)
-        self.sampler = EpochSampler(self)
+        self.quarantine = Quarantine(len(self.dataset), bad_share, quarantine)
+        self.sampler = EpochSampler(self) if shuffle else InOrderSampler(self)
         self._plan = Plan(
             source=self.dataset,
             recipe=recipe,
@@ -180,7 +194,7 @@ class ViewLoader:
             quarantine=self.quarantine,
             counters=Counters(),
             retries=Retries(attempts=retries + 1),
-            timeout=timeout,
+            timeout=seconds,
             # in flight: those being made, the one handed out, and its chosen views
             buffers=BufferPool(spare=prefetch + 3),
             decoder=choose_decoder(
@@ -193,7 +207,7 @@ class ViewLoader:
                 num_threads=threads,
             ),
         )
-        self._shuffle = shuffle
+        self.shuffle = bool(shuffle)
         self._rank = (rank, world_size)
         self._next = (0, 0)  # epoch of the next iteration, and the position in it
         self._reached = (0, 0)  # epoch and position after the last batch that was handed out
@@ -204,6 +218,7 @@ class ViewLoader:
                 f"expected at least {whole} images for one batch of {batch_size} on each of {rank_and_size[1]} ranks, got "
                 f"{len(self.dataset)}; lower batch_size or pass drop_last=False"
             )
+        self._made = True
 
     # --- length, epoch, state ------------------------------------------------------------------------------------------
 
@@ -235,7 +250,7 @@ class ViewLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """Name the epoch of the next iteration. In the epoch that :meth:`load_state_dict` resumed, its position is kept."""
-        _check_whole("epoch", epoch, 0, "the number of the epoch, counted from 0", below=2**32)
+        epoch = _whole("epoch", epoch, 0, "the number of the epoch, counted from 0", below=2**32)
         if epoch != self._next[0]:
             self._next = self._reached = (epoch, 0)
 
@@ -247,7 +262,7 @@ class ViewLoader:
             "epoch": epoch,
             "position": position,
             "seed": self._plan.seed,
-            "shuffle": self._shuffle,
+            "shuffle": self.shuffle,
             "length": len(self.dataset),
             "fingerprint": self.dataset.fingerprint,
         }
@@ -258,7 +273,7 @@ class ViewLoader:
         Returns:
             How many batches are left out.
         """
-        _check_whole("count", count, 0, "the number of batches to leave out")
+        count = _whole("count", count, 0, "the number of batches to leave out")
         epoch, position = self._next
         world_size = self._current_rank()[1]
         skipped = min(count, self._shares(world_size).steps(position))
@@ -284,10 +299,9 @@ class ViewLoader:
                     f"expected the state of a loader with {key} = {mine[key]!r}, as this one has, got {state.get(key)!r}; open the same "
                     "source with the same seed and order to resume"
                 )
-        epoch, position = state.get("epoch"), state.get("position")
-        _check_whole("the state's epoch", epoch, 0, "the number of the epoch, counted from 0", below=2**32)
-        _check_whole("the state's position", position, 0, "how many of the epoch's images were handed out")
-        self._next = self._reached = (int(state["epoch"]), int(state["position"]))
+        epoch = _whole("the state's epoch", state.get("epoch"), 0, "the number of the epoch, counted from 0", below=2**32)
+        position = _whole("the state's position", state.get("position"), 0, "how many of the epoch's images were handed out")
+        self._next = self._reached = (epoch, position)
         self._latest = object()  # iterations that are still open say no longer where the loader stands
 
     # --- iteration -----------------------------------------------------------------------------------------------------
@@ -340,7 +354,7 @@ class ViewLoader:
         return Shares(len(self.dataset), self.batch_size, world_size, self.drop_last)
 
     def _order(self, epoch: int) -> EpochOrder:
-        return EpochOrder(len(self.dataset), self._plan.seed, epoch, self._shuffle)
+        return EpochOrder(len(self.dataset), self._plan.seed, epoch, self.shuffle)
 
     def __repr__(self) -> str:
         return (
@@ -367,7 +381,9 @@ def _unchanged(batch: Batch) -> Batch:
     return batch
 
 
-def _check_whole(name: str, value: Any, least: int, meaning: str, below: float = float("inf")) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < below:
+def _whole(name: str, value: Any, least: int, meaning: str, below: float = float("inf")) -> int:
+    number = whole_number(value)
+    if number is None or not least <= number < below:
         bound = "" if below == float("inf") else f" and below 2**{int(below).bit_length() - 1}"
         raise HvsError(f"{name} must be a whole number of at least {least}{bound}, got {value!r}; it is {meaning}")
+    return number

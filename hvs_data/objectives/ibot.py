@@ -19,6 +19,7 @@ from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.dino import number_of_terms
 from hvs_data.objectives.networks import Center, Network, checked_center, checked_logits, checked_network, current_center, run
 from hvs_data.objectives.parts import Number, checked_number, current_number, describe
+from hvs_data.values import real_number
 
 
 class IBOT(AdditiveObjective):
@@ -76,9 +77,10 @@ class IBOT(AdditiveObjective):
         self.teacher_patch_temperature = checked_number("teacher_patch_temperature", teacher_patch_temperature)
         self.student_temperature = checked_number("student_temperature", student_temperature)
         for name, value in (("lambda1", lambda1), ("lambda2", lambda2)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+            number = real_number(value)
+            if number is None or not number >= 0:
                 raise SelectionError(f"{name} must be a number of at least 0, got {value!r}; it is the weight of a part of the loss")
-        self.lambda1, self.lambda2 = lambda1, lambda2
+        self.lambda1, self.lambda2 = float(lambda1), float(lambda2)
         self.patch_size = patch_size
         self.used_modules = tuple(modules)
 

@@ -8,13 +8,13 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from numbers import Real
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
 from hvs_data.errors import SelectionError
 from hvs_data.objectives.base import unwrapped
+from hvs_data.values import real_number
 
 # A module or a function of a tensor.
 Part: TypeAlias = Callable[[Tensor], Any]
@@ -166,7 +166,7 @@ def current_number(name: str, value: Number) -> float | Tensor:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return real_number(value) is not None
 
 
 def describe(outputs: Any) -> str:

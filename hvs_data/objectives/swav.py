@@ -15,6 +15,7 @@ from hvs_data.objectives.base import Objective, Owner, unwrapped
 from hvs_data.objectives.gather import alone, reduced
 from hvs_data.objectives.parts import Number, Part, checked_embeddings, checked_number, current_number, embedded, number_of, take_parts
 from hvs_data.objectives.queues import Queue, queue_reader, samples_of
+from hvs_data.values import whole_number
 
 _KNOWN = (
     {"encoder": "forward_backbone", "projector": "projection_head", "prototypes": "prototypes"},  # facebookresearch/swav
@@ -73,9 +74,9 @@ class SwAV(Objective):
         self.queue = None if queue is None else queue_reader("SwAV", queue)
         self.temperature = checked_number("temperature", number_of(model, ("temperature",), temperature, 0.1))
         self.epsilon = checked_number("epsilon", epsilon)
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
+        if (whole_number(iterations) or 0) < 1:
             raise SelectionError(f"iterations must be a whole number of at least 1, got {iterations!r}; the published loss has 3")
-        self.iterations = iterations
+        self.iterations = int(iterations)
         self.gather = gather
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hvs_data.errors import RecipeError
+from hvs_data.values import listed, real_number, whole_number
 
 SHAPES = ("block", "random")
 
@@ -40,9 +41,10 @@ class Masking:
             ("patch_size", 1, "the side of a patch in pixels"),
             ("start_epoch", 0, "the first epoch with masks, counted from 0"),
         ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise RecipeError(f"{name} must be a whole number of at least {least}, got {value!r}; it is {meaning}")
+            number = whole_number(getattr(self, name))
+            if number is None or number < least:
+                raise RecipeError(f"{name} must be a whole number of at least {least}, got {getattr(self, name)!r}; it is {meaning}")
+            object.__setattr__(self, name, number)
         ratio = _numbers("ratio", self.ratio)
         variance = _numbers("variance", self.variance)
         if len(variance) == 1:
@@ -63,7 +65,8 @@ class Masking:
 
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:
-    values = value if isinstance(value, (tuple, list)) else (value,)
-    if not values or any(isinstance(item, bool) or not isinstance(item, (int, float)) for item in values):
+    values = listed(value)
+    numbers = [real_number(item) for item in ((value,) if values is None else values)]
+    if not numbers or None in numbers:
         raise RecipeError(f"{name} must be a number or a sequence of numbers, got {value!r}")
-    return tuple(float(item) for item in values)
+    return tuple(number for number in numbers if number is not None)

@@ -12,6 +12,7 @@ from typing import Any
 
 from hvs_data.errors import RecipeError
 from hvs_data.recipes.spec import ColorJitter, Recipe, Role
+from hvs_data.values import whole_number
 
 VARIANTS = ("paper", "as_run")
 
@@ -22,14 +23,15 @@ def _check_variant(variant: str) -> None:
 
 
 def _half(candidates: int) -> int:
-    if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 2 or candidates % 2:
+    number = whole_number(candidates)
+    if number is None or number < 2 or number % 2:
         raise RecipeError(f"candidates must be an even number of at least 2, got {candidates!r}; half are of role global1, half of global2")
-    return candidates // 2
+    return number // 2
 
 
 def _alike(name: str, role: Role, candidates: int, size: int, recipe: dict[str, Any], **fixed: Any) -> Recipe:
     """A recipe whose two views follow one distribution."""
-    if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 2:
+    if (whole_number(candidates) or 0) < 2:
         raise RecipeError(f"candidates must be a whole number of at least 2, got {candidates!r}; {name} trains on two views of an image")
     return Recipe(name, (replace(role, candidates=candidates, size=size),), **{**fixed, **recipe})
 

@@ -9,39 +9,50 @@ from typing import Any
 from hvs_data.errors import RecipeError
 from hvs_data.recipes.masking import Masking
 from hvs_data.types import LOCAL, RenderSpec
+from hvs_data.values import listed, real_number, whole_number
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 MAX_SLOTS = 2**16
 MAX_NUMBER = 1e6  # keeps all that is computed from a recipe inside float32 and int64
 
 
-def _check_number(name: str, value: Any, meaning: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= MAX_NUMBER:
+def _number(name: str, value: Any, meaning: str) -> float:
+    number = real_number(value)
+    if number is None or not abs(number) <= MAX_NUMBER:
         raise RecipeError(f"{name} must be a number of at most {MAX_NUMBER:g}, got {value!r}; it is {meaning}")
+    return number
 
 
-def _check_probability(name: str, value: Any) -> None:
+def _probability(name: str, value: Any) -> float:
     meaning = "the probability with which the operation is applied to a view"
-    _check_number(name, value, meaning)
-    if not 0 <= value <= 1:
+    number = _number(name, value, meaning)
+    if not 0 <= number <= 1:
         raise RecipeError(f"{name} must satisfy 0 <= {name} <= 1, got {value!r}; it is {meaning}")
+    return number
 
 
-def _check_whole(name: str, value: Any, least: int, most: int, meaning: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+def _whole(name: str, value: Any, least: int, most: int, meaning: str) -> int:
+    number = whole_number(value)
+    if number is None or not least <= number <= most:
         raise RecipeError(f"{name} must be a whole number from {least} to {most}, got {value!r}; it is {meaning}")
+    return number
 
 
-def _check_interval(name: str, value: Any, most: float, meaning: str) -> tuple[float, float]:
+def _interval(name: str, value: Any, most: float, meaning: str) -> tuple[float, float]:
     bounds = f"0 < lo <= hi <= {most:g}" if math.isfinite(most) else "0 < lo <= hi"
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
+    ends = listed(value)
+    if ends is None or len(ends) != 2:
         raise RecipeError(f"{name} must be a pair (lo, hi), got {value!r}; it is {meaning}")
-    for end in value:
-        _check_number(name, end, meaning)
-    lo, hi = float(value[0]), float(value[1])
+    lo, hi = (_number(name, end, meaning) for end in ends)
     if not 0 < lo <= hi <= most:
-        raise RecipeError(f"{name} must satisfy {bounds}, got ({value[0]!r}, {value[1]!r}); it is {meaning}")
+        raise RecipeError(f"{name} must satisfy {bounds}, got ({ends[0]!r}, {ends[1]!r}); it is {meaning}")
     return lo, hi
+
+
+def _set(record: Any, **fields: Any) -> None:
+    """Put plain numbers in place of those that a frozen record was given."""
+    for name, value in fields.items():
+        object.__setattr__(record, name, value)
 
 
 @dataclass(frozen=True)
@@ -61,13 +72,13 @@ class ColorJitter:
     hue: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_probability("jitter p", self.p)
+        _set(self, p=_probability("jitter p", self.p))
         for name in ("brightness", "contrast", "saturation"):
-            value = getattr(self, name)
-            _check_number(name, value, "the half-width of the factor's range around 1")
+            value = _number(name, getattr(self, name), "the half-width of the factor's range around 1")
             if value < 0:
                 raise RecipeError(f"{name} must be at least 0, got {value!r}; factors are drawn from [max(0, 1 - {name}), 1 + {name}]")
-        _check_number("hue", self.hue, "the largest shift, in turns")
+            _set(self, **{name: value})
+        _set(self, hue=_number("hue", self.hue, "the largest shift, in turns"))
         if not 0 <= self.hue <= 0.5:
             raise RecipeError(
                 f"hue must satisfy 0 <= hue <= 0.5, got {self.hue!r}; it is the largest shift, in turns (0.5 is the opposite colour)"
@@ -111,16 +122,16 @@ class Role:
             raise RecipeError(
                 f"a role's name must be a non-empty string, got {self.name!r}; use the trainer's term, such as 'view' or 'local'"
             )
-        _check_whole("candidates", self.candidates, 1, MAX_SLOTS, f"the number of views of role {self.name!r} drawn for an image")
-        _check_whole("emitted", self.emitted, 0, self.candidates, f"how many of the candidates of role {self.name!r} reach the trainer")
-        _check_whole("size", self.size, 1, 2**15, "the side of a rendered view in pixels")
-        object.__setattr__(self, "scale", _check_interval("scale", self.scale, 1, "a fraction of the image's area"))
-        object.__setattr__(self, "ratio", _check_interval("ratio", self.ratio, math.inf, "a range of width / height"))
-        object.__setattr__(self, "sigma", _check_interval("sigma", self.sigma, math.inf, "the blur's standard deviation in pixels"))
+        drawn = _whole("candidates", self.candidates, 1, MAX_SLOTS, f"the number of views of role {self.name!r} drawn for an image")
+        emitted = _whole("emitted", self.emitted, 0, drawn, f"how many of the candidates of role {self.name!r} reach the trainer")
+        _set(self, candidates=drawn, emitted=emitted, size=_whole("size", self.size, 1, 2**15, "the side of a rendered view in pixels"))
+        _set(self, scale=_interval("scale", self.scale, 1, "a fraction of the image's area"))
+        _set(self, ratio=_interval("ratio", self.ratio, math.inf, "a range of width / height"))
+        _set(self, sigma=_interval("sigma", self.sigma, math.inf, "the blur's standard deviation in pixels"))
         if not isinstance(self.jitter, ColorJitter):
             raise RecipeError(f"jitter must be a ColorJitter, got {self.jitter!r}; write ColorJitter(p=0) for none")
         for name in ("flip", "gray", "blur", "solarize"):
-            _check_probability(name, getattr(self, name))
+            _set(self, **{name: _probability(name, getattr(self, name))})
 
 
 @dataclass(frozen=True)
@@ -147,9 +158,10 @@ class Recipe:
     masking: Masking | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.roles, (tuple, list)) or not self.roles or not all(isinstance(role, Role) for role in self.roles):
+        roles = listed(self.roles)
+        if not roles or not all(isinstance(role, Role) for role in roles):
             raise RecipeError(f"roles must hold at least one Role and nothing else, got {self.roles!r}; write (role,) for a single one")
-        object.__setattr__(self, "roles", tuple(self.roles))
+        _set(self, roles=roles)
         names = [role.name for role in self.roles]
         if len(set(names)) != len(names):
             raise RecipeError(f"roles must have different names, got {names}; raise `candidates` to draw more views of one role")
@@ -157,18 +169,18 @@ class Recipe:
             raise RecipeError(f"a recipe holds at most 256 roles, got {len(self.roles)}; raise `candidates` to draw more views of one role")
         if self.interpolation not in INTERPOLATIONS:
             raise RecipeError(f"interpolation must be one of {INTERPOLATIONS}, got {self.interpolation!r}; both are antialiased")
-        _check_whole("blur_kernel", self.blur_kernel, 1, 255, "the number of taps of the blur at a slot's own size")
+        _set(self, blur_kernel=_whole("blur_kernel", self.blur_kernel, 1, 255, "the number of taps of the blur at a slot's own size"))
         if self.blur_kernel % 2 == 0:
             raise RecipeError(f"blur_kernel must be odd, got {self.blur_kernel}; it is the number of taps around the centre pixel")
         for name, positive in (("mean", False), ("std", True)):
             value = getattr(self, name)
-            if not isinstance(value, (tuple, list)) or len(value) != 3:
+            given = listed(value)
+            if given is None or len(given) != 3:
                 raise RecipeError(f"{name} must hold three numbers (red, green, blue), got {value!r}; they are on the 0-1 scale")
-            for channel in value:
-                _check_number(name, channel, "a channel's normalisation on the 0-1 scale")
-                if positive and channel <= 0:
-                    raise RecipeError(f"std must be above 0 in every channel, got {value!r}; values are divided by it")
-            object.__setattr__(self, name, tuple(float(channel) for channel in value))
+            channels = tuple(_number(name, channel, "a channel's normalisation on the 0-1 scale") for channel in given)
+            if positive and min(channels) <= 0:
+                raise RecipeError(f"std must be above 0 in every channel, got {value!r}; values are divided by it")
+            _set(self, **{name: channels})
         if self.masking is not None:
             self._check_masking(self.masking)
 

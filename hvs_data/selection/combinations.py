@@ -33,6 +33,10 @@ class Parts:
     pair: Tensor
     local: Tensor | None = None
 
+    def only(self, open_BP: Tensor) -> Parts:
+        """The same with NaN for pairs that may not be chosen."""
+        return Parts(self.pair.masked_fill(~open_BP, torch.nan), self.local)
+
 
 @dataclass(frozen=True)
 class Listed:
@@ -86,6 +90,7 @@ def choose_combination(
     parameter: float = 0.0,
     unit_B: Tensor | None = None,
     listed: Listed | None = None,
+    first_BK: Tensor | None = None,
 ) -> Chosen:
     """Choose a combination for every image.
 
@@ -94,23 +99,28 @@ def choose_combination(
         layout, tables: of the candidates.
         policy, parameter, unit_B: see :func:`~hvs_data.selection.policies.choose`.
         listed: the combinations to choose from; None for all of them, of which the best one is found without listing them.
+        first_BK: int64 [B, K], the slots of images that have no finite value; None for the layout's first pair and local views.
     """
     image_B = torch.arange(len(parts.pair), device=parts.pair.device)
+    fallback_BK = tables.first if first_BK is None else first_BK
     if listed is not None:
         local_BML = 0 if parts.local is None else parts.local[:, listed.pair[:, None], listed.local].sum(-1)
         value_BM = parts.pair[:, listed.pair] + local_BML
         best_B = choose(value_BM, policy, parameter, unit_B)
         slots_BK = torch.cat([tables.pair[listed.pair], tables.local[listed.local]], dim=1)[best_B]
-        slots_BK = torch.where(value_BM.isfinite().any(1, keepdim=True), slots_BK, tables.first)
+        slots_BK = torch.where(value_BM.isfinite().any(1, keepdim=True), slots_BK, fallback_BK)
         return Chosen(slots_BK, value_BM[image_B, best_B], _by_pair(value_BM, listed.pair, parts.pair.shape[1], policy))
     if parts.local is None:
         best_B = choose(parts.pair, policy, parameter, unit_B)
-        return Chosen(tables.pair[best_B], parts.pair[image_B, best_B], parts.pair)
+        slots_BK = tables.pair[best_B]  # the first pair where none is finite
+        if first_BK is not None:
+            slots_BK = torch.where(parts.pair.isfinite().any(1, keepdim=True), slots_BK, first_BK)
+        return Chosen(slots_BK, parts.pair[image_B, best_B], parts.pair)
     local_BPl = _best_locals(parts.local, layout.emitted_locals, policy)
     value_BP = parts.pair + parts.local.gather(2, local_BPl).sum(-1)
     best_B = choose(value_BP, policy)
     slots_BK = torch.cat([tables.pair[best_B], tables.local[local_BPl[image_B, best_B]]], dim=1)
-    slots_BK = torch.where(value_BP.isfinite().any(1, keepdim=True), slots_BK, tables.first)
+    slots_BK = torch.where(value_BP.isfinite().any(1, keepdim=True), slots_BK, fallback_BK)
     return Chosen(slots_BK, value_BP[image_B, best_B], value_BP)
 
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from hvs_data.errors import SelectionError
 from hvs_data.objectives.base import Objective, Outputs, modules_in
 from hvs_data.objectives.hooks import refuse_compiled
 from hvs_data.selection.compiled import Compile, compile_arguments, compiled
 from hvs_data.selection.tokens import KeepTokens, TokenDropping
+from hvs_data.values import real_number
 
 
 class Encoding:
@@ -28,7 +30,8 @@ class Encoding:
 
     def __init__(self, objective: Objective, keep_tokens: float | KeepTokens | None = None, compile: Compile = False):
         self.objective = objective
-        setting = KeepTokens(keep_tokens) if isinstance(keep_tokens, (int, float)) else keep_tokens
+        is_share = isinstance(keep_tokens, bool) or real_number(keep_tokens) is not None
+        setting: Any = KeepTokens(keep_tokens) if is_share else keep_tokens  # type: ignore[arg-type]
         if not isinstance(setting, KeepTokens | None):
             raise SelectionError(f"keep_tokens must be a share of the patches, a KeepTokens, or None, got {keep_tokens!r}")
         self._tokens = None if setting is None else TokenDropping(setting, objective)

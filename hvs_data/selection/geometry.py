@@ -26,6 +26,7 @@ from torch import Tensor
 from hvs_data.errors import SelectionError
 from hvs_data.selection.features import FEATURES, pair_features
 from hvs_data.types import ViewParams
+from hvs_data.values import real_number
 
 # Weights before so many pairs were seen: the less overlap, the harder.
 PRIOR = {"iou": -1.0}
@@ -73,11 +74,12 @@ class Geometry:
     """
 
     def __init__(self, forgetting: float = 0.95):
-        if isinstance(forgetting, bool) or not isinstance(forgetting, (int, float)) or not 0 < forgetting <= 1:
+        number = real_number(forgetting)
+        if number is None or not 0 < number <= 1:
             raise SelectionError(
                 f"forgetting must satisfy 0 < forgetting <= 1, got {forgetting!r}; it is what each step leaves of the past"
             )
-        self.forgetting = float(forgetting)
+        self.forgetting = number
         self.delay = DELAY
         self._sums = _Sums.empty()
         self._pairs, self._last = 0, 0  # seen so far, and at which step the last of them

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvs_data.errors import SelectionError
+from hvs_data.rules import RowRule
+from hvs_data.selection.allowed import AllowedPairs
 from hvs_data.selection.features import pair_scores
 from hvs_data.selection.geometry import Weights
 from hvs_data.selection.layout import Layout, tables_of
@@ -35,6 +37,7 @@ class Narrowing:
         count: PROMISING: how many global views.
         weights: PROMISING: of the features of two views' rows.
         easiest: PROMISING: the views of the smallest losses, in place of the largest.
+        allowed: a rule on rows, which the pairs obey that are chosen or that views are kept for.
     """
 
     layout: Layout
@@ -43,6 +46,7 @@ class Narrowing:
     count: int = 2
     weights: Weights | None = None
     easiest: bool = False
+    allowed: RowRule | None = None
 
     @property
     def partial(self) -> bool:
@@ -67,19 +71,26 @@ class Narrowing:
         """
         if self.rule == ALL:
             return None
-        if self.rule == FIRST:
+        if self.rule == FIRST and self.allowed is None:
             return torch.tensor(self.layout.first_slots).expand(images, -1)
+        allowed = AllowedPairs.of(self.allowed, self.layout, params)
+        if self.rule == FIRST:
+            assert allowed is not None
+            return allowed.first_slots
         if params is None:
             reads = (
                 "prefilter reads the candidates' rows" if self.rule == PROMISING else "policy 'smallest_iou' reads the candidates' boxes"
             )
             raise SelectionError(f"{reads}, got candidates without rows; pass params, such as batch.params")
         if self.rule == LEAST_OVERLAP:
-            return least_overlap(self.layout, params)
+            return least_overlap(self.layout, params, allowed)
         # tables of a few images at a time stay in the processor's cache
         each = max(1, _TABLE_ENTRIES // len(self.layout.global_slots) ** 2)
-        parts = [params.images(slice(start, start + each)) for start in range(0, images, each)] or [params]
-        globals_BK = torch.from_numpy(np.concatenate([self._promising(part) for part in parts]))
+        parts = [slice(start, start + each) for start in range(0, images, each)] or [slice(None)]
+        open_BGG = None if allowed is None else self._of_globals(allowed.choosable).numpy()
+        globals_BK = torch.from_numpy(
+            np.concatenate([self._promising(params.images(part), None if open_BGG is None else open_BGG[part]) for part in parts])
+        )
         locals_ = self.layout.local_slots if self.asks else self.layout.local_slots[: self.layout.emitted_locals]
         return torch.cat([globals_BK, torch.tensor(locals_, dtype=torch.int64).expand(images, -1)], dim=1)
 
@@ -91,12 +102,16 @@ class Narrowing:
         second = min(sizes[1], max(self.count // 2, self.count - sizes[0]))
         return [min(sizes[0], self.count - second), second]
 
-    def _promising(self, params: ViewParams) -> NDArray[np.int64]:
+    def _of_globals(self, table_BVV: Tensor) -> Tensor:
+        slots_G = torch.tensor(self.layout.global_slots)
+        return table_BVV[:, slots_G[:, None], slots_G]
+
+    def _promising(self, params: ViewParams, open_BGG: NDArray[np.bool_] | None) -> NDArray[np.int64]:
         """Global slots [B, K]: the pair that is foretold to be the hardest, and then, one by one, the view whose pairs with those that
         are there already have the largest sum of exp(foretold loss / temperature). The first of equals.
 
         The temperature is twice the error of what is foretold: a pair far below the best one is not worth a forward, and one that is not
-        far below may well turn out to be the hardest.
+        far below may well turn out to be the hardest. Where ``open_BGG`` is given, other pairs do not count.
         """
         assert self.weights is not None
         layout, images = self.layout, params.batch_size
@@ -108,14 +123,15 @@ class Narrowing:
         views = len(layout.global_slots)
         legal_GG = np.zeros((views, views), dtype=bool)
         legal_GG[tuple(tables.place.numpy().T)] = True
+        legal_BGG = np.broadcast_to(legal_GG, score_BGG.shape) if open_BGG is None else open_BGG
         role_G = np.array([number for _, number in sorted(_role_of_slot(layout).items())])
         # argmax takes the first of equals, and pairs are in lexicographic order here too
-        masked_BGG = np.where(legal_GG, score_BGG, -np.inf)
+        masked_BGG = np.where(legal_BGG, score_BGG, -np.inf)
         flat_B = masked_BGG.reshape(images, -1).argmax(1)
         chosen = [flat_B // views, flat_B % views]
         image_B = np.arange(images)
         peak_B1 = masked_BGG.reshape(images, -1)[image_B, flat_B][:, None]
-        either_GG = legal_GG | legal_GG.T
+        either_BGG = legal_BGG | legal_BGG.transpose(0, 2, 1)
         temperature = np.float32(max(2 * self.weights.spread, 1e-12))
         gain_BG = np.zeros((images, views), dtype=np.float32)
         free_BG = np.ones((images, views), dtype=bool)
@@ -128,7 +144,7 @@ class Narrowing:
             free_BG[image_B, view_B] = False
             left_BR[image_B, role_G[view_B]] -= 1
             below_BG = np.minimum(score_BGG[image_B, view_B] - peak_B1, 0)  # pairs that are not legal may stand higher
-            gain_BG += np.exp(below_BG / temperature) * either_GG[view_B]
+            gain_BG += np.exp(below_BG / temperature) * either_BGG[image_B, view_B]
         place_BK = np.stack(chosen, axis=1)
         # by role, then by number
         place_BK = np.take_along_axis(place_BK, np.lexsort((place_BK, role_G[place_BK]), axis=1), axis=1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, TypeAlias
 
 from hvs_data.errors import SelectionError
 from hvs_data.selection.draws import WHETHER, unit_numbers
+from hvs_data.values import real_number, whole_number
 
 # A number, or a function of the step that returns one.
 Scheduled: TypeAlias = float | Callable[[int], float]
@@ -28,10 +28,11 @@ class Schedule:
         self._every = checked("every", every, whole, "a whole number of at least 1; the model scores in every so manieth step")
         self._probability = checked("probability", probability, share, "a number from 0 to 1; the probability to score in a step")
         for name, value in (("warmup", warmup), ("seed", seed)):
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**64:
+            number = whole_number(value)
+            if number is None or not 0 <= number < 2**64:
                 raise SelectionError(f"{name} must be a whole number from 0 to 2**64 - 1, got {value!r}")
-        self._warmup = warmup
-        self._seed = seed
+        self._warmup = int(warmup)
+        self._seed = int(seed)
         self._always = every == 1 and probability == 1 and warmup == 0
 
     def every(self, step: int) -> int:
@@ -63,7 +64,8 @@ def checked(name: str, value: Any, fits: Callable[[Any], bool], expected: str) -
         if not fits(number):
             where = f" at step {step}" if callable(value) else ""
             raise SelectionError(f"{name} must be {expected}; got {number!r}{where}")
-        return number
+        whole_ = whole_number(number)
+        return float(number) if whole_ is None else whole_
 
     if not callable(value):
         at(0)
@@ -71,12 +73,14 @@ def checked(name: str, value: Any, fits: Callable[[Any], bool], expected: str) -
 
 
 def whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return (whole_number(value) or 0) >= 1
 
 
 def share(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= 1
+    number = real_number(value)
+    return number is not None and 0 <= number <= 1
 
 
 def positive(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
+    number = real_number(value)
+    return number is not None and 0 < number < math.inf

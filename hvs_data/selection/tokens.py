@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from hvs_data.errors import SelectionError
 from hvs_data.objectives.base import Objective, modules_in
 from hvs_data.objectives.parts import describe, type_name
 from hvs_data.selection.transformers import PATCH_EMBEDDINGS, STACKS, first_blocks
+from hvs_data.values import real_number, whole_number
 
 # Two irrational steps whose multiples spread evenly over the unit square (Roberts 2018, "The unreasonable effectiveness of quasirandom
 # sequences": 1/x and 1/x^2 with x^3 = x + 1), in whole numbers of 2^-32 so that every device orders the patches alike.
@@ -50,7 +50,8 @@ class KeepTokens:
     teacher: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.share, bool) or not isinstance(self.share, Real) or not 0 < float(self.share) <= 1:
+        share = real_number(self.share)
+        if share is None or not 0 < share <= 1:
             raise SelectionError(f"keep_tokens must be a number above 0 and at most 1, or None, got {self.share!r}; a share of patches")
         if (self.blocks is None) != (self.prefix is None):
             raise SelectionError(
@@ -60,7 +61,7 @@ class KeepTokens:
         if self.blocks is not None and not (len(self.blocks) and all(isinstance(block, nn.Module) for block in self.blocks)):
             arrived = ", ".join(map(type_name, self.blocks))
             raise SelectionError(f"KeepTokens takes blocks= as a list of modules, the first block of each transformer, got [{arrived}]")
-        if self.prefix is not None and (isinstance(self.prefix, bool) or not isinstance(self.prefix, int) or self.prefix < 0):
+        if self.prefix is not None and (whole_number(self.prefix) is None or self.prefix < 0):
             raise SelectionError(f"KeepTokens takes prefix= as a whole number of at least 0, got {self.prefix!r}; a class token makes it 1")
 
 

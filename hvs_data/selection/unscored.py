@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from hvs_data.boxes import pairwise_iou
+from hvs_data.selection.allowed import AllowedPairs
 from hvs_data.selection.combinations import additive_parts, choose_combination
 from hvs_data.selection.layout import Layout, tables_of
 from hvs_data.types import Selection, ViewParams
 
 
-def least_overlap(layout: Layout, params: ViewParams) -> Tensor:
-    """The views whose boxes overlap least: the smallest sum of IoU over the pairs of views that an additive loss compares.
+def least_overlap(layout: Layout, params: ViewParams, allowed: AllowedPairs | None = None) -> Tensor:
+    """The views whose boxes overlap least: the smallest sum of IoU over the pairs of views that an additive loss compares, among the
+    allowed pairs.
 
     Returns:
         Slots, int64 [B, K] on the CPU.
@@ -24,6 +26,8 @@ def least_overlap(layout: Layout, params: ViewParams) -> Tensor:
     overlap_BSS = pairwise_iou(params.box[:, slots])
     overlap_BSS = overlap_BSS.masked_fill(torch.eye(len(slots), dtype=torch.bool), 0)
     parts = additive_parts(-overlap_BSS[:, : len(layout.global_slots)], layout, tables)
+    if allowed is not None:
+        parts = parts.only(allowed.pairs(layout))
     return choose_combination(parts, layout, tables, "hardest").slots
 
 

@@ -38,7 +38,7 @@ def image_column(candidates: Sequence[str], names: Sequence[str], given: str | N
         )
     raise SourceError(
         f"expected {f'a column {given!r}' if given else 'one column of encoded images'} in {where}, got the columns {list(names)}, "
-        f"{list(candidates) or 'none'} of them with images; pass image=NAME of the one that is meant"
+        f"{list(candidates) or 'none'} of them with images; name the one that is meant: hvs_data.open_source(..., image=NAME)"
     )
 
 
@@ -55,14 +55,17 @@ def label_column(whole: Sequence[str], classes: Sequence[str], names: Sequence[s
     """
     chosen = given or next((name for name in LABEL_KEYS if name in names), None)
     if chosen is None and len(classes) > 1:
-        raise SourceError(f"expected one column of labels in {where}, got {list(classes)}; pass label=NAME of the one that is meant")
+        raise SourceError(
+            f"expected one column of labels in {where}, got {list(classes)}; name the one that is meant: "
+            "hvs_data.open_source(..., label=NAME)"
+        )
     chosen = chosen or next(iter(classes), None)
     if chosen is not None and chosen not in names:
         raise SourceError(f"expected a column {chosen!r} of labels in {where}, got the columns {list(names)}; correct label=")
     if chosen is not None and chosen not in whole:
         raise SourceError(
             f"expected whole numbers in the column {chosen!r} of {where}, got another kind; number the classes (a Hugging Face dataset: "
-            f"class_encode_column({chosen!r})), or pass label=NAME of a column that does, or remove the column"
+            f"class_encode_column({chosen!r})), or name a column that does: hvs_data.open_source(..., label=NAME), or remove the column"
         )
     return chosen
 

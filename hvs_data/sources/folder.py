@@ -124,8 +124,9 @@ def _fitting_layout(root: str, images: list[str], images_of: dict[str, list[str]
     inside = next((names[0] for names in images_of.values() if names), None)
     if images and inside:
         raise SourceError(
-            f"expected images either in {root} or in its sub-folders, got both, such as {images[0]} and {inside}; pass "
-            'layout="classes" to take one sub-folder a class and leave the others out, or layout="flat" to take all without labels'
+            f"expected images either in {root} or in its sub-folders, got both, such as {images[0]} and {inside}; "
+            'hvs_data.open_source(..., layout="classes") takes one sub-folder a class and leaves the others out, '
+            'hvs_data.open_source(..., layout="flat") takes all without labels'
         )
     return "classes" if inside else "flat"
 
@@ -146,7 +147,7 @@ def _of_classes(root: str, images_of: dict[str, list[str]]) -> FileSource:
     if empty:
         raise SourceError(
             f"expected images in every sub-folder of {root}, since each one is a class, got none in {', '.join(empty[:5])}"
-            f'{", ..." if empty[5:] else ""}; remove them, or pass layout="flat" to take all images without labels'
+            f'{", ..." if empty[5:] else ""}; remove them, or take all images without labels: hvs_data.open_source(..., layout="flat")'
         )
     labels = np.repeat(np.arange(len(images_of)), [len(inside) for inside in images_of.values()])
     return FileSource(root, names, labels, images_of)

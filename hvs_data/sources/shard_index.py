@@ -103,9 +103,9 @@ def index_shard(window: Window, shard: str, choice: Choice, damaged: str) -> Sha
     except TarError as error:
         lost = f"damaged at offset {error.offset}: {error.reason}"
         if damaged != "keep":
-            raise SourceError(
-                f'the shard {shard} is {lost}; restore it, or pass damaged_shards="keep" to go on with the {len(images)} samples before'
-            ) from error
+            keep = 'hvs_data.open_source(..., damaged_shards="keep") goes on with'
+            remedy = f"restore it, or: {keep} the {len(images)} samples before" if images else "restore it, or leave it out"
+            raise SourceError(f"the shard {shard} is {lost}; {remedy}") from error
         logger.warning("the shard %s is %s; its %d samples before are kept", shard, lost, len(images))
     chosen = [_the_image(key, files, shard) for key, files in images.items()]
     return ShardIndex(
@@ -126,9 +126,14 @@ def _the_image(key: str, files: list[Member], shard: str) -> Member:
     """The only file, or the only one with a plain extension beside such as ``0001.mask.png``."""
     plain = files if len(files) == 1 else [file for file in files if split_name(file.name)[1] in _IMAGES]
     if len(plain) != 1:
+        arrived = f"expected one image a sample, got {', '.join(file.name for file in files[:4])} with the key {key!r} in the shard {shard}"
+        extensions = [split_name(file.name)[1] for file in files]
+        if len(set(extensions)) < len(extensions):
+            raise SourceError(f"{arrived}; write the shard anew, with names that differ before their first dot, or leave it out")
         raise SourceError(
-            f"expected one image a sample, got {', '.join(file.name for file in files[:4])} with the key {key!r} in the shard {shard}; "
-            'pass the extension of the one that is meant, such as image="jpg", or write names that differ before their first dot'
+            f"{arrived}; if these are several samples, write the shard anew with names that differ before their first dot, at which key "
+            f'and extension are parted; if they are files of one sample, hvs_data.open_source(..., image="{extensions[0]}") takes the '
+            f"{extensions[0]} files alone"
         )
     return plain[0]
 

@@ -51,13 +51,13 @@ class ShardSource(Source):
         self.index = ShardIndex.joined(index_S)
         if not len(self.index):
             raise SourceError(
-                f"expected samples with an image in {_listed(self.shards)}, got none; check the extensions, and pass image= for an "
-                "unusual one"
+                f"expected samples with an image in {_listed(self.shards)}, got none; check the extensions, and name an "
+                'unusual one: hvs_data.open_source(..., image="EXTENSION")'
             )
         if (self.index.label_N == BAD_LABEL).all():
             raise SourceError(
                 f"expected whole numbers as labels in {_listed(self.shards)}, got none; write the class number into .cls, or under "
-                '"label" of .json, or pass label= to name the extension that holds it'
+                '"label" of .json, or name the extension that holds it: hvs_data.open_source(..., label="EXTENSION")'
             )
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ import torch
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.types import ImageBatch, ViewParams
+from hvs_data.values import whole_number
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 
@@ -21,7 +22,7 @@ def check_request(batch: ImageBatch, params: ViewParams, size: int) -> None:
     """
     if len(batch) != params.batch_size:
         raise HvsError(f"expected rows of {len(batch)} images, one for each image, got rows of {params.batch_size}; see ViewParams.images")
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+    if (whole_number(size) or 0) < 1:
         raise HvsError(f"size must be at least 1, got {size!r}; it is the side of a rendered view in pixels")
     if params.spec.interpolation not in INTERPOLATIONS:
         raise HvsError(f"interpolation must be one of {INTERPOLATIONS}, got {params.spec.interpolation!r}; both are antialiased")

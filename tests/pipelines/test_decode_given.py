@@ -156,7 +156,7 @@ def test_a_single_image_is_not_a_list(items: Any) -> None:
 
 
 def test_no_thread_is_an_error() -> None:
-    with pytest.raises(HvsError, match="num_threads must be at least 1, got 0"):
+    with pytest.raises(HvsError, match="num_threads must be a whole number of at least 1, got 0"):
         hvs.decode([photo()], num_threads=0)
 
 

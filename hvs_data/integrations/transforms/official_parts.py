@@ -4,9 +4,10 @@ Such classes are copied from one repository to the next and sometimes changed on
 ``GaussianBlur(p)`` holds the range of its sigma in its code. One that looks as it does in the repositories named is taken for what it
 is there; anything else is unknown.
 
-- SimSiam, MoCo v2 and v3, solo-learn: ``GaussianBlur(sigma)``; MoCo v3: ``Solarize()``; solo-learn: ``Solarization(threshold)``
+- SimSiam, MoCo v2 and v3, solo-learn: ``GaussianBlur(sigma)``; MoCo v3: ``Solarize()``; solo-learn: ``Solarization()``, in earlier
+  versions ``Solarization(threshold)``
 - SwAV, DINO, iBOT: ``GaussianBlur(p, radius_min, radius_max)``, in SwAV ``PILRandomGaussianBlur``; DINO, iBOT: ``Solarization(p)``
-- Barlow Twins, VICReg: ``GaussianBlur(p)``, ``Solarization(p)``
+- Barlow Twins, VICReg: ``GaussianBlur(p)``, ``Solarization(p)``; VICRegL: ``GaussianBlur()``, ``Solarization()``
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ _OFFICIAL = (
     ),
     # sigma = rand() * 1.9 + 0.1
     _official("GaussianBlur", "p", "GaussianBlur", lambda own: (Blur((0.1, 2.0), None), float(own["p"])), numbers=(1.9, 0.1)),
-    _official("Solarize", "", "solarize", lambda own: (Solarize(_PILLOW_THRESHOLD), 1.0)),
+    _official("GaussianBlur", "", "GaussianBlur", lambda own: (Blur((0.1, 2.0), None), 1.0), numbers=(1.9, 0.1)),
+    _official("Solarize Solarization", "", "solarize", lambda own: (Solarize(_PILLOW_THRESHOLD), 1.0)),
     _official("Solarization", "p", "solarize", lambda own: (Solarize(_PILLOW_THRESHOLD), float(own["p"]))),
     _official("Solarization", "threshold", "solarize", lambda own: (Solarize(float(own["threshold"])), 1.0)),
 )

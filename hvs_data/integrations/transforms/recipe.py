@@ -14,6 +14,7 @@ from hvs_data.integrations.transforms.report import Report
 from hvs_data.integrations.transforms.views import Pipeline, views_of
 from hvs_data.recipes.spec import Recipe, Role
 from hvs_data.types import LOCAL, RenderSpec
+from hvs_data.values import whole_number
 
 PILLOW_KERNEL = RenderSpec.blur_kernel  # for sigmas up to 2, of which it holds all but 4e-8
 
@@ -142,14 +143,13 @@ def _with_candidates(roles: tuple[Role, ...], candidates: int | None, local_cand
             raise RecipeError(
                 f"local_candidates needs transforms with smaller local views, got none with local_candidates={local_candidates}"
             )
-        _check_count("local_candidates", local_candidates, locals_[0].emitted)
-        locals_ = [replace(locals_[0], candidates=local_candidates)]
+        locals_ = [replace(locals_[0], candidates=_counted("local_candidates", local_candidates, locals_[0].emitted))]
     return (*globals_, *locals_)
 
 
 def _shared(roles: Sequence[Role], candidates: int) -> list[Role]:
     made = sum(role.emitted for role in roles)
-    _check_count("candidates", candidates, made)
+    candidates = _counted("candidates", candidates, made)
     if made == 1 and candidates > 1:
         raise RecipeError(
             f"candidates={candidates} needs transforms that make at least two views of an image, got a single pipeline; for a method that "
@@ -162,6 +162,8 @@ def _shared(roles: Sequence[Role], candidates: int) -> list[Role]:
     return [replace(role, candidates=candidates * role.emitted // made if len(roles) > 1 else candidates) for role in roles]
 
 
-def _check_count(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def _counted(name: str, value: Any, least: int) -> int:
+    number = whole_number(value)
+    if number is None or number < least:
         raise RecipeError(f"{name} must be a whole number of at least {least}, got {value!r}; the transforms make {least} views")
+    return number

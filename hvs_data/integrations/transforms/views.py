@@ -20,7 +20,21 @@ _MULTI_CROP_EXTRAS = {
     "global_crops_size",
     "local_crops_size",
     "normalize",
+    "gram_teacher_no_distortions",  # of views that a Gram teacher sees, if there are any
+    "patch_size",
+    "mean",
+    "std",
 }
+# What DINOv3's adds, and the values with which its views are those of DINOv2's.
+_AS_DINOV2: dict[str, Any] = {
+    "gram_teacher_crops_size": None,
+    "teacher_no_color_jitter": False,
+    "local_crops_subset_of_global_crops": False,
+    "share_color_jitter": False,
+    "is_rgb": True,
+    "resize_gram_teacher": None,
+}
+_DOES_NOTHING = "resize_global_post_transf"  # torch.nn.Identity where there are no views for a Gram teacher
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +65,8 @@ def views_of(transforms: Any, path: str, report: Report) -> list[Pipeline]:
     """One pipeline for each view that ``transforms`` makes of an image, in order.
 
     Lists and tuples of pipelines; lightly's MultiViewTransform; ``TwoCropsTransform`` of SimSiam, MoCo and MoCo v3; ``TwoCropTransform``
-    of SupContrast; ``Transform`` of Barlow Twins and VICReg; ``DataAugmentationDINO`` of DINO and DINOv2, and iBOT's;
-    ``FullTransformPipeline`` and ``NCropAugmentation`` of solo-learn. All but lists are told by their attributes.
+    of SupContrast; ``Transform`` of Barlow Twins and VICReg; ``DataAugmentationDINO`` of DINO, DINOv2 and
+    DINOv3, and iBOT's; ``FullTransformPipeline`` and ``NCropAugmentation`` of solo-learn. All but lists are told by their attributes.
     """
     if isinstance(transforms, (list, tuple)):
         return [view for position, each in enumerate(transforms) for view in views_of(each, f"{path}[{position}]", report)]
@@ -85,7 +99,18 @@ def views_of(transforms: Any, path: str, report: Report) -> list[Pipeline]:
 
 
 def _multi_crop(transforms: Any, own: dict[str, Any], path: str, report: Report) -> list[Pipeline]:
-    unknown = sorted(own.keys() - _MULTI_CROP - _MULTI_CROP_EXTRAS)
+    others = own.keys() - _MULTI_CROP - _MULTI_CROP_EXTRAS
+    changed = [name for name in others & _AS_DINOV2.keys() if own[name] != _AS_DINOV2[name]]
+    if _DOES_NOTHING in others and known_class(own[_DOES_NOTHING]) != ("torch", "Identity"):
+        changed.append(_DOES_NOTHING)
+    if changed:
+        report.refuse(
+            path,
+            class_name(transforms),
+            f"views of one image depend on each other, or more are made of it, with {', '.join(sorted(changed))} as they are set",
+            "leave these at their defaults",
+        )
+    unknown = sorted(others - _AS_DINOV2.keys() - {_DOES_NOTHING})
     if unknown:
         report.refuse(
             path,

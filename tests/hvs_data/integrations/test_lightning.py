@@ -119,13 +119,14 @@ def test_each_import_style(style: str, photos: Path, tmp_path: Path) -> None:
 
 
 def test_one_package_is_enough(photos: Path, tmp_path: Path) -> None:
-    """With one package loaded, and imported after ours, the other is not loaded."""
+    """With one package loaded, the other is not; and none before a class is asked for."""
     code = f"""
 import sys
-from hvs_data.integrations.lightning import HardViewCallback, HardViewDataModule
+import hvs_data.integrations.lightning
 import hvs_data as hvs
 assert not any("lightning" in name.split(".")[0] for name in sys.modules)
 import pytorch_lightning
+from hvs_data.integrations.lightning import HardViewCallback, HardViewDataModule
 data = HardViewDataModule({str(photos)!r}, hvs.recipes.simsiam(), hvs.objectives.SimSiam)
 assert isinstance(data, pytorch_lightning.LightningDataModule) and isinstance(HardViewCallback(), pytorch_lightning.Callback)
 assert "lightning.pytorch" not in sys.modules
@@ -208,9 +209,126 @@ def test_the_tuner(photos: Path, tmp_path: Path) -> None:
     assert data.loader.batch_size == 16 and data.loader.selector.step == 2
 
 
-def test_overfit_batches_is_refused(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(HvsError, match="overfit_batches, which puts another in place; pass limit_train_batches"):
+def loader_of(photos: Path, module: Any, **options: Any) -> hvs.HardViewLoader:
+    views = hvs.ViewLoader(photos, RECIPE, 8, seed=1, **options)
+    return hvs.HardViewLoader(views, hvs.HardViewSelector(hvs.objectives.SimSiam(module)), format=hvs.formats.views_and_labels)
+
+
+def test_overfit_batches_needs_a_fixed_order(photos: Path, tmp_path: Path) -> None:
+    """Mechanism: Lightning puts a sampler in the place of one that shuffles; its own error names no remedy for a loader made by hand."""
+    with pytest.raises(HvsError, match="got one that shuffles; make it with .*shuffle=False"):
         trainer_of(tmp_path, overfit_batches=2).fit(simsiam(), data_of(photos))
+    module = simsiam()
+    with pytest.raises(HvsError, match="got one that shuffles; make it with .*shuffle=False"):
+        trainer_of(tmp_path, overfit_batches=2, callbacks=[HardViewCallback()]).fit(module, loader_of(photos, module))
+
+
+@pytest.mark.parametrize("how", ["data module", "loader", "loader without the callback"])
+def test_overfit_batches_trains_on_the_same_images_where_the_order_is_fixed(how: str, photos: Path, tmp_path: Path) -> None:
+    module, seen = simsiam(), []
+
+    def noting(batch: hvs.Batch) -> Any:
+        seen.append(batch.index.tolist())
+        return batch.views, batch.labels
+
+    callbacks = [] if how.endswith("callback") else [HardViewCallback()]
+    trainer = trainer_of(tmp_path, overfit_batches=2, max_epochs=3, callbacks=callbacks)
+    if how == "data module":
+        trainer.fit(module, data_of(photos, format=noting, shuffle=False))
+    else:
+        hard = loader_of(photos, module, shuffle=False)
+        hard.format = noting
+        trainer.fit(module, hard)
+    assert len(seen) == 6 and seen == seen[:2] * 3
+
+
+def test_a_step_that_fetches_its_batches_is_told_nothing_false(photos: Path, tmp_path: Path) -> None:
+    """Mechanism: when such a step begins, the batch at hand is the one before it, whose weights have moved since."""
+
+    def training_step(self: Any, dataloader_iter: Any) -> Any:
+        batch, _, _ = next(dataloader_iter)
+        loss = trained(self, batch, 0)
+        losses.append(float(loss))
+        return loss
+
+    losses: list[float] = []
+    trained = type(simsiam()).training_step
+    module = simsiam(training_step=training_step)
+    trainer = trainer_of(tmp_path, max_epochs=2, callbacks=[HardViewCallback()])
+    selections: list[hvs.Selection] = []
+
+    def noting(batch: hvs.Batch) -> Any:
+        selections.append(batch.selection)
+        return batch.views, batch.labels
+
+    trainer.fit(module, data_of(photos, format=noting))  # StaleSelectionWarning is an error here
+    assert len(losses) == len(selections) == 8
+    assert {"hvs/loss", "hvs/random_loss", "hvs/iou", "hvs/random_iou"} <= trainer.callback_metrics.keys()
+    assert float(trainer.callback_metrics["hvs/loss"]) == float(selections[-1].loss.mean())
+    assert float(trainer.callback_metrics["hvs/iou"]) == float(selections[-1].iou.mean())
+
+
+# ---- classes ----
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_classes_are_real_subclasses(style: str) -> None:
+    """Mechanism: LightningCLI asks issubclass of the class, before there is an instance."""
+    package = pytest.importorskip(style)
+    from hvs_data.integrations import lightning
+
+    assert issubclass(lightning.HardViewDataModule, package.LightningDataModule)
+    assert issubclass(lightning.HardViewCallback, package.Callback)
+
+    class Own(lightning.HardViewDataModule):
+        pass
+
+    assert issubclass(Own, package.LightningDataModule) and issubclass(Own, HardViewDataModule)
+    assert not issubclass(HardViewDataModule, Own)
+
+
+class Command(HardViewDataModule):
+    """What a command line makes: plain arguments."""
+
+    def __init__(self, root: str, batch_size: int = 8):
+        super().__init__(root, RECIPE, hvs.objectives.SimSiam, batch_size, seed=1)
+
+
+class CommandModule(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        made = simsiam()
+        self.encoder, self.predictor, self.seen = made.encoder, made.predictor, made.seen
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return type(simsiam()).training_step(self, batch, batch_idx)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_the_command_line_takes_a_data_module(photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("jsonargparse")
+    from lightning.pytorch.cli import LightningCLI
+
+    quiet = ["--trainer.logger=false", "--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false"]
+    limits = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", f"--trainer.default_root_dir={tmp_path}"]
+    arguments = ["fit", f"--data.root={photos}", "--data.batch_size=16", *quiet, *limits]
+    cli = LightningCLI(CommandModule, Command, args=arguments, save_config_callback=None)
+    assert isinstance(cli.datamodule, Command) and cli.datamodule.loader.batch_size == 16
+    assert cli.trainer.global_step == 2
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_subclass_is_of_the_trainers_package(style: str, photos: Path, tmp_path: Path) -> None:
+    """Mechanism: with both packages among its bases, each takes the other's methods for overridden ones, and calls them."""
+    for each in STYLES:
+        pytest.importorskip(each)
+    data, module = Command(str(photos)), simsiam(style, validation_step=lambda self, batch, batch_idx: None)
+    trainer_of(tmp_path, style, callbacks=[HardViewCallback()]).fit(module, datamodule=data)
+    assert len(module.seen) == 4 and isinstance(data, Command) and type(data).__name__ == "Command"
+    copied = pickle.loads(pickle.dumps(Command(str(photos))))
+    assert isinstance(copied, Command) and copied.batch_size == 8
 
 
 @pytest.mark.parametrize("profiler", ["advanced", "pytorch"])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter, ImageOps
@@ -77,6 +78,21 @@ def classes_of_barlow_twins() -> Any:
             self.transform_prime = transform_prime
 
     return GaussianBlur, Solarization, Transform
+
+
+def classes_of_vicregl() -> Any:
+    class GaussianBlur:
+        def __init__(self):
+            pass
+
+        def __call__(self, image):
+            return image.filter(ImageFilter.GaussianBlur(np.random.rand() * 1.9 + 0.1))
+
+    class Solarization:
+        def __call__(self, image):
+            return ImageOps.solarize(image)
+
+    return GaussianBlur, Solarization
 
 
 def classes_of_dino() -> Any:
@@ -208,6 +224,38 @@ def dinov2() -> Any:
     )
 
 
+def dinov3(**changed: Any) -> Any:
+    """What it adds to DINOv2's, at its defaults: nothing that changes a view."""
+    added = {
+        "gram_teacher_crops_size": None,
+        "gram_teacher_no_distortions": False,
+        "teacher_no_color_jitter": False,
+        "local_crops_subset_of_global_crops": False,
+        "patch_size": 16,
+        "share_color_jitter": False,
+        "mean": MEAN,
+        "std": STD,
+        "is_rgb": True,
+        "resize_global_post_transf": torch.nn.Identity(),
+        "resize_gram_teacher": None,
+    }
+    parts = dinov2()
+    held = vars(parts) | added | changed
+    held["global_transfo1"] = v1.Compose([torch.nn.Identity(), held["global_transfo1"]])
+    return Multicrop(**held)
+
+
+def vicregl() -> Any:
+    blur, solarize = classes_of_vicregl()
+
+    def view(blur_p: float, solarize_p: float) -> Any:
+        effects = [v1.RandomApply([blur()], p=blur_p), v1.RandomApply([solarize()], p=solarize_p)]
+        crop = v1.RandomResizedCrop(224, scale=(0.08, 1.0), interpolation=v1.InterpolationMode.BICUBIC)
+        return v1.Compose([crop, v1.RandomHorizontalFlip(0.5), *colours(saturation=0.2), *effects, v1.ToTensor(), NORMALIZE])
+
+    return [view(1.0, 0.0), view(0.1, 0.2)]
+
+
 def simclr() -> list[Any]:
     """As torchvision's users write it, with the size's tenth as the kernel and version 2."""
     jitter = v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], p=0.8)
@@ -218,9 +266,10 @@ def simclr() -> list[Any]:
     return [view] * 2
 
 
-def solo_learn_byol() -> Any:
+def solo_learn_byol(threshold: bool = True) -> Any:
     blur, _, _ = classes_of_simsiam()
-    solarize, n_crops, full = classes_of_solo_learn()
+    with_threshold, n_crops, full = classes_of_solo_learn()
+    solarize = with_threshold if threshold else classes_of_vicregl()[1]  # today's holds nothing
 
     def view(blur_p: float, solarize_p: float) -> Any:
         effects = [v1.RandomApply([blur()], p=blur_p)] + ([v1.RandomApply([solarize()], p=solarize_p)] if solarize_p else [])
@@ -239,7 +288,9 @@ PUBLISHED: dict[str, tuple[Callable[[], Any], Callable[..., hvs.recipes.Recipe]]
     "byol": (byol, hvs.recipes.byol),
     "barlow_twins": (byol, hvs.recipes.barlow_twins),
     "vicreg": (byol, hvs.recipes.vicreg),
-    "byol of solo-learn": (solo_learn_byol, hvs.recipes.byol),
+    "byol of earlier solo-learn": (solo_learn_byol, hvs.recipes.byol),
+    "byol of solo-learn": (lambda: solo_learn_byol(threshold=False), hvs.recipes.byol),
+    "vicregl's parts": (vicregl, hvs.recipes.byol),
     "dino": (lambda: multi_crop((0.4, 1.0), 8), hvs.recipes.dino),
     "dino as run": (lambda: multi_crop((0.4, 1.0), 10), lambda *a, **k: hvs.recipes.dino(*a, variant="as_run", **k)),
     "ibot": (lambda: multi_crop((0.14, 1.0), 8, global_crops_number=2), hvs.recipes.ibot),
@@ -248,6 +299,11 @@ PUBLISHED: dict[str, tuple[Callable[[], Any], Callable[..., hvs.recipes.Recipe]]
         lambda *a, **k: hvs.recipes.ibot(*a, variant="as_run", **k),
     ),
     "dinov2 as run": (dinov2, lambda *a, **k: hvs.recipes.dinov2(*a, variant="as_run", **k)),
+    "dinov3": (dinov3, lambda *a, **k: hvs.recipes.dinov2(*a, variant="as_run", **k)),
+    "dinov3, a setting without effect": (
+        lambda: dinov3(gram_teacher_no_distortions=True),
+        lambda *a, **k: hvs.recipes.dinov2(*a, variant="as_run", **k),
+    ),
 }
 
 
@@ -365,3 +421,29 @@ def test_a_wrapper_of_unknown_make_is_refused_once() -> None:
         hvs.recipe_from(Wrapper())
     (told,) = refusal.value.parts
     assert told.path == "transforms" and "one pipeline for each view" in told.remedy
+
+
+@PILLOW
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"gram_teacher_crops_size": 256},
+        {"teacher_no_color_jitter": True},
+        {"local_crops_subset_of_global_crops": True},
+        {"share_color_jitter": True},
+        {"is_rgb": False},
+        {"resize_global_post_transf": v1.Resize(224)},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_what_changes_dinov3s_views_is_refused_by_name(changed: dict[str, Any]) -> None:
+    with pytest.raises(TransformsError, match=f"{next(iter(changed))} as they are set.*leave these at their defaults"):
+        hvs.recipe_from(dinov3(**changed))
+
+
+def test_a_blur_without_attributes_that_draws_from_another_range_is_refused() -> None:
+    class GaussianBlur:
+        def __call__(self, image):
+            return image.filter(ImageFilter.GaussianBlur(np.random.rand() * 2.9 + 0.1))
+
+    _refused(GaussianBlur(), "none of the known classes")

@@ -58,7 +58,7 @@ def test_columns_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
-        ({"a": [b"1"], "b": [b"2"]}, {}, r"one column of encoded images in x.parquet, got the columns \['a', 'b'\], .*pass image=NAME"),
+        ({"a": [b"1"], "b": [b"2"]}, {}, r"one column of encoded images in x.parquet, got the columns \['a', 'b'\], .*image=NAME"),
         ({"a": [1]}, {}, r"one column of encoded images .*none of them with images"),
         ({"image": ["text"]}, {}, "none of them with images"),
         ({"image": [b"1"]}, {"image": "photo"}, "expected a column 'photo' in x.parquet"),
