@@ -57,6 +57,8 @@ class ViewParams:
         emitted: how many views of each role reach the trainer, by the role's name; empty where that is not known.
         mask: bool [B, V, G, G], the patches that masked image modelling hides from the student, none in views of the role "local";
             None where the recipe has no masking.
+        key: int64 [B, V], from 0 to 2**63 - 1: what a stage of the user's own draws its numbers from
+            (:class:`hvs_data.Stage`); None in rows that were not drawn by :func:`hvs_data.sample_views`.
     """
 
     box: Tensor
@@ -74,6 +76,7 @@ class ViewParams:
     spec: RenderSpec = field(default_factory=RenderSpec)
     emitted: Mapping[str, int] = field(default_factory=dict)
     mask: Tensor | None = None
+    key: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
@@ -142,7 +145,7 @@ class ViewParams:
 
     def _kind(self) -> tuple[Any, ...]:
         """What rows of one recipe have in common."""
-        return self.role, self.size, self.spec, dict(self.emitted), None if self.mask is None else tuple(self.mask.shape[2:])
+        return self.role, self.size, self.spec, dict(self.emitted), None if self.mask is None else tuple(self.mask.shape[2:]), self.key is not None
 
     @staticmethod
     def concatenate(parts: Sequence[ViewParams]) -> ViewParams:
@@ -157,7 +160,7 @@ class ViewParams:
             expected, arrived = (rows._kind() for rows in (parts[0], part))
             if arrived != expected:
                 raise HvsError(
-                    "concatenate needs parts of one recipe, with roles, sizes, spec, emitted views and grid of masks "
+                    "concatenate needs parts of one recipe, with roles, sizes, spec, emitted views, grid of masks and keys "
                     f"{expected}, got {arrived} in part {position}"
                 )
         joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in parts[0].tensors()}

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvs_data.drawing.arguments import item_of
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import NO_LABEL, ImageData, Sample, Source, checked_index, digest
 from hvs_data.sources.folder import FileSource
@@ -42,7 +43,7 @@ class MapSource(Source):
         position = checked_index(index, len(self))
         name = self.name_of(position)
         try:
-            item = self.dataset[position]
+            item = item_of(self.dataset, position)
         except Exception as error:
             raise SourceError(f"cannot read {name}: {type(error).__name__}: {error}") from error
         return _sample_of(item, name)
@@ -89,7 +90,7 @@ def _check_first_item(dataset: Any) -> None:
     """Refuse items of a kind that is never decoded before a run begins."""
     name = f"{type(dataset).__name__}[0]"
     try:
-        item = dataset[0]
+        item = item_of(dataset, 0)
     except _BROKEN_IMAGE:
         return  # one bad image is no reason to refuse the others
     except Exception as error:
