@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hvs_data.drawing.arguments import item_of
+from hvs_data.drawing.numbers import Numbers, drawing
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import NO_LABEL, ImageData, Sample, Source, checked_index, digest
 from hvs_data.sources.folder import FileSource
@@ -90,7 +91,8 @@ def _check_first_item(dataset: Any) -> None:
     """Refuse items of a kind that is never decoded before a run begins."""
     name = f"{type(dataset).__name__}[0]"
     try:
-        item = item_of(dataset, 0)
+        with drawing(Numbers((0,))):  # what it draws is not taken from the trainer's generators
+            item = item_of(dataset, 0)
     except _BROKEN_IMAGE:
         return  # one bad image is no reason to refuse the others
     except Exception as error:
