@@ -148,7 +148,9 @@ def _refused(operator: Any, names: list[str], off: Any) -> Callable[..., Any]:
 
 def _draws() -> bool:
     """Whether to draw from a stream now: not while torch traces what it compiles, which a generator could not be part of."""
-    return HERE.numbers is not None and torch._C._len_torch_dispatch_stack() == 0
+    if HERE.numbers is None:
+        return False
+    return torch._C._len_torch_dispatch_stack() == 0 or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is None
 
 
 def _generator(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Generator | None:
