@@ -145,7 +145,14 @@ class ViewParams:
 
     def _kind(self) -> tuple[Any, ...]:
         """What rows of one recipe have in common."""
-        return self.role, self.size, self.spec, dict(self.emitted), None if self.mask is None else tuple(self.mask.shape[2:]), self.key is not None
+        return (
+            self.role,
+            self.size,
+            self.spec,
+            dict(self.emitted),
+            None if self.mask is None else tuple(self.mask.shape[2:]),
+            self.key is not None,
+        )
 
     @staticmethod
     def concatenate(parts: Sequence[ViewParams]) -> ViewParams:

@@ -54,8 +54,8 @@ def _keys() -> Any:
         off = torch._C.DispatchKeySet(key)
     except (AttributeError, RuntimeError) as error:
         warnings.warn(
-            f"torch {torch.__version__} has no dispatch key {_KEY} ({error}): what stages and datasets draw from torch is not seeded by view "
-            "and sample; let them take a parameter `generator: torch.Generator`",
+            f"torch {torch.__version__} has no dispatch key {_KEY} ({error}): what stages and datasets draw from torch is not seeded "
+            "by view and sample; let them take a parameter `generator: torch.Generator`",
             stacklevel=2,
         )
         return None

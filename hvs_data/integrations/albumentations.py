@@ -31,8 +31,8 @@ def stage_of(transform: Any) -> Stage:
     """
     if not callable(transform) or not callable(getattr(transform, "set_random_seed", None)):
         raise HvsError(
-            f"expected a transform of albumentations 2, which has set_random_seed, got {type(transform).__name__}; pass functions and modules "
-            "of tensors as extra_stage themselves"
+            f"expected a transform of albumentations 2, which has set_random_seed, got {type(transform).__name__}; pass functions and "
+            "modules of tensors as extra_stage themselves"
         )
     copies = threading.local()
     making = threading.Lock()

@@ -29,7 +29,8 @@ class MapSource(Source):
 
     Args:
         dataset: an object with ``__len__`` and ``__getitem__(int)``; see :func:`hvs_data.open_source` for its items. Its
-            ``__getitem__`` is called from many threads at once.
+            ``__getitem__`` is called from many threads at once. What it draws in a loader belongs to (seed, epoch, index); a parameter
+            annotated as a generator is given one (:mod:`hvs_data.drawing.arguments`).
     """
 
     def __init__(self, dataset: Any):

@@ -127,7 +127,7 @@ def names_a_module(x: Tensor) -> Tensor:
     return REMEMBERS(x)
 
 
-class Callable_:
+class Unknown:
     def __call__(self, x: Tensor) -> Tensor:
         return x
 
@@ -142,13 +142,13 @@ class Callable_:
         (v2.RandomErasing(), True),
         (v2.Compose([v2.RandomRotation(10), nn.Identity()]), True),
         (v2.Compose([v2.RandomRotation(10), Remembers()]), False),
-        (v2.Lambda(Callable_()), False),
+        (v2.Lambda(Unknown()), False),
         (REMEMBERS, False),
         (names_a_module, False),
         (lambda x: REMEMBERS(x), False),
         (functools.partial(names_a_module), False),
-        (Callable_(), False),
-        (Callable_().__call__, False),
+        (Unknown(), False),
+        (Unknown().__call__, False),
     ],
     ids=str,
 )

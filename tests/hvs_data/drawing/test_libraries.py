@@ -110,7 +110,8 @@ SCRIPT = """
 import random, sys, types
 user = types.ModuleType("user")
 sys.modules["user"] = user
-exec("from random import random, randint\\nfrom numpy.random import rand\\ndef draw(): return random(), randint(0, 10**9), rand()", vars(user))
+taken = "from random import random, randint\\nfrom numpy.random import rand\\n"
+exec(taken + "def draw(): return random(), randint(0, 10**9), rand()", vars(user))
 import hvs_data
 import numpy.random
 assert type(random.random).__module__ == "builtins", "importing the package must exchange nothing"

@@ -22,7 +22,9 @@ def views(transform: object, **options: object) -> dict[int, torch.Tensor]:
 
 
 def test_equal_seeds_give_equal_views() -> None:
-    transform = albumentations.Compose([albumentations.OneOf([albumentations.VerticalFlip(p=1), albumentations.HorizontalFlip(p=1)], p=0.8)])
+    transform = albumentations.Compose(
+        [albumentations.OneOf([albumentations.VerticalFlip(p=1), albumentations.HorizontalFlip(p=1)], p=0.8)]
+    )
     expected, plain = views(transform, num_threads=1), views(None)
     again = views(transform, num_threads=4, batch_size=5)
     assert all(torch.equal(again[index], expected[index]) for index in plain)

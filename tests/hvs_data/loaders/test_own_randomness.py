@@ -53,8 +53,7 @@ def with_keys(x: Tensor, keys: Tensor) -> Tensor:
 
 
 STAGES: dict[str, Any] = {
-    stage.__name__: stage
-    for stage in (flips_of_torch, shade_of_numpy, shade_of_python, noise_of_all, with_generator, with_rng)
+    stage.__name__: stage for stage in (flips_of_torch, shade_of_numpy, shade_of_python, noise_of_all, with_generator, with_rng)
 } | {"with_keys": hvs.Stage(with_keys, batched=True)}
 
 
@@ -208,7 +207,7 @@ def test_the_trainers_own_numbers_are_what_they_would_be(source: Any, stage: Any
 
 @pytest.mark.parametrize("library", ["torch", "numpy", "python"])
 def test_scoring_does_not_repeat_what_threads_draw(library: str) -> None:
-    """The guard of the field's case: every batch drew anew under policy "random", and scoring made batches repeat the last one's numbers."""
+    """Scoring puts back the process' generators, from which threads drew meanwhile: batches repeated the numbers of earlier ones."""
     drawn: list[float] = []
     draw = {"torch": lambda: float(torch.rand(())), "numpy": np.random.rand, "python": random.random}[library]
 
