@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hvs_data import formats, objectives, recipes, rules
     from hvs_data.boxes import iou
+    from hvs_data.drawing.by_key import uniform
     from hvs_data.errors import BadImagesError, DecodeError, HvsError, MissingDependencyError, RecipeError, SelectionError, SourceError
     from hvs_data.integrations.transforms.recipe import recipe_from
     from hvs_data.loaders.hard_view_loader import HardViewLoader
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from hvs_data.objectives.base import Objective
     from hvs_data.pipelines.decode import decode
     from hvs_data.pipelines.render import render
+    from hvs_data.pipelines.stage import Stage
     from hvs_data.sampling import sample_views
     from hvs_data.selection.freshness import StaleSelectionWarning
     from hvs_data.selection.tokens import KeepTokens
@@ -45,6 +47,7 @@ _HOME_OF = {
     "Selection": "types",
     "SelectionError": "errors",
     "Source": "sources.base",
+    "Stage": "pipelines.stage",
     "StaleSelectionWarning": "selection.freshness",
     "SourceError": "errors",
     "ViewLoader": "loaders.view_loader",
@@ -56,6 +59,7 @@ _HOME_OF = {
     "render": "pipelines.render",
     "sample_views": "sampling",
     "scoring": "trace_free",
+    "uniform": "drawing.by_key",
 }
 _SUBMODULES = ("formats", "objectives", "recipes", "rules")
 

@@ -57,6 +57,9 @@ def scoring(*modules: nn.Module, bn: str = "batch", dropout: bool = False) -> It
     submodules put in place of others, changes made in place to parameters, to tensors that are not buffers and to containers in
     containers, and whatever is kept outside the modules.
 
+    The random states are those of the process. The loader's threads do not draw from them (:mod:`hvs_data.drawing`); what other threads
+    draw from them meanwhile is rolled back.
+
     On several ranks every rank must make the same number of forwards, as in training: synchronised batch normalisation and FSDP2
     communicate in them.
 

@@ -58,6 +58,8 @@ class ViewParams:
         mask: bool [B, V, G, G], the patches that masked image modelling hides from the student, none in views of the role "local";
             None where the recipe has no masking.
         image_size: int64 [B, 2], height and width in pixels of the image that the boxes lie in; None where that is not known.
+        key: int64 [B, V], from 0 to 2**63 - 1: what a stage of the user's own draws its numbers from
+            (:class:`hvs_data.Stage`); None in rows that were not drawn by :func:`hvs_data.sample_views`.
     """
 
     box: Tensor
@@ -76,6 +78,7 @@ class ViewParams:
     emitted: Mapping[str, int] = field(default_factory=dict)
     mask: Tensor | None = None
     image_size: Tensor | None = None
+    key: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
@@ -146,7 +149,8 @@ class ViewParams:
     def _kind(self) -> tuple[Any, ...]:
         """What rows of one recipe have in common."""
         mask_shape = None if self.mask is None else tuple(self.mask.shape[2:])
-        return self.role, self.size, self.spec, dict(self.emitted), mask_shape, self.image_size is not None
+        known = self.image_size is not None, self.key is not None
+        return self.role, self.size, self.spec, dict(self.emitted), mask_shape, known
 
     @staticmethod
     def concatenate(parts: Sequence[ViewParams]) -> ViewParams:
@@ -161,7 +165,7 @@ class ViewParams:
             expected, arrived = (rows._kind() for rows in (parts[0], part))
             if arrived != expected:
                 raise HvsError(
-                    "concatenate needs parts of one recipe, with roles, sizes, spec, emitted views, grid of masks and known image sizes "
+                    "concatenate needs parts of one recipe, with roles, sizes, spec, emitted views, mask grid, known image sizes and keys "
                     f"{expected}, got {arrived} in part {position}"
                 )
         names = [*parts[0].tensors(), *([] if parts[0].image_size is None else ["image_size"])]

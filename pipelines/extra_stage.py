@@ -4,21 +4,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.pipelines.engine import Engine
+from hvs_data.pipelines.stage import ExtraStage, Stage
 from hvs_data.pipelines.storing import store_views
 from hvs_data.types import ViewParams
 
-ExtraStage = Callable[[Tensor], Tensor]
 
-
-def with_extra_stage(engine: Engine, stage: ExtraStage | None) -> Engine:
+def with_extra_stage(engine: Engine, stage: ExtraStage | Stage | None) -> Engine:
     """The engine with a stage behind its operations; the very same engine for None.
 
     Raises:
@@ -26,12 +24,7 @@ def with_extra_stage(engine: Engine, stage: ExtraStage | None) -> Engine:
     """
     if stage is None:
         return engine
-    if not callable(stage):
-        raise HvsError(
-            f"extra_stage must be a function or module of float tensors [N, 3, S, S], got {type(stage).__name__}; pass a torch.nn.Module, "
-            "such as a Kornia augmentation"
-        )
-    return StagedEngine(engine, stage)
+    return StagedEngine(engine, stage if isinstance(stage, Stage) else Stage(stage))
 
 
 class StagedEngine:
@@ -39,13 +32,11 @@ class StagedEngine:
 
     Args:
         engine: renders the views, which it leaves on the 0-1 scale in float32.
-        stage: called without gradients, and outside of autocast, with float32 [N, 3, S, S] RGB, values 0-1, after solarize and before
-            normalisation; returns a float tensor of the same shape on the same device, whose values are taken as they are. It gets the
-            views of a few images at a time, on several threads at once where the engine is used on several, as on the CPU; on a CUDA
-            device those of a whole batch. What it draws is its own affair: rows do not describe it.
+        stage: called without gradients, and outside of autocast, with views after solarize and before normalisation; the values of what
+            it returns are taken as they are. See :class:`hvs_data.pipelines.stage.Stage`.
     """
 
-    def __init__(self, engine: Engine, stage: ExtraStage):
+    def __init__(self, engine: Engine, stage: Stage):
         self.name = engine.name
         self._engine = engine
         self._stage = stage
@@ -55,19 +46,23 @@ class StagedEngine:
             return  # not every module takes no views
         views, size = params.num_views, canvas.size
         flat = torch.empty(views * len(images) * 3 * size * size, device=canvas.flat.device)
-        plain = Canvas.on(flat, views, len(images), size)
+        # the views of an image one after another, so that those of some images are one piece
+        plain = Canvas.on(flat, views, len(images), size, image_major=True)
         self._engine.render_group(images, params, plain, normalize=False)
+        x_GV3SS = plain.pixels.transpose(0, 1)
+        x_N3SS = x_GV3SS.reshape(-1, *x_GV3SS.shape[2:])
+        key_N = None if params.key is None else params.key.flatten()
         with torch.no_grad(), torch.autocast(flat.device.type, enabled=False):
-            staged_N3SS = self._checked(plain.pixels.flatten(0, 1))
-            store_views(staged_N3SS.view_as(plain.pixels), canvas, params.spec, normalize=normalize, first_image=first_image)
+            for part in self._calls(len(images), views, flat.device):
+                x_n3SS = x_N3SS[part]
+                staged = self._stage(x_n3SS, None if key_N is None else key_N[part])
+                if staged is not x_n3SS:
+                    # a transposed view of the same memory would be written while it is read
+                    shared = staged.untyped_storage().data_ptr() == x_n3SS.untyped_storage().data_ptr()
+                    x_n3SS.copy_(staged.clone() if shared else staged)
+            store_views(plain.pixels, canvas, params.spec, normalize=normalize, first_image=first_image)
 
-    def _checked(self, x_N3SS: Tensor) -> Tensor:
-        shape = x_N3SS.shape
-        staged = self._stage(x_N3SS)
-        if not isinstance(staged, Tensor) or staged.shape != shape or staged.device != x_N3SS.device or not staged.is_floating_point():
-            arrived = f"{staged.dtype} {tuple(staged.shape)} on {staged.device}" if isinstance(staged, Tensor) else type(staged).__name__
-            raise HvsError(
-                f"extra_stage must return a float tensor {tuple(shape)} on {x_N3SS.device}, as it was given, got {arrived}; keep the size, "
-                "and move modules to the device of the images before handing them over"
-            )
-        return staged.to(torch.float32).contiguous()
+    def _calls(self, images: int, views: int, device: torch.device) -> Iterator[slice]:
+        """Which views are handed to the stage together."""
+        each = 1 if not self._stage.batched else views if device.type == "cpu" else images * views
+        return (slice(start, start + each) for start in range(0, images * views, each))

@@ -15,7 +15,8 @@ from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import Canvas, check_dtype
 from hvs_data.kernels.render.request import check_request
 from hvs_data.pipelines.engine import choose_engine
-from hvs_data.pipelines.extra_stage import ExtraStage, with_extra_stage
+from hvs_data.pipelines.extra_stage import with_extra_stage
+from hvs_data.pipelines.stage import ExtraStage, Stage
 from hvs_data.threads.share import default_threads
 from hvs_data.types import ImageBatch, ViewParams
 from hvs_data.values import whole_number
@@ -31,7 +32,7 @@ def render(
     normalize: bool | None = None,
     channels_last: bool = False,
     num_threads: int | None = None,
-    extra_stage: ExtraStage | None = None,
+    extra_stage: ExtraStage | Stage | None = None,
 ) -> Tensor:
     """Render every view of every image.
 
@@ -48,8 +49,8 @@ def render(
         channels_last: keep each view's channels innermost in memory; the shape stays the same.
         num_threads: images rendered at a time on the CPU; None = this process's fair share of the CPUs, see :class:`hvs_data.ViewLoader`.
         extra_stage: a function or module of float32 [N, 3, S, S] RGB, values 0-1, such as a Kornia augmentation: called after the last
-            operation and before normalisation, on the CPU with the views of a few images at a time, on a device with all of them
-            (:mod:`hvs_data.pipelines.extra_stage`).
+            operation and before normalisation, with one view at a time unless a :class:`hvs_data.Stage` says otherwise. What it draws
+            depends on the rows' ``key``.
 
     Returns:
         [B, V, 3, S, S], on the images' device; each image's views are contiguous.

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvs_data.drawing.numbers import Numbers, drawing
 from hvs_data.errors import DecodeError, HvsError, MissingDependencyError
 from hvs_data.loaders.canvases import Images
 from hvs_data.loaders.device_production import DeviceProduction
@@ -153,7 +154,8 @@ def _trial_files(source: Source) -> list[bytes]:
     files = []
     for index in range(min(TRIAL_FILES, len(source))):
         try:
-            data, _ = source.read(index)
+            with drawing(Numbers((index,))):  # what it draws is not taken from the trainer's generators
+                data, _ = source.read(index)
         except (OSError, HvsError):
             continue
         if isinstance(data, (bytes, bytearray)) and jpeg_size(data) is not None:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import Any
+
+from hvs_data.drawing.numbers import Numbers, drawing
 from hvs_data.loaders.counters import Counters
 from hvs_data.sources.base import Sample, Source
+from hvs_data.sources.map_dataset import MapSource
 from hvs_data.sources.retry import Retries
 
 
-def read_with_retries(source: Source, index: int, retries: Retries, counters: Counters) -> Sample:
+def draws_nothing(source: Source) -> bool:
+    """Whether reading from a source is all code of this package, and none of the user's."""
+    return type(source).__module__.startswith("hvs_data.sources.") and not isinstance(source, MapSource)
+
+
+def read_with_retries(source: Source, index: int, retries: Retries, counters: Counters, identity: tuple[int, ...] | None = None) -> Sample:
     """A sample of a source; a read that fails for a reason that may pass is begun again a few times, and counted.
+
+    Args:
+        identity: what the random numbers belong to that reading draws, the same ones at every attempt; None where it draws none.
 
     Raises:
         OSError, HvsError: of the last attempt.
@@ -18,7 +31,9 @@ def read_with_retries(source: Source, index: int, retries: Retries, counters: Co
     def read() -> Sample:
         nonlocal attempts
         attempts += 1
-        return source.read(index)
+        numbers: Any = nullcontext() if identity is None else drawing(Numbers(identity))
+        with numbers:
+            return source.read(index)
 
     try:
         return retries.call(read)

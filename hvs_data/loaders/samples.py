@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hvs_data.errors import BadImagesError, DecodeError, HvsError
 from hvs_data.loaders.plan import Plan
-from hvs_data.loaders.reading import read_with_retries
+from hvs_data.loaders.reading import draws_nothing, read_with_retries
 from hvs_data.loaders.watch import Watch
 from hvs_data.order import EpochOrder
 from hvs_data.pipelines.decode import decode_image, jpeg_size
@@ -62,6 +62,7 @@ class SampleReader:
         self._plan = plan
         self._order = order
         self._watch = watch
+        self._draws_nothing = draws_nothing(plan.source)
 
     def rows(self, index: Sequence[int], height: Sequence[int], width: Sequence[int]) -> ViewParams:
         """Rows [B, V] of images by their index in the source and their size."""
@@ -88,7 +89,7 @@ class SampleReader:
         for further in range(position, first + self._order.length):
             self._watch.reads(index)
             try:
-                data, label = read_with_retries(plan.source, index, plan.retries, plan.counters)
+                data, label = read_with_retries(plan.source, index, plan.retries, plan.counters, self._identity(index))
                 # an image that is to be turned is decoded first: the size in its header is not that of what comes out
                 size = None if plan.exif_orientation else jpeg_size(data)
                 pixels = self._decode(data, 1) if size is None else None
@@ -104,6 +105,10 @@ class SampleReader:
                 self._watch.has_read()
             index = int(self._order(further + 1))
         raise BadImagesError(f"none of the source's {self._order.length} images can be read; see the reasons in the loader's quarantine")
+
+    def _identity(self, index: int) -> tuple[int, ...] | None:
+        """What the random numbers of reading a sample belong to."""
+        return None if self._draws_nothing else (self._plan.seed, self._order.epoch, index)
 
     def pixels(self, opened: Opened, denominator: int) -> NDArray[np.uint8] | None:
         """Decoded pixels; None for what turns out to be no image."""

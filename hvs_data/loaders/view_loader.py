@@ -29,8 +29,9 @@ from hvs_data.loaders.wanted import Wanted
 from hvs_data.order import EpochOrder, Shares, current_rank
 from hvs_data.pipelines.decode import DEFAULT_MAX_PIXELS, usable_device
 from hvs_data.pipelines.engine import choose_engine
-from hvs_data.pipelines.extra_stage import ExtraStage, with_extra_stage
+from hvs_data.pipelines.extra_stage import with_extra_stage
 from hvs_data.pipelines.render import checked_normalize
+from hvs_data.pipelines.stage import ExtraStage, Stage
 from hvs_data.recipes.spec import Recipe
 from hvs_data.sources import open_source
 from hvs_data.sources.base import Source
@@ -85,8 +86,8 @@ class ViewLoader(Fixed):
             None waits for ever.
         rank, world_size: this process's share of every step; by default those of ``torch.distributed`` or of torchrun's environment.
             Every rank makes the same number of steps.
-        extra_stage: a stage of your own, such as a Kornia module, between the last operation and normalisation; see
-            :func:`hvs_data.render`. On the CPU it runs on several threads at once.
+        extra_stage: a stage of your own, such as a Kornia module or a transform of torchvision, between the last operation and
+            normalisation. It is called with one view at a time and draws by (seed, epoch, index, slot); see :class:`hvs_data.Stage`.
         decode_on: with a CUDA device, where ordinary JPEG files are decoded: "cpu", "device" (nvImageCodec, see docs/dali.md), or
             "fastest", which times both with the source's first images, once.
         format: what is made of each batch before it is handed out, a function of a :class:`hvs_data.Batch`; see
@@ -137,7 +138,7 @@ class ViewLoader(Fixed):
         timeout: float | None = 600.0,
         rank: int | None = None,
         world_size: int | None = None,
-        extra_stage: ExtraStage | None = None,
+        extra_stage: ExtraStage | Stage | None = None,
         decode_on: str = "cpu",
         format: Format | None = None,
     ):

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvs_data.drawing.arguments import item_of
+from hvs_data.drawing.numbers import Numbers, drawing
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import NO_LABEL, ImageData, Sample, Source, checked_index, digest
 from hvs_data.sources.folder import FileSource
@@ -27,7 +29,8 @@ class MapSource(Source):
 
     Args:
         dataset: an object with ``__len__`` and ``__getitem__(int)``; see :func:`hvs_data.open_source` for its items. Its
-            ``__getitem__`` is called from many threads at once.
+            ``__getitem__`` is called from many threads at once. What it draws in a loader belongs to (seed, epoch, index); a parameter
+            annotated as a generator is given one (:mod:`hvs_data.drawing.arguments`).
     """
 
     def __init__(self, dataset: Any):
@@ -42,7 +45,7 @@ class MapSource(Source):
         position = checked_index(index, len(self))
         name = self.name_of(position)
         try:
-            item = self.dataset[position]
+            item = item_of(self.dataset, position)
         except Exception as error:
             raise SourceError(f"cannot read {name}: {type(error).__name__}: {error}") from error
         return _sample_of(item, name)
@@ -89,7 +92,8 @@ def _check_first_item(dataset: Any) -> None:
     """Refuse items of a kind that is never decoded before a run begins."""
     name = f"{type(dataset).__name__}[0]"
     try:
-        item = dataset[0]
+        with drawing(Numbers((0,))):  # what it draws is not taken from the trainer's generators
+            item = item_of(dataset, 0)
     except _BROKEN_IMAGE:
         return  # one bad image is no reason to refuse the others
     except Exception as error:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvs_data.kernels.numba_compile import exact_jit
-from hvs_data.kernels.rows.slots import CROP, CROP_TRIES, EFFECTS, FACTORS, SWITCHES, Drawn, Slots, empty_rows
+from hvs_data.kernels.rows.slots import CROP, CROP_TRIES, EFFECTS, FACTORS, KEY, SWITCHES, Drawn, Slots, empty_rows
 from hvs_data.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, TWO_TO_MINUS_32, WEYL_0, WEYL_1, split_64
 
 _ORDERS = np.array(list(permutations(range(4))), dtype=np.uint8)
@@ -21,6 +21,7 @@ _PLAIN_ORDER = np.arange(4, dtype=np.uint8)
 _M0, _M1, _W0, _W1 = (np.uint64(number) for number in (MULTIPLIER_0, MULTIPLIER_1, WEYL_0, WEYL_1))
 _LOW, _SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 _PURPOSE_SHIFT = np.uint64(24)
+_LOW_31 = np.uint64(0x7FFFFFFF)
 _NUM_ORDERS = np.uint64(len(_ORDERS))
 
 
@@ -88,7 +89,7 @@ def _draw_box(slot, image_low, image_high, epoch, key_0, key_1, height, width, b
 @exact_jit
 def _draw(
     slots, key_0, key_1, epoch, index_B, height_B, width_B,
-    box, order, brightness, contrast, saturation, hue, blur_sigma, gray, flip, solarize,
+    box, order, brightness, contrast, saturation, hue, blur_sigma, gray, flip, solarize, key,
 ):  # fmt: skip
     """Fill rows [B, V]."""
     for b in range(len(index_B)):
@@ -114,3 +115,5 @@ def _draw(
             gray[b, v] = _unit(s2) < slot.gray_p
             flip[b, v] = _unit(s3) < slot.flip_p
             solarize[b, v] = _unit(e2) < slot.solarize_p
+            k0, k1, _, _ = _philox(low, high, epoch, (np.uint64(KEY) << _PURPOSE_SHIFT) | slot.id, key_0, key_1)
+            key[b, v] = np.int64(k0 | ((k1 & _LOW_31) << _SHIFT))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hvs_data.kernels.rows.slots import CROP, CROP_TRIES, EFFECTS, FACTORS, SWITCHES, Drawn, Slots
+from hvs_data.kernels.rows.slots import CROP, CROP_TRIES, EFFECTS, FACTORS, KEY, SWITCHES, Drawn, Slots
 from hvs_data.philox import philox_4x32, split_64, to_integer, to_unit
 
 _PERMUTATIONS = np.array(list(permutations(range(4))), dtype=np.uint8)
@@ -49,6 +49,7 @@ def draw_rows(slots: Slots, seed: int, epoch: int, index: NDArray[np.int64], hei
         "flip": switch[..., 3] < slots["flip_p"],
         "blur_sigma": drawn("sigma", effect[..., 1], effect[..., 0] < slots["blur_p"], 0.0),
         "solarize": effect[..., 2] < slots["solarize_p"],
+        "key": words(KEY)[..., 0].astype(np.int64) | ((words(KEY)[..., 1].astype(np.int64) & 0x7FFFFFFF) << 32),
     }
 
 

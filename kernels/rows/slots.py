@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 CROP_TRIES = 10
 
 # What a block of four random words is for. The numbers are part of the rows' definition and never change.
-SWITCHES, FACTORS, EFFECTS, CROP = 0, 1, 2, 16
+SWITCHES, FACTORS, EFFECTS, KEY, CROP = 0, 1, 2, 3, 16
 
 _RANGES = ("scale", "log_ratio", "ratio", "brightness", "contrast", "saturation", "hue", "sigma")
 _PROBABILITIES = ("jitter", "gray", "flip", "blur", "solarize")
@@ -40,4 +40,5 @@ def empty_rows(images: int, views: int) -> Drawn:
         "order": np.empty((*shape, 4), np.uint8),
         **{name: np.empty(shape, np.float32) for name in floats},
         **{name: np.empty(shape, np.bool_) for name in ("gray", "flip", "solarize")},
+        "key": np.empty(shape, np.int64),
     }

@@ -112,6 +112,7 @@ def test_shapes_types_and_labels() -> None:
         torch.uint8: {"order"},
         torch.bool: {"flip", "gray", "solarize"},
         torch.float32: {"brightness", "contrast", "saturation", "hue", "blur_sigma"},
+        torch.int64: {"key"},
     }
     assert set(params.tensors()) == set().union(*expected.values())
     for name, value in params.tensors().items():

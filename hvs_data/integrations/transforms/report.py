@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from hvs_data.errors import RecipeError
 
-ELSEWHERE = "drop it, or do it in ViewLoader(extra_stage=...), which gets the finished views before they are normalised"
+ELSEWHERE = (
+    "drop it, or, if it takes float tensors, pass it as ViewLoader(extra_stage=...), which is called with each finished view, [1, 3, S, S] "
+    "of values 0-1, before it is normalised, and draws for every view anew"
+)
 
 
 class ApproximateRecipeWarning(UserWarning):

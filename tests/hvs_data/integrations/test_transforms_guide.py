@@ -77,6 +77,22 @@ def test_the_error_names_the_places_that_the_guide_names(ran: dict[str, Any]) ->
 
 def test_the_extra_stage_ran(ran: dict[str, Any]) -> None:
     assert len(ran["last"].views) == 4 and ran["views"].recipe is ran["recipe"]
+    again = next(iter(hvs.ViewLoader(ran["loader"].dataset, ran["recipe"], batch_size=8, extra_stage=ran["loader"]._plan.engine._stage)))
+    assert all(torch.equal(one, other) for one, other in zip(ran["last"].views, again.views, strict=True))
+    flips = hvs.uniform(again.params.key.flatten(), 1) < 0.5
+    assert 0 < flips.sum() < flips.numel()
+
+
+def test_the_errors_remedy_works(ran: dict[str, Any], tmp_path: Path) -> None:
+    """A part that recipe_from refuses, passed as the message says."""
+    Image.fromarray(np.full((48, 64, 3), 200, np.uint8)).save(tmp_path / "light.png")  # both leave black where they were
+    with pytest.raises(hvs.RecipeError, match=r"pass it as ViewLoader\(extra_stage=\.\.\.\)"):
+        hvs.recipe_from([ran["turned"], ran["turned"]])
+    for part in (ran["rotation"], ran["transforms"].RandomErasing(p=1)):
+        loader = hvs.ViewLoader(str(tmp_path), ran["recipe"], batch_size=1, normalize=False, extra_stage=part)
+        plain = hvs.ViewLoader(str(tmp_path), ran["recipe"], batch_size=1, normalize=False)
+        views, before = next(iter(loader)).views, next(iter(plain)).views
+        assert not all(torch.equal(view, old) for view, old in zip(views, before, strict=True))
 
 
 def test_every_known_part_is_in_the_table() -> None:
