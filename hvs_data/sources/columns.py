@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import NO_LABEL
-from hvs_data.sources.folder import MAX_FILE_BYTES
 from hvs_data.sources.map_dataset import IMAGE_KEYS
+from hvs_data.sources.regular import MAX_FILE_BYTES
 
 LABEL_KEYS = ("label", "labels")
 

@@ -14,11 +14,10 @@ from numpy.typing import ArrayLike
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import NO_LABEL, Sample, Source, checked_index, digest
 from hvs_data.sources.packed import PackedStrings
+from hvs_data.sources.regular import read_file
 
 LAYOUTS = ("auto", "classes", "flat")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif")
-# No image below the default pixel limit needs more, at 16 bits and uncompressed; it keeps a mislabelled archive out of memory.
-MAX_FILE_BYTES = 2**30
 
 
 class FileSource(Source):
@@ -54,24 +53,6 @@ class FileSource(Source):
     @cached_property
     def fingerprint(self) -> str:
         return digest(self.names.tobytes(), self.labels.tobytes())
-
-
-def read_file(path: str) -> bytes:
-    """All bytes of a file.
-
-    Raises:
-        OSError: the file cannot be read.
-        SourceError: it is larger than ``MAX_FILE_BYTES``, or the path holds a NUL.
-    """
-    try:
-        file = open(path, "rb", buffering=0)
-    except ValueError as error:
-        raise SourceError(f"cannot open {path!r}: {error}; correct the path") from error
-    with file:
-        size = os.fstat(file.fileno()).st_size
-        if size > MAX_FILE_BYTES:
-            raise SourceError(f"expected an image file of at most {MAX_FILE_BYTES} bytes, got {size} in {path}; remove it")
-        return file.readall()
 
 
 def open_paths(paths: Sequence[Any]) -> FileSource:

@@ -11,8 +11,8 @@ import numpy as np
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import NO_LABEL, Sample, Source, checked_index, digest
 from hvs_data.sources.columns import encoded_bytes, holds_images, image_column, label_column, whole_numbers
-from hvs_data.sources.folder import read_file
 from hvs_data.sources.map_dataset import open_map_dataset
+from hvs_data.sources.regular import read_file
 
 # Images whose bytes go into the fingerprint, evenly spaced.
 FINGERPRINT_IMAGES = 64

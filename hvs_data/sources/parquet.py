@@ -22,6 +22,7 @@ from hvs_data.sources.base import NO_LABEL, Sample, Source, checked_index, diges
 from hvs_data.sources.columns import encoded_bytes, holds_images, image_column, is_binary, label_column, noted_classes, whole_numbers
 from hvs_data.sources.places import Place, each, places
 from hvs_data.sources.retry import USUAL, Retries
+from hvs_data.sources.storage import what_to_do
 
 # Bytes of decoded row groups that each reading thread keeps; the one in use is kept even if it is larger.
 GROUP_CACHE_BYTES = 2**26
@@ -85,6 +86,13 @@ class ParquetSource(Source):
         self._first_F = np.cumsum([0, *(footer.metadata.num_rows for footer in footers)])
         self._of_thread = _OfThread()
         self._check_groups()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_of_thread"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._of_thread = _OfThread()  # a copy opens readers of its own
 
     def __len__(self) -> int:
         return int(self.first_G[-1])
@@ -202,7 +210,7 @@ def open_parquet(
         files = places(patterns, storage_options, retries)
         footers = each(_read_footer, files)
     except OSError as error:
-        raise SourceError(f"cannot open the Parquet files: {error}; check the path and whether it can be read from here") from error
+        raise SourceError(f"cannot open the Parquet files: {error}; {what_to_do(error)}") from error
     if not any(footer.metadata.num_rows for footer in footers):
         raise SourceError(f"expected rows in {files[0].name} and its like, got none; check how they were written")
     chosen: list[tuple[str, str | None]] = []

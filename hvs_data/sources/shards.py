@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import Sample, Source, checked_index, digest
-from hvs_data.sources.folder import MAX_FILE_BYTES
 from hvs_data.sources.index_cache import VERSION, IndexCache, default_folder
 from hvs_data.sources.places import Place, each, places
+from hvs_data.sources.regular import MAX_FILE_BYTES
 from hvs_data.sources.retry import USUAL, Retries
 from hvs_data.sources.shard_index import BAD_LABEL, Choice, ShardIndex, index_shard
-from hvs_data.sources.storage import FileState
+from hvs_data.sources.storage import FileState, what_to_do
 from hvs_data.sources.tar import Window
 
 DAMAGED = ("raise", "keep")
@@ -131,7 +131,7 @@ def open_shards(
         shards = places(patterns, storage_options, retries)
         size_S, index_S = zip(*each(opened, shards), strict=True)
     except OSError as error:
-        raise SourceError(f"cannot open the shards: {error}; check the path and whether it can be read from here") from error
+        raise SourceError(f"cannot open the shards: {error}; {what_to_do(error)}") from error
     return ShardSource(shards, size_S, index_S)
 
 

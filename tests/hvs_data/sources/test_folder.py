@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import hvs_data as hvs
 from hvs_data.errors import SourceError
-from hvs_data.sources.folder import EXTENSIONS, MAX_FILE_BYTES, FileSource
+from hvs_data.sources.folder import EXTENSIONS, FileSource
 from hvs_data.sources.packed import PackedStrings
+from hvs_data.sources.regular import MAX_FILE_BYTES
 
 
 def fill(root: Path, names: Iterable[str]) -> Path:

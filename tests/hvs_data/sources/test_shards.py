@@ -17,8 +17,8 @@ import pytest
 import hvs_data as hvs
 from hvs_data.errors import SourceError
 from hvs_data.sources import index_cache, shard_index
-from hvs_data.sources.folder import MAX_FILE_BYTES
 from hvs_data.sources.index_cache import IndexCache
+from hvs_data.sources.regular import MAX_FILE_BYTES
 from hvs_data.sources.shard_index import ShardIndex, split_name
 from hvs_data.sources.shards import ShardSource
 from hvs_data.sources.storage import OPEN_FILES
