@@ -276,9 +276,11 @@ class ViewLoader:
             )
         for key in ("length", "fingerprint", "seed", "shuffle"):
             if state.get(key) != mine[key]:
+                moved = self.dataset.why_other(str(state.get(key))) if key == "fingerprint" else ""
                 raise HvsError(
                     f"expected the state of a loader with {key} = {mine[key]!r}, as this one has, got {state.get(key)!r}; open the same "
                     "source with the same seed and order to resume"
+                    + (_MOVED.format(f" ({moved})" if moved else "") if key == "fingerprint" else "")
                 )
         epoch, position = state.get("epoch"), state.get("position")
         _check_whole("the state's epoch", epoch, 0, "the number of the epoch, counted from 0", below=2**32)
@@ -345,6 +347,9 @@ class ViewLoader:
         )
 
 
+_MOVED = (
+    "; if these are the same images in the same order{}, load {{**state, 'fingerprint': loader.dataset.fingerprint}} in place of the state"
+)
 # Accelerate's skip_first_batches asks for a batch sampler, and would go on with a plain DataLoader of the dataset.
 NO_BATCH_SAMPLER = (
     "expected a DataLoader, whose batch_sampler can be put into another loader, got a loader of views, which cannot be rebuilt out of its "

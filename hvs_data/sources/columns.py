@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import NO_LABEL
+from hvs_data.sources.labels import FIND, WITHOUT
 from hvs_data.sources.map_dataset import IMAGE_KEYS
 from hvs_data.sources.regular import MAX_FILE_BYTES
 
@@ -36,9 +37,10 @@ def image_column(candidates: Sequence[str], names: Sequence[str], given: str | N
         raise SourceError(
             f"expected encoded images in the column {given!r} of {where}, got another kind; the columns of images are {list(candidates)}"
         )
+    remedy = "pass hvs.open_source(..., image=NAME) of the one that is meant" if candidates else "store the encoded files as bytes"
     raise SourceError(
         f"expected {f'a column {given!r}' if given else 'one column of encoded images'} in {where}, got the columns {list(names)}, "
-        f"{list(candidates) or 'none'} of them with images; pass image=NAME of the one that is meant"
+        f"{list(candidates) or 'none'} of them with images; {remedy}"
     )
 
 
@@ -48,21 +50,27 @@ def label_column(whole: Sequence[str], classes: Sequence[str], names: Sequence[s
     Args:
         whole: columns of whole numbers.
         classes: those of them that are known to number classes.
-        names, given, where: as for :func:`image_column`.
+        given: the caller's choice; "auto" for the usual one, None for none.
+        names, where: as for :func:`image_column`.
 
     Raises:
         SourceError: no such column, one of another kind, or several of classes.
     """
-    chosen = given or next((name for name in LABEL_KEYS if name in names), None)
+    if given is None:
+        return None
+    chosen = given if given != FIND else next((name for name in LABEL_KEYS if name in names), None)
     if chosen is None and len(classes) > 1:
-        raise SourceError(f"expected one column of labels in {where}, got {list(classes)}; pass label=NAME of the one that is meant")
+        raise SourceError(
+            f"expected one column of labels in {where}, got {list(classes)}; pass hvs.open_source(..., label=NAME) of the one that is meant, "
+            "or label=None to go without labels"
+        )
     chosen = chosen or next(iter(classes), None)
     if chosen is not None and chosen not in names:
-        raise SourceError(f"expected a column {chosen!r} of labels in {where}, got the columns {list(names)}; correct label=")
+        raise SourceError(f"expected a column {chosen!r} of labels in {where}, got the columns {list(names)}; correct label=, or {WITHOUT}")
     if chosen is not None and chosen not in whole:
         raise SourceError(
-            f"expected whole numbers in the column {chosen!r} of {where}, got another kind; number the classes (a Hugging Face dataset: "
-            f"class_encode_column({chosen!r})), or pass label=NAME of a column that does, or remove the column"
+            f"expected whole numbers in the column {chosen!r} of {where}, got another kind; {WITHOUT}, or label=NAME of a column that "
+            f"numbers the classes, or number them (a Hugging Face dataset: class_encode_column({chosen!r}))"
         )
     return chosen
 

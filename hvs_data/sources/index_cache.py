@@ -24,7 +24,7 @@ from hvs_data.sources.packed import PackedStrings
 from hvs_data.sources.shard_index import ShardIndex
 
 # To be raised when what stands in the file, or how samples are found in a shard, changes.
-VERSION = 1
+VERSION = 2
 FOLDER_VARIABLE = "HVS_DATA_CACHE"
 
 _MAGIC = b"hvs_data shard index\n"

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from hvs_data.errors import HvsError, MissingDependencyError, SourceError
 from hvs_data.sources.base import NO_LABEL, Sample, Source, checked_index, digest
 from hvs_data.sources.columns import encoded_bytes, holds_images, image_column, is_binary, label_column, noted_classes, whole_numbers
+from hvs_data.sources.labels import FIND
 from hvs_data.sources.places import Place, each, places
 from hvs_data.sources.retry import USUAL, Retries
 from hvs_data.sources.storage import what_to_do
@@ -188,7 +189,7 @@ def open_parquet(
     patterns: Sequence[str],
     *,
     image: str | None = None,
-    label: str | None = None,
+    label: str | None = FIND,
     storage_options: Mapping[str, Any] | None = None,
     retries: Retries = USUAL,
 ) -> ParquetSource:
