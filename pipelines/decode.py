@@ -360,8 +360,8 @@ def _upright(pixels_HWC: np.ndarray, orientation: Any) -> np.ndarray:
 def _uint8_array(data: np.ndarray | Tensor) -> np.ndarray:
     if data.dtype not in (torch.uint8, np.uint8):
         raise DecodeError(
-            f"expected uint8, got {_described(data)}; pass images as they were decoded, without ToTensor, Normalize and the like, and scale "
-            "data of more than 8 bits"
+            f"expected uint8, got {_described(data)}; pass images as they were decoded, without ToTensor, Normalize and the like, and "
+            "scale data of more than 8 bits"
         )
     return data.detach().cpu().numpy() if isinstance(data, Tensor) else data
 

@@ -276,17 +276,20 @@ class ViewLoader:
             )
         for key in ("length", "fingerprint", "seed", "shuffle"):
             if state.get(key) != mine[key]:
-                moved = self.dataset.why_other(str(state.get(key))) if key == "fingerprint" else ""
                 raise HvsError(
                     f"expected the state of a loader with {key} = {mine[key]!r}, as this one has, got {state.get(key)!r}; open the same "
-                    "source with the same seed and order to resume"
-                    + (_MOVED.format(f" ({moved})" if moved else "") if key == "fingerprint" else "")
+                    "source with the same seed and order to resume" + (self._if_moved(state) if key == "fingerprint" else "")
                 )
         epoch, position = state.get("epoch"), state.get("position")
         _check_whole("the state's epoch", epoch, 0, "the number of the epoch, counted from 0", below=2**32)
         _check_whole("the state's position", position, 0, "how many of the epoch's images were handed out")
         self._next = self._reached = (int(state["epoch"]), int(state["position"]))
         self._latest = object()  # iterations that are still open say no longer where the loader stands
+
+    def _if_moved(self, state: Mapping[str, Any]) -> str:
+        why = self.dataset.why_other(str(state.get("fingerprint")))
+        same = f"these are the same images in the same order{f' ({why})' if why else ''}"
+        return f"; if {same}, load {{**state, 'fingerprint': loader.dataset.fingerprint}} in place of the state"
 
     # --- iteration -----------------------------------------------------------------------------------------------------
 
@@ -347,9 +350,6 @@ class ViewLoader:
         )
 
 
-_MOVED = (
-    "; if these are the same images in the same order{}, load {{**state, 'fingerprint': loader.dataset.fingerprint}} in place of the state"
-)
 # Accelerate's skip_first_batches asks for a batch sampler, and would go on with a plain DataLoader of the dataset.
 NO_BATCH_SAMPLER = (
     "expected a DataLoader, whose batch_sampler can be put into another loader, got a loader of views, which cannot be rebuilt out of its "

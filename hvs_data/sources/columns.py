@@ -61,8 +61,8 @@ def label_column(whole: Sequence[str], classes: Sequence[str], names: Sequence[s
     chosen = given if given != FIND else next((name for name in LABEL_KEYS if name in names), None)
     if chosen is None and len(classes) > 1:
         raise SourceError(
-            f"expected one column of labels in {where}, got {list(classes)}; pass hvs.open_source(..., label=NAME) of the one that is meant, "
-            "or label=None to go without labels"
+            f"expected one column of labels in {where}, got {list(classes)}; pass hvs.open_source(..., label=NAME) of the one that is "
+            "meant, or label=None to go without labels"
         )
     chosen = chosen or next(iter(classes), None)
     if chosen is not None and chosen not in names:
@@ -79,11 +79,16 @@ def whole_numbers(column: Any) -> NDArray[np.int64]:
     """A column of pyarrow as int64 [N], -1 for what is missing.
 
     Raises:
-        ValueError: a number past 64 bits.
+        SourceError: a number past 64 bits.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return np.asarray(pc.fill_null(column.cast("int64"), NO_LABEL), dtype=np.int64)
+    try:
+        column = column.cast("int64")
+    except pa.ArrowInvalid as error:
+        raise SourceError(f"expected labels that fit 64 bits, got another: {error}; number the classes from 0, or {WITHOUT}") from error
+    return np.asarray(pc.fill_null(column, NO_LABEL), dtype=np.int64)
 
 
 def encoded_bytes(value: Any, name: str) -> bytes | None:
@@ -110,10 +115,21 @@ def noted_classes(schema_metadata: dict[bytes, bytes] | None, column: str | None
 
 
 def is_binary(kind: Any) -> bool:
-    """Whether a type of pyarrow is one of bytes."""
+    """Whether a type of pyarrow is one of bytes, in whatever way they are stored."""
     import pyarrow.types as kinds
 
-    return kinds.is_binary(kind) or kinds.is_large_binary(kind)
+    if kinds.is_dictionary(kind):
+        return is_binary(kind.value_type)
+    return kinds.is_binary(kind) or kinds.is_large_binary(kind) or kinds.is_fixed_size_binary(kind) or kinds.is_binary_view(kind)
+
+
+def plain_binary(column: Any) -> Any:
+    """A column of bytes of pyarrow as the type whose values have a buffer each."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type) else column.cast(pa.large_binary())
 
 
 def holds_images(kind: Any) -> bool:

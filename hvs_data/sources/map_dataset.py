@@ -134,8 +134,8 @@ def _checked_image(image: Any, name: str) -> ImageData:
         if image.dtype not in (torch.uint8, np.uint8) or image.ndim not in (1, 2, 3):
             raise SourceError(
                 f"{name}: expected one image of dtype uint8, not transformed yet, got {image.dtype} of shape {tuple(image.shape)}; "
-                "make the dataset without ToTensor, Normalize and the like, since augmenting is done here; where the data themselves have more "
-                "than 8 bits, let the dataset scale them"
+                "make the dataset without ToTensor, Normalize and the like, since augmenting is done here; where the data themselves have "
+                "more than 8 bits, let the dataset scale them"
             )
     elif not isinstance(image, (bytes, bytearray, memoryview, Image)):
         raise SourceError(

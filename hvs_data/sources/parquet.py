@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 
 from hvs_data.errors import HvsError, MissingDependencyError, SourceError
 from hvs_data.sources.base import NO_LABEL, Sample, Source, checked_index, digest
-from hvs_data.sources.columns import encoded_bytes, holds_images, image_column, is_binary, label_column, noted_classes, whole_numbers
+from hvs_data.sources.columns import (
+    encoded_bytes,
+    holds_images,
+    image_column,
+    is_binary,
+    label_column,
+    noted_classes,
+    plain_binary,
+    whole_numbers,
+)
 from hvs_data.sources.labels import FIND
 from hvs_data.sources.places import Place, each, places
 from hvs_data.sources.retry import USUAL, Retries
@@ -163,7 +172,7 @@ class ParquetSource(Source):
             table = reader.read_row_group(number, columns=columns, use_threads=False)
             images = table.column(self._image)
             labels = whole_numbers(table.column(self._label)) if self._label else None
-            return _Group(images.flatten()[0] if is_struct else images, labels, table.nbytes)
+            return _Group(plain_binary(images.flatten()[0] if is_struct else images), labels, table.nbytes)
         except (OSError, HvsError):
             self._of_thread.readers.pop(file, None)
             raise

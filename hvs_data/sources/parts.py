@@ -101,7 +101,7 @@ class WithoutLabels(Source):
 
 
 def open_parts(data: Any) -> Source | None:
-    """Source of a torch ``Subset`` or ``ConcatDataset`` of sources, of ImageFolders without transforms, or of such; None for anything else."""
+    """Source of a torch ``Subset`` or ``ConcatDataset`` of sources, of plain ImageFolders, or of such; None for anything else."""
     # classes derived from them may do more
     if isinstance(data, Source):
         return data
@@ -120,9 +120,7 @@ def open_parts(data: Any) -> Source | None:
 def _whole_indices(indices: Any, length: int) -> NDArray[np.int64]:
     index_N = np.asarray(indices)
     if not index_N.size or index_N.ndim != 1 or index_N.dtype.kind not in "iu":
-        raise SourceError(
-            f"expected the indices of images, got {len(index_N) if index_N.ndim else 'no list'} of {index_N.dtype}; check them"
-        )
+        raise SourceError(f"expected a list of indices of images, got {index_N.dtype} of shape {index_N.shape}; check how it is made")
     index_N = index_N.astype(np.int64)
     wrong = np.flatnonzero((index_N < -length) | (index_N >= length))
     if wrong.size:

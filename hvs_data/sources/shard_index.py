@@ -195,8 +195,8 @@ def _the_image(key: str, files: list[Member], shard: str) -> Member:
     remedy = "write the shard anew, each name once"
     if len(set(extensions)) == len(extensions):
         remedy = (
-            f'pass hvs.open_source(..., image="{extensions[0]}") to take of every sample that file alone, or, if each is a sample of its own, '
-            "write the shard anew with names that differ before their first dot"
+            f'pass hvs.open_source(..., image="{extensions[0]}") to take that file alone of every sample, or, if each is a sample of its '
+            "own, write the shard anew with names that differ before their first dot"
         )
     raise SourceError(
         f"expected one image a sample, got {', '.join(file.name for file in plain[:4])} with the key {key!r} in the shard {shard}; {remedy}"

@@ -74,12 +74,11 @@ class ShardSource(Source):
         if size > MAX_FILE_BYTES:
             raise SourceError(f"expected an image of at most {MAX_FILE_BYTES} bytes, got {size} in {self.name_of(position)}; remove it")
         if offset == NOWHERE:
-            raise SourceError(
-                f"expected an image in {self.name_of(position)}, got a link to what is not in the shard; store the file itself"
-            )
+            raise SourceError(f"expected an image in {self.name_of(position)}, got a link to nothing in the shard; store the file itself")
         if label == BAD_LABEL:
             raise SourceError(
-                f"expected a whole number as the label of {self.name_of(position)}, got something else; repair its .cls or .json, or {WITHOUT}"
+                f"expected a whole number as the label of {self.name_of(position)}, got something else; repair its .cls or .json, or "
+                f"{WITHOUT}"
             )
         return Sample(self._shard_of(position).read_at(offset, size), label)
 
