@@ -101,8 +101,8 @@ def open_source(
         return _open_list(data, options)
     source = open_hugging_face(data, image=image, label=label)
     _refuse(options, "a Hugging Face dataset" if source is not None else None, kind)
-    if source is None and (parts := open_parts(data)) is not None:
-        source = parts if label is not None else WithoutLabels(parts)
+    if source is None:
+        source = open_parts(data, labels=label is not None)
     return source if source is not None else open_map_dataset(data, labels=label is not None)
 
 

@@ -100,18 +100,18 @@ class WithoutLabels(Source):
         return digest(b"without labels", self.source.fingerprint.encode())
 
 
-def open_parts(data: Any) -> Source | None:
+def open_parts(data: Any, labels: bool = True) -> Source | None:
     """Source of a torch ``Subset`` or ``ConcatDataset`` of sources, of plain ImageFolders, or of such; None for anything else."""
     # classes derived from them may do more
     if isinstance(data, Source):
-        return data
-    if (files := plain_files(data)) is not None:
+        return data if labels else WithoutLabels(data)
+    if (files := plain_files(data, labels)) is not None:
         return files
     if type(data) is Subset:
-        source = open_parts(data.dataset)
+        source = open_parts(data.dataset, labels)
         return None if source is None else PickedSource(source, data.indices)
     if type(data) is ConcatDataset:
-        parts = [open_parts(part) for part in data.datasets]
+        parts = [open_parts(part, labels) for part in data.datasets]
         known = [part for part in parts if part is not None]
         return JoinedSource(known) if known and len(known) == len(parts) else None
     return None

@@ -57,7 +57,5 @@ def read_file(path: str) -> bytes:
             parts.append(part)
             left -= len(part)
         if not left:
-            raise SourceError(
-                f"expected an image file of at most {MAX_FILE_BYTES} bytes, got one that grows past them in {path}; remove it"
-            )
+            raise SourceError(f"expected an image file of at most {MAX_FILE_BYTES} bytes, got more from {path}, which grows; remove it")
     return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -114,11 +114,11 @@ def index_shard(window: Window, shard: str, choice: Choice, damaged: str) -> Sha
                 images.setdefault(key, []).append(member)
             else:
                 _note_label(labels, window, member, choice)
-        if remarks and images and labels and not _has_label(next(reversed(images)), images, labels):
-            raise TarError(
-                window.size, "cut off before the label of its last image, it seems: it has no end mark, and other images have one"
-            )
+        if remarks and _last_lacks_its_label(images, labels):
+            raise TarError(window.size, "cut off before the label of its last image, as it has no end mark and other images have labels")
     except TarError as error:
+        if _last_lacks_its_label(images, labels):
+            images.popitem()  # it stands behind the damage
         lost = f"damaged at offset {error.offset}: {error.reason}"
         if damaged != "keep":
             raise SourceError(
@@ -126,8 +126,9 @@ def index_shard(window: Window, shard: str, choice: Choice, damaged: str) -> Sha
                 f"{len(images)} samples before"
             ) from error
         logger.warning("the shard %s is %s; its %d samples before are kept", shard, lost, len(images))
-    for remark in remarks:
-        logger.warning("the shard %s: %s; its %d samples are taken", shard, remark, len(images))
+    else:
+        for remark in remarks:
+            logger.warning("the shard %s %s; its %d samples are taken", shard, remark, len(images))
     chosen = [_the_image(key, files, shard) for key, files in images.items()]
     return ShardIndex(
         PackedStrings(member.name for member in chosen),
@@ -161,8 +162,10 @@ def _label_of(image: Member, labels: dict[str, tuple[int, int]]) -> int:
     return next((labels[name][1] for name in _names_for_label(image.name) if name in labels), NO_LABEL)
 
 
-def _has_label(key: str, images: dict[str, list[Member]], labels: dict[str, tuple[int, int]]) -> bool:
-    return any(name in labels for image in images[key] for name in _names_for_label(image.name))
+def _last_lacks_its_label(images: dict[str, list[Member]], labels: dict[str, tuple[int, int]]) -> bool:
+    """Whether the last image has no label, where others have."""
+    last = images[next(reversed(images))] if images and labels else []
+    return bool(last) and not any(name in labels for image in last for name in _names_for_label(image.name))
 
 
 def _note_label(labels: dict[str, tuple[int, int]], window: Window, member: Member, choice: Choice) -> None:

@@ -53,7 +53,7 @@ class ShardSource(Source):
         if not len(self.index):
             raise SourceError(
                 f"expected samples with an image in {_listed(self.shards)}, got none; check the extensions, and pass "
-                'hvs.open_source(..., image="img") for an unusual one, here .img'
+                'hvs.open_source(..., image="EXTENSION") for an unusual one'
             )
         if (self.index.label_N == BAD_LABEL).all():
             raise SourceError(

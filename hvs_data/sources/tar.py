@@ -32,7 +32,7 @@ _DECIMAL = re.compile(rb"\d{1,19}")
 NOWHERE = -1
 # Links that lead to links.
 _MOST_LINKS = 8
-NO_END_MARK = "it has no end mark: if it was cut between two members, those behind are missing"
+NO_END_MARK = "has no end mark: if it was cut between two members, those behind are missing"
 
 
 class Member(NamedTuple):
@@ -156,7 +156,7 @@ def _entries(window: Window, remarks: list[str]) -> Iterator[_Entry]:
         header = window.bytes(offset, BLOCK)
         if len(header) < BLOCK:
             raise TarError(offset, f"cut off within a header: {len(header)} of {BLOCK} bytes")
-        if header.count(0) == BLOCK:
+        if header.count(0) == BLOCK and not override:
             start = offset = _next_archive(window, start, offset)
             continue
         _check(header, offset)
@@ -184,9 +184,10 @@ def _entries(window: Window, remarks: list[str]) -> Iterator[_Entry]:
             _check_end(data + size, window.size, offset, repr(os.fsdecode(name)))
             yield _Entry(kind, name, link, data, size)
         end = data + -(-size // BLOCK) * BLOCK
-        if end > window.size:
-            raise TarError(offset, f"cut off within the padding of a member, which would end at {end} of {window.size} bytes")
+        _check_end(end, window.size, offset, "what fills the last block of a member")
         offset = end
+    if override:
+        raise TarError(window.size, "cut off behind an extended header")
     if header.count(0) < BLOCK:
         remarks.append(NO_END_MARK)
 
