@@ -119,7 +119,7 @@ def _names(names: Sequence[str]) -> str:
 
 def common_folder(paths: Iterable[str]) -> str:
     """The last folder that holds all paths, with a "/" at its end; empty where there is none."""
-    common = os.path.commonprefix([path.rpartition("/")[0] + "/" for path in paths])
+    common = os.path.commonprefix([path[: path.rfind("/") + 1] for path in paths])
     return common[: common.rfind("/") + 1]
 
 

@@ -64,8 +64,9 @@ class FileSource(Source):
     @cached_property
     def _folder(self) -> str:
         """The folder of all files, if all paths are absolute."""
-        common = common_folder(self.names[index] for index in range(len(self)))
-        return common if os.path.isabs(common) else ""
+        if not len(self) or not os.path.isabs(self.names[0]):
+            return ""
+        return common_folder(self.names[index] for index in range(len(self)))
 
     def why_other(self, fingerprint: str) -> str:
         same = self._folder and fingerprint[:8] == self.fingerprint[:8]

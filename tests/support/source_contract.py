@@ -288,6 +288,11 @@ def check_copy(source: Source, images: Sequence[Photo], labels: bool, how: str, 
             file.close()
 
 
+def read_all(sources: dict[str, Source]) -> dict[str, list[Any]]:
+    """Fingerprint and samples of each, also in another process, which finds this module by its name."""
+    return {name: [source.fingerprint, *(source.read(index) for index in range(len(source)))] for name, source in sources.items()}
+
+
 def check_nothing_is_unpickled(open: Callable[[], Source], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **options: Any) -> Any:
         raise AssertionError("unpickled")

@@ -118,6 +118,9 @@ def test_parts_of_other_datasets_are_read_item_by_item() -> None:
         def __getitem__(self, index: int) -> Any:
             return super().__getitem__(index)[0], 5
 
+        def __getitems__(self, indices: Any) -> Any:
+            return [self[index] for index in indices]
+
     class Wrapper(Dataset[Any]):
         def __len__(self) -> int:
             return len(ABC)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hvs_data.sources.base import Source
-from source_contract import FORMATS, photos
+from source_contract import FORMATS, photos, read_all
 
 PHOTOS = photos(7)
 # what lives in this process's memory is elsewhere not found
 TRAVELLING = [name for name in FORMATS if "memory://" not in name]
-
-
-def read_all(sources: dict[str, Source]) -> dict[str, list[Any]]:
-    return {name: [source.fingerprint, *(source.read(index) for index in range(len(source)))] for name, source in sources.items()}
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
@@ -26,6 +21,6 @@ def test_sources_travel_to_other_processes(method: str, tmp_path: Path, monkeypa
     monkeypatch.setenv("HVS_DATA_CACHE", str(tmp_path / "cache"))
     sources = {name: FORMATS[name].open(tmp_path / str(number), PHOTOS) for number, name in enumerate(TRAVELLING)}
     expected = read_all(sources)
-    with multiprocessing.get_context(method).Pool(1) as pool:
-        assert pool.apply(read_all, (sources,)) == expected
+    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
+        assert pool.submit(read_all, sources).result(120) == expected
     assert read_all(sources) == expected
