@@ -24,7 +24,7 @@ from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.pipelines.decode import decode_image
 from hvs_data.pipelines.engine import choose_engine
 from hvs_data.recipes.spec import Recipe
-from hvs_data.sources.folder import read_file
+from hvs_data.sources.regular import read_file
 from hvs_data.types import ViewParams
 
 # Vector operations on one pixel, three channels: an add, multiply, minimum, maximum, comparison or multiply-add counts 1.

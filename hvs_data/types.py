@@ -173,6 +173,23 @@ class ViewParams:
         return replace(parts[0], **joined)
 
 
+class EncodedImage(bytes):
+    """An encoded image, and what the dataset that it comes from makes of it when it decodes it.
+
+    Attributes:
+        upright: whether it is turned upright as its metadata say.
+        mode: Pillow's name of the mode that it is converted to on its way to RGB, such as "L"; None for none.
+    """
+
+    upright: bool
+    mode: str | None
+
+    def __new__(cls, data: bytes, upright: bool = False, mode: str | None = None) -> EncodedImage:
+        image = super().__new__(cls, data)
+        image.upright, image.mode = upright, mode
+        return image
+
+
 class ImageBatch(Sequence[Tensor]):
     """Decoded images of any sizes: a sequence of uint8 [H, W, 3] RGB tensors on one device.
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import io
 import os
+import threading
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,12 +15,13 @@ from typing import Any
 import numpy as np
 import simplejpeg
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from hvs_data.errors import DecodeError, HvsError
+from hvs_data.pipelines.eight_bits import check_fourth, check_image, check_jpeg2000
 from hvs_data.threads.share import default_threads
-from hvs_data.types import ImageBatch
+from hvs_data.types import EncodedImage, ImageBatch
 from hvs_data.values import whole_number
 
 DEFAULT_MAX_PIXELS = 2**27
@@ -29,6 +32,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF
 MAX_SCANS = 100
 MAX_SCANNED_PIXELS = 2**31
 
+_JPEG_2000_STARTS = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")
 _JPEG_START = b"\xff\xd8\xff"
 _EXIF_ORIENTATION = 274
 # How to turn stored pixels upright: swap height and width, then reverse rows, then reverse columns. Source: Exif 2.32, tag 274.
@@ -91,8 +95,8 @@ def decode(
 def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS, denominator: int = 1) -> np.ndarray:
     """Decode one image to RGB pixels, equal to Pillow's ``Image.open(...).convert("RGB")``.
 
-    The first frame is taken of an animation, alpha and transparency are dropped. Unlike Pillow, which clips, 16-bit greyscale is
-    scaled to 8 bits (its high byte is kept, as Pillow does with 16-bit colour).
+    The first frame is taken of an animation, alpha and transparency are dropped. Images of more than 8 bits a channel, which Pillow clips
+    or cuts, and bands that are neither colour nor alpha are refused; see :mod:`hvs_data.pipelines.eight_bits`.
 
     Args:
         data: one of
@@ -100,7 +104,7 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
             - encoded bytes (bytes, bytearray, memoryview, a uint8 array or tensor of one axis), in a format of ``FORMATS``;
             - a Pillow image;
             - pixels: a uint8 array of shape [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], or a uint8 tensor of shape [H, W], [1, H, W],
-              [3, H, W] or [4, H, W], as torchvision has them.
+              [3, H, W] or [4, H, W], as torchvision has them. A fourth channel must be the same everywhere.
 
         exif_orientation: turn the image upright as its metadata says, as ``PIL.ImageOps.exif_transpose`` does. Metadata that cannot
             be read count as none. (TIFF files are always turned, which is how Pillow reads them.)
@@ -116,24 +120,49 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
         DecodeError: anything that does not give an image, whatever the decoders make of it.
     """
     try:
-        if isinstance(data, (Tensor, np.ndarray)) and data.ndim != 1:
-            return _rgb_of_pixels(data, max_pixels)
-        if isinstance(data, Image.Image):
-            return _rgb_of_pillow(data, exif_orientation, max_pixels)
-        encoded = _encoded(data)
-        pixels = _decode_jpeg(encoded, max_pixels, denominator) if encoded[:3] == _JPEG_START else None
-        if pixels is None:
-            image = _open(encoded, max_pixels)
-            if encoded[:3] == _JPEG_START:
-                _check_scans(encoded, image.height * image.width)
-            return _rgb_of_pillow(image, exif_orientation, max_pixels)
-        return _upright(pixels, _jpeg_orientation(encoded)) if exif_orientation else pixels
+        try:
+            return _decoded(data, exif_orientation, max_pixels, denominator)
+        except Warning:
+            # python -W error makes errors of what Pillow says of odd metadata; they are no reason to lose the picture
+            with _one_without_warnings, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return _decoded(data, exif_orientation, max_pixels, denominator)
     except DecodeError:
         raise
     except Exception as error:
         # Pillow's plugins let through what their parsers stumble over: struct.error, SyntaxError, KeyError, MemoryError, ...
         reason = f"{type(error).__name__}: {error}"
         raise DecodeError(f"expected an intact image, got {_described(data)} ({reason}); replace or remove it") from error
+
+
+# what catch_warnings changes is the whole process's
+_one_without_warnings = threading.Lock()
+
+
+def _decoded(data: Any, exif_orientation: bool, max_pixels: int, denominator: int) -> np.ndarray:
+    if isinstance(data, (Tensor, np.ndarray)) and data.ndim != 1:
+        return _rgb_of_pixels(data, max_pixels)
+    if isinstance(data, Image.Image):
+        return _rgb_of_pillow(data, exif_orientation, max_pixels)
+    upright, mode = exif_orientation, None
+    if isinstance(data, EncodedImage):
+        upright, mode = exif_orientation or data.upright, _other_mode(data)
+    encoded = _encoded(data)
+    is_jpeg = encoded[:3] == _JPEG_START
+    pixels = _decode_jpeg(encoded, max_pixels, denominator) if is_jpeg and mode is None else None
+    if pixels is not None:
+        return _upright(pixels, _jpeg_orientation(encoded)) if upright else pixels
+    image = _open(encoded, max_pixels)
+    if is_jpeg:
+        _check_scans(encoded, image.height * image.width)
+    elif bytes(encoded[:12]).startswith(_JPEG_2000_STARTS):
+        check_jpeg2000(encoded)
+    return _rgb_of_pillow(image, upright, max_pixels, mode)
+
+
+def _other_mode(data: EncodedImage) -> str | None:
+    """A mode through which it becomes other pixels than by going to RGB at once."""
+    return None if data.mode == "RGB" else data.mode
 
 
 def _described(data: Any) -> str:
@@ -174,6 +203,8 @@ def _encoded(data: Any) -> bytes | memoryview:
 
 def jpeg_size(data: Any) -> tuple[int, int] | None:
     """Height and width as an ordinary JPEG file's header has them, before it is turned by its metadata; None for anything else."""
+    if isinstance(data, EncodedImage) and (_other_mode(data) or (data.upright and _jpeg_orientation(data) != 1)):
+        return None  # it does not become what its header says
     return _jpeg_size(data) if isinstance(data, (bytes, bytearray)) and bytes(data[:3]) == _JPEG_START else None
 
 
@@ -275,14 +306,14 @@ def _open(encoded: bytes | memoryview, max_pixels: int) -> Image.Image:
     )
 
 
-def _rgb_of_pillow(image: Image.Image, exif_orientation: bool, max_pixels: int) -> np.ndarray:
+def _rgb_of_pillow(image: Image.Image, exif_orientation: bool, max_pixels: int, mode: str | None = None) -> np.ndarray:
     _check_size(image.height, image.width, max_pixels)
+    check_image(image)
     image.load()
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        # 16-bit greyscale; Pillow has it as 32-bit numbers in some formats and versions
-        pixels = _rgb_of_pixels((np.asarray(image) >> 8).astype(np.uint8), max_pixels)
-    else:
-        pixels = np.array(_converted(image))
+    if mode is not None:
+        upright = ImageOps.exif_transpose(image) if exif_orientation and _orientation(image) != 1 else image
+        return np.array(_converted(upright.convert(mode)))
+    pixels = np.array(_converted(image))
     return _upright(pixels, _orientation(image)) if exif_orientation else pixels
 
 
@@ -302,6 +333,8 @@ def _converted(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Warning:
+        raise
     except Exception:
         return 1  # broken metadata are no reason to lose the picture
 
@@ -309,6 +342,8 @@ def _orientation(image: Image.Image) -> int:
 def _jpeg_orientation(encoded: bytes | memoryview) -> int:
     try:
         return _orientation(_open(encoded, DEFAULT_MAX_PIXELS))
+    except Warning:
+        raise
     except Exception:
         return 1
 
@@ -327,7 +362,8 @@ def _upright(pixels_HWC: np.ndarray, orientation: Any) -> np.ndarray:
 def _uint8_array(data: np.ndarray | Tensor) -> np.ndarray:
     if data.dtype not in (torch.uint8, np.uint8):
         raise DecodeError(
-            f"expected uint8, got {_described(data)}; pass images as they were decoded, without ToTensor, Normalize and the like"
+            f"expected uint8, got {_described(data)}; pass images as they were decoded, without ToTensor, Normalize and the like, and "
+            "scale data of more than 8 bits"
         )
     return data.detach().cpu().numpy() if isinstance(data, Tensor) else data
 
@@ -344,6 +380,8 @@ def _rgb_of_pixels(data: np.ndarray | Tensor, max_pixels: int) -> np.ndarray:
             f"expected a uint8 {expected} with C = 1, 3 or 4, got {_described(data)}; move the channel axis or pick three channels"
         )
     _check_size(pixels.shape[0], pixels.shape[1], max_pixels)
+    if pixels.shape[2] == 4:
+        check_fourth(pixels[:, :, 3])
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.ascontiguousarray(pixels[:, :, :3])
 
 

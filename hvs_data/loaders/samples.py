@@ -86,6 +86,7 @@ class SampleReader:
     def opened(self, position: int, index: int, first: int) -> Opened:
         """The sample at a position of the epoch, or the next one that can be read, up to a whole epoch after the position ``first``."""
         plan = self._plan
+        latest: Exception | None = None
         for further in range(position, first + self._order.length):
             self._watch.reads(index)
             try:
@@ -100,11 +101,15 @@ class SampleReader:
                     raise DecodeError(f"expected an image of at least one pixel, got {size[0]} x {size[1]}; remove it")
                 return Opened(further, index, further > first, label, data, None, *size)
             except (OSError, HvsError) as error:
+                latest = error
                 self.put_aside(index, error)
             finally:
                 self._watch.has_read()
             index = int(self._order(further + 1))
-        raise BadImagesError(f"none of the source's {self._order.length} images can be read; see the reasons in the loader's quarantine")
+        raise BadImagesError(
+            f"none of the source's {self._order.length} images can be read, the latest one for this reason: {type(latest).__name__}: "
+            f"{latest}; the others' are in the loader's quarantine"
+        ) from latest
 
     def _identity(self, index: int) -> tuple[int, ...] | None:
         """What the random numbers of reading a sample belong to."""

@@ -298,12 +298,17 @@ class ViewLoader(Fixed):
             if state.get(key) != mine[key]:
                 raise HvsError(
                     f"expected the state of a loader with {key} = {mine[key]!r}, as this one has, got {state.get(key)!r}; open the same "
-                    "source with the same seed and order to resume"
+                    "source with the same seed and order to resume" + (self._if_moved(state) if key == "fingerprint" else "")
                 )
         epoch = _whole("the state's epoch", state.get("epoch"), 0, "the number of the epoch, counted from 0", below=2**32)
         position = _whole("the state's position", state.get("position"), 0, "how many of the epoch's images were handed out")
         self._next = self._reached = (epoch, position)
         self._latest = object()  # iterations that are still open say no longer where the loader stands
+
+    def _if_moved(self, state: Mapping[str, Any]) -> str:
+        why = self.dataset.why_other(str(state.get("fingerprint")))
+        same = f"these are the same images in the same order{f' ({why})' if why else ''}"
+        return f"; if {same}, load {{**state, 'fingerprint': loader.dataset.fingerprint}} in place of the state"
 
     # --- iteration -----------------------------------------------------------------------------------------------------
 

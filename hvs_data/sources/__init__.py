@@ -11,8 +11,10 @@ from hvs_data.sources.base import Source
 from hvs_data.sources.braces import expand_braces
 from hvs_data.sources.folder import LAYOUTS, open_folder, open_paths
 from hvs_data.sources.hugging_face import open_hugging_face
+from hvs_data.sources.labels import FIND
 from hvs_data.sources.map_dataset import open_map_dataset
 from hvs_data.sources.parquet import open_parquet
+from hvs_data.sources.parts import WithoutLabels, open_parts
 from hvs_data.sources.shards import open_shards
 from hvs_data.sources.storage import is_url, shown, without_query
 
@@ -23,7 +25,7 @@ _TABLES = ("Parquet files", "a Hugging Face dataset")
 _MEANT_FOR: dict[str, tuple[tuple[str, ...], Any]] = {
     "layout": (("a folder",), "auto"),
     "image": (("tar shards", *_TABLES), None),
-    "label": (("tar shards", *_TABLES), None),
+    "label": (("tar shards", *_TABLES), FIND),
     "storage_options": (("tar shards", "Parquet files"), None),
     "index_cache": (("tar shards",), None),
     "damaged_shards": (("tar shards",), "raise"),
@@ -35,7 +37,7 @@ def open_source(
     *,
     layout: str = "auto",
     image: str | None = None,
-    label: str | None = None,
+    label: str | None = FIND,
     storage_options: Mapping[str, Any] | None = None,
     index_cache: str | os.PathLike[str] | None = None,
     damaged_shards: str = "raise",
@@ -50,6 +52,7 @@ def open_source(
               fsspec), a pattern such as ``shards/train-{0000..0146}.tar`` or ``shards/*.tar``, or a list of these;
             - a Hugging Face ``datasets.Dataset``;
             - a list or tuple of paths of image files, which then have no labels;
+            - a torch ``Subset`` or ``ConcatDataset`` of sources that are open already;
             - a map-style dataset: any object with ``__len__`` and ``__getitem__(int)``, such as a torch ``Dataset``, a list or an
               array of images. An item is an image, ``(image, label, ...)``, or a dictionary with the key "image", "img" or "jpg"
               and, if there are labels, "label". An image is a Pillow image, encoded bytes (also as a 1-D array or tensor), a uint8
@@ -61,9 +64,11 @@ def open_source(
         layout: for a folder only. "classes": one sub-folder a class, numbered in the order of their names, images at any depth
             below it; images beside the sub-folders are left out. "flat": every image below the folder, without labels. "auto":
             "classes" if images lie in sub-folders only, "flat" if they lie directly in the folder only.
-        image, label: columns of a table, or extensions of a sample's files in tar shards, such as "jpg" and "cls". None finds them:
-            the only column of images, or the one named "image", "img" or "jpg"; the column named "label" or "labels", or the only
-            one of class labels; the only file with the extension of an image; ``.cls`` or "label" in ``.json``.
+        image: column of a table, or extension of a sample's files in tar shards, such as "jpg". None finds it: the only column of images,
+            or the one named "image", "img" or "jpg"; the only file with the extension of an image.
+        label: None: there are no labels, whatever kind of source this is and whatever stands in it; every label is -1. "auto" finds them:
+            the column named "label" or "labels", or the only one of class labels; ``.cls`` or "label" in ``.json``; sub-folders; the
+            items of a dataset. Else the column of a table, or the extension of a sample's files in tar shards, such as "cls".
         storage_options: for URLs, handed to fsspec: keys, endpoints, and the like.
         index_cache: for tar shards, the folder in which their indices are kept; None takes ``$HVS_DATA_CACHE/shards``, else
             ``hvs_data/shards`` in the user's folder for caches.
@@ -83,22 +88,31 @@ def open_source(
     }
     if layout not in LAYOUTS:
         raise SourceError(f"expected layout to be one of {LAYOUTS}, got {layout!r}")
+    for name in ("image", "label", "index_cache"):
+        if options[name] is not None and not os.fspath(options[name]):
+            raise SourceError(f"expected a name as {name}, got an empty text, such as of a variable that is not set; leave {name} out")
     if isinstance(data, (str, os.PathLike)):
         return _open_path(os.fsdecode(data), options)
     kind = type(data).__name__
     if isinstance(data, Source):
         _refuse(options, None, kind)
-        return data
+        return data if label is not None else WithoutLabels(data)
     if isinstance(data, (list, tuple)) and any(isinstance(item, (str, os.PathLike)) for item in data):
         return _open_list(data, options)
     source = open_hugging_face(data, image=image, label=label)
     _refuse(options, "a Hugging Face dataset" if source is not None else None, kind)
-    return source if source is not None else open_map_dataset(data)
+    if source is None:
+        source = open_parts(data, labels=label is not None)
+    return source if source is not None else open_map_dataset(data, labels=label is not None)
 
 
 def _open_path(path: str, options: dict[str, Any]) -> Source:
+    if not path.strip():
+        raise SourceError(
+            f'expected a path, got {path!r}, such as of a variable that is not set; pass the folder or the shards, "." for this folder'
+        )
     if not os.path.isdir(os.path.expanduser(path)):
-        paths = expand_braces(path)
+        paths = _expanded(path)
         if kind := _kind_of(paths, path):
             return _open_files(kind, paths, options, path)
         if is_url(path):
@@ -107,18 +121,23 @@ def _open_path(path: str, options: dict[str, Any]) -> Source:
                 ".../train-{0000..0146}.tar, or copy a folder of images to this machine"
             )
     _refuse(options, "a folder", repr(path))
-    return open_folder(path, options["layout"])
+    return open_folder(path, options["layout"], labels=options["label"] is not None)
 
 
 def _open_list(paths: Sequence[Any], options: dict[str, Any]) -> Source:
     names = [os.fsdecode(path) if isinstance(path, (str, os.PathLike)) else "" for path in paths]
     if any(_kind(name) for name in names):
-        expanded = [path for name in names for path in expand_braces(name)]
+        expanded = [path for name in names for path in _expanded(name)]
         kind = _kind_of(expanded, f"a list of {len(names)} paths")
         assert kind is not None
         return _open_files(kind, expanded, options, type(paths).__name__)
     _refuse(options, None, type(paths).__name__)
     return open_paths(paths)
+
+
+def _expanded(path: str) -> list[str]:
+    """The paths that braces stand for; a file that has them in its name is itself."""
+    return [path] if os.path.exists(os.path.expanduser(path)) else expand_braces(path)
 
 
 def _open_files(kind: str, paths: list[str], options: dict[str, Any], given: str) -> Source:
@@ -156,6 +175,8 @@ def _kind_of(paths: list[str], given: str) -> str | None:
 def _refuse(options: dict[str, Any], kind: str | None, given: str) -> None:
     """Refuse options that mean nothing for what is opened."""
     for name, (kinds, usual) in _MEANT_FOR.items():
+        if name == "label" and options[name] is None:
+            continue  # there may be none anywhere
         if options[name] is not usual and options[name] != usual and kind not in kinds:
             # keys may be among those of storage
             value = "{...}" if name == "storage_options" else repr(options[name])

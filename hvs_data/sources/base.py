@@ -55,6 +55,14 @@ class Source(ABC):
     def fingerprint(self) -> str:
         """A short text that differs between sources with other images, to check that a resumed run reads the same ones."""
 
+    def __getitem__(self, index: int) -> Sample:
+        """As :meth:`read`: a source is a map-style dataset, so that torch's ``Subset`` and ``ConcatDataset`` take it."""
+        return self.read(index)
+
+    def why_other(self, fingerprint: str) -> str:
+        """What is known of how the source with another fingerprint differs from this one; empty where nothing is."""
+        return ""
+
     def name_of(self, index: int) -> str:
         """What logs call an image, such as its path below the source's folder. Does not read it."""
         return f"[{index}]"

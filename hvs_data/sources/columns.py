@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import NO_LABEL
-from hvs_data.sources.folder import MAX_FILE_BYTES
+from hvs_data.sources.labels import FIND, WITHOUT
 from hvs_data.sources.map_dataset import IMAGE_KEYS
+from hvs_data.sources.regular import MAX_FILE_BYTES
 
 LABEL_KEYS = ("label", "labels")
 
@@ -36,9 +37,10 @@ def image_column(candidates: Sequence[str], names: Sequence[str], given: str | N
         raise SourceError(
             f"expected encoded images in the column {given!r} of {where}, got another kind; the columns of images are {list(candidates)}"
         )
+    remedy = "pass hvs.open_source(..., image=NAME) of the one that is meant" if candidates else "store the encoded files as bytes"
     raise SourceError(
         f"expected {f'a column {given!r}' if given else 'one column of encoded images'} in {where}, got the columns {list(names)}, "
-        f"{list(candidates) or 'none'} of them with images; name the one that is meant: hvs_data.open_source(..., image=NAME)"
+        f"{list(candidates) or 'none'} of them with images; {remedy}"
     )
 
 
@@ -48,24 +50,27 @@ def label_column(whole: Sequence[str], classes: Sequence[str], names: Sequence[s
     Args:
         whole: columns of whole numbers.
         classes: those of them that are known to number classes.
-        names, given, where: as for :func:`image_column`.
+        given: the caller's choice; "auto" for the usual one, None for none.
+        names, where: as for :func:`image_column`.
 
     Raises:
         SourceError: no such column, one of another kind, or several of classes.
     """
-    chosen = given or next((name for name in LABEL_KEYS if name in names), None)
+    if given is None:
+        return None
+    chosen = given if given != FIND else next((name for name in LABEL_KEYS if name in names), None)
     if chosen is None and len(classes) > 1:
         raise SourceError(
-            f"expected one column of labels in {where}, got {list(classes)}; name the one that is meant: "
-            "hvs_data.open_source(..., label=NAME)"
+            f"expected one column of labels in {where}, got {list(classes)}; pass hvs.open_source(..., label=NAME) of the one that is "
+            "meant, or label=None to go without labels"
         )
     chosen = chosen or next(iter(classes), None)
     if chosen is not None and chosen not in names:
-        raise SourceError(f"expected a column {chosen!r} of labels in {where}, got the columns {list(names)}; correct label=")
+        raise SourceError(f"expected a column {chosen!r} of labels in {where}, got the columns {list(names)}; correct label=, or {WITHOUT}")
     if chosen is not None and chosen not in whole:
         raise SourceError(
-            f"expected whole numbers in the column {chosen!r} of {where}, got another kind; number the classes (a Hugging Face dataset: "
-            f"class_encode_column({chosen!r})), or name a column that does: hvs_data.open_source(..., label=NAME), or remove the column"
+            f"expected whole numbers in the column {chosen!r} of {where}, got another kind; {WITHOUT}, or label=NAME of a column that "
+            f"numbers the classes, or number them (a Hugging Face dataset: class_encode_column({chosen!r}))"
         )
     return chosen
 
@@ -74,11 +79,16 @@ def whole_numbers(column: Any) -> NDArray[np.int64]:
     """A column of pyarrow as int64 [N], -1 for what is missing.
 
     Raises:
-        ValueError: a number past 64 bits.
+        SourceError: a number past 64 bits.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return np.asarray(pc.fill_null(column.cast("int64"), NO_LABEL), dtype=np.int64)
+    try:
+        column = column.cast("int64")
+    except pa.ArrowInvalid as error:
+        raise SourceError(f"expected labels that fit 64 bits, got another: {error}; number the classes from 0, or {WITHOUT}") from error
+    return np.asarray(pc.fill_null(column, NO_LABEL), dtype=np.int64)
 
 
 def encoded_bytes(value: Any, name: str) -> bytes | None:
@@ -105,10 +115,21 @@ def noted_classes(schema_metadata: dict[bytes, bytes] | None, column: str | None
 
 
 def is_binary(kind: Any) -> bool:
-    """Whether a type of pyarrow is one of bytes."""
+    """Whether a type of pyarrow is one of bytes, in whatever way they are stored."""
     import pyarrow.types as kinds
 
-    return kinds.is_binary(kind) or kinds.is_large_binary(kind)
+    if kinds.is_dictionary(kind):
+        return is_binary(kind.value_type)
+    return kinds.is_binary(kind) or kinds.is_large_binary(kind) or kinds.is_fixed_size_binary(kind) or kinds.is_binary_view(kind)
+
+
+def plain_binary(column: Any) -> Any:
+    """A column of bytes of pyarrow as the type whose values have a buffer each."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type) else column.cast(pa.large_binary())
 
 
 def holds_images(kind: Any) -> bool:

@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike
 
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import NO_LABEL, Sample, Source, checked_index, digest
+from hvs_data.sources.contents import common_folder
 from hvs_data.sources.packed import PackedStrings
+from hvs_data.sources.regular import read_file
 
 LAYOUTS = ("auto", "classes", "flat")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2", ".avif")
-# No image below the default pixel limit needs more, at 16 bits and uncompressed; it keeps a mislabelled archive out of memory.
-MAX_FILE_BYTES = 2**30
 
 
 class FileSource(Source):
@@ -53,43 +53,51 @@ class FileSource(Source):
 
     @cached_property
     def fingerprint(self) -> str:
-        return digest(self.names.tobytes(), self.labels.tobytes())
+        """Of names and labels. Of absolute paths, the first half is of what stands below the folder of all, the second of that folder."""
+        if not self._folder:
+            return digest(self.names.tobytes(), self.labels.tobytes())
+        start = len(self._folder)
+        below = PackedStrings(self.names[index][start:] for index in range(len(self)))
+        half = 8
+        return digest(below.tobytes(), self.labels.tobytes())[:half] + digest(os.fsencode(self._folder))[:half]
 
+    @cached_property
+    def _folder(self) -> str:
+        """The folder of all files, if all paths are absolute."""
+        if not len(self) or not os.path.isabs(self.names[0]):
+            return ""
+        return common_folder(self.names[index] for index in range(len(self)))
 
-def read_file(path: str) -> bytes:
-    """All bytes of a file.
-
-    Raises:
-        OSError: the file cannot be read.
-        SourceError: it is larger than ``MAX_FILE_BYTES``, or the path holds a NUL.
-    """
-    try:
-        file = open(path, "rb", buffering=0)
-    except ValueError as error:
-        raise SourceError(f"cannot open {path!r}: {error}; correct the path") from error
-    with file:
-        size = os.fstat(file.fileno()).st_size
-        if size > MAX_FILE_BYTES:
-            raise SourceError(f"expected an image file of at most {MAX_FILE_BYTES} bytes, got {size} in {path}; remove it")
-        return file.readall()
+    def why_other(self, fingerprint: str) -> str:
+        same = self._folder and fingerprint[:8] == self.fingerprint[:8]
+        return f"the files are named alike, but their paths began with another folder than {self._folder}" if same else ""
 
 
 def open_paths(paths: Sequence[Any]) -> FileSource:
     """Source of the files at these paths, in the order given, without labels.
 
     Raises:
-        SourceError: an element that is not a path, or a URL.
+        SourceError: an element that is not a path, an empty one, a URL, or a folder.
     """
     for position, path in enumerate(paths):
         if not isinstance(path, (str, os.PathLike)):
             raise SourceError(f"expected paths only in a list of paths, got {type(path).__name__} at position {position}")
         if isinstance(path, str) and "://" in path:
             raise SourceError(f"expected paths of this machine in a list of image files, got a URL at position {position}; download it")
+        name = os.fsdecode(path)
+        if not name:
+            raise SourceError(f"expected paths in a list of image files, got an empty one at position {position}; leave it out")
+        # what is named like an image is looked at when it is read: a list may be long, and its disk slow
+        if not name.lower().endswith(EXTENSIONS) and os.path.isdir(name):
+            raise SourceError(
+                f"expected paths of image files in a list, got the folder {name} at position {position}; open folders one by one and join "
+                "them: torch.utils.data.ConcatDataset([hvs.open_source(folder) for folder in folders])"
+            )
     # relative paths are meant from here, wherever the process goes later
     return FileSource(os.getcwd(), map(os.fsdecode, paths))
 
 
-def open_folder(folder: str, layout: str = "auto") -> FileSource:
+def open_folder(folder: str, layout: str = "auto", labels: bool = True) -> FileSource:
     """Source of the images below a folder.
 
     Hidden files and folders (a leading dot) are skipped, other files count as images by their extension (``EXTENSIONS``, any
@@ -99,9 +107,11 @@ def open_folder(folder: str, layout: str = "auto") -> FileSource:
         folder: path; a leading ``~`` stands for the home folder.
         layout: "classes": one sub-folder a class, numbered in the order of their names, images anywhere below it, images beside
             the sub-folders are left out. "flat": every image below the folder, without labels. "auto": whichever fits.
+        labels: False: without labels in any layout; "auto" is then "flat".
 
     Returns:
-        the images, ordered by label and then by their path relative to ``folder`` with "/" between its parts.
+        the images, ordered by label, then by their folder and then by their name, as torchvision's ImageFolder orders them: folders are
+        compared as paths with "/" between their parts, and each comes before those in it.
 
     Raises:
         SourceError: not a folder, no images, a class without images, a folder that cannot be listed, or, with "auto", images both
@@ -114,19 +124,24 @@ def open_folder(folder: str, layout: str = "auto") -> FileSource:
     identity = _identity(root)
     images_of = {subfolder: _images_below(root, subfolder, identity) for subfolder in sorted(subfolders)}
     if layout == "auto":
-        layout = _fitting_layout(root, images, images_of)
+        layout = _fitting_layout(root, images, images_of) if labels else "flat"
     if layout == "classes":
-        return _of_classes(root, images_of)
-    return FileSource(root, _some(sorted(chain(images, *images_of.values())), f"below {root}", root))
+        return _of_classes(root, images_of, labels)
+    return FileSource(root, _some(sorted(chain(images, *images_of.values()), key=_by_folder), f"below {root}", root))
+
+
+def _by_folder(name: str) -> tuple[str, str]:
+    folder, _, file = name.rpartition("/")
+    return folder, file
 
 
 def _fitting_layout(root: str, images: list[str], images_of: dict[str, list[str]]) -> str:
     inside = next((names[0] for names in images_of.values() if names), None)
     if images and inside:
         raise SourceError(
-            f"expected images either in {root} or in its sub-folders, got both, such as {images[0]} and {inside}; "
-            'hvs_data.open_source(..., layout="classes") takes one sub-folder a class and leaves the others out, '
-            'hvs_data.open_source(..., layout="flat") takes all without labels'
+            f"expected images either in {root} or in its sub-folders, got both, such as {images[0]} and {inside}; pass "
+            'hvs.open_source(..., layout="classes") to take one sub-folder a class and leave the others out, or layout="flat" to take all '
+            "without labels"
         )
     return "classes" if inside else "flat"
 
@@ -141,20 +156,22 @@ def _some(names: list[str], where: str, root: str) -> list[str]:
     return names
 
 
-def _of_classes(root: str, images_of: dict[str, list[str]]) -> FileSource:
+def _of_classes(root: str, images_of: dict[str, list[str]], labels: bool) -> FileSource:
     names = _some(list(chain(*images_of.values())), f"in sub-folders of {root}", root)
+    if not labels:
+        return FileSource(root, names)
     empty = [subfolder for subfolder, inside in images_of.items() if not inside]
     if empty:
         raise SourceError(
             f"expected images in every sub-folder of {root}, since each one is a class, got none in {', '.join(empty[:5])}"
-            f'{", ..." if empty[5:] else ""}; remove them, or take all images without labels: hvs_data.open_source(..., layout="flat")'
+            f'{", ..." if empty[5:] else ""}; remove them, or pass hvs.open_source(..., layout="flat") to take all images without labels'
         )
-    labels = np.repeat(np.arange(len(images_of)), [len(inside) for inside in images_of.values()])
-    return FileSource(root, names, labels, images_of)
+    label_N = np.repeat(np.arange(len(images_of)), [len(inside) for inside in images_of.values()])
+    return FileSource(root, names, label_N, images_of)
 
 
 def _images_below(root: str, folder: str, root_identity: tuple[int, int]) -> list[str]:
-    """Sorted paths, relative to the root, of all images below one of its folders."""
+    """Paths, relative to the root, of all images below one of its folders, in their order."""
     found: list[str] = []
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, (root_identity,))]
     while waiting:
@@ -165,7 +182,7 @@ def _images_below(root: str, folder: str, root_identity: tuple[int, int]) -> lis
         images, subfolders = _list(root, folder)
         found += images
         waiting += [(subfolder, (*above, identity)) for subfolder in subfolders]
-    found.sort()
+    found.sort(key=_by_folder)
     return found
 
 

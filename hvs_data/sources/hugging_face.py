@@ -11,8 +11,10 @@ import numpy as np
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import NO_LABEL, Sample, Source, checked_index, digest
 from hvs_data.sources.columns import encoded_bytes, holds_images, image_column, label_column, whole_numbers
-from hvs_data.sources.folder import read_file
+from hvs_data.sources.labels import FIND
 from hvs_data.sources.map_dataset import open_map_dataset
+from hvs_data.sources.regular import read_file
+from hvs_data.types import EncodedImage
 
 # Images whose bytes go into the fingerprint, evenly spaced.
 FINGERPRINT_IMAGES = 64
@@ -36,8 +38,12 @@ class HuggingFaceSource(Source):
         self.dataset = dataset
         arrow = dataset.with_format("arrow")
         images = arrow.select_columns([image])
-        if isinstance(dataset.features[image], Image):
+        feature = dataset.features[image]
+        self._mode, self._upright = None, False
+        if isinstance(feature, Image):
             images = images.cast_column(image, Image(decode=False))
+            # what the library does when it decodes an image
+            self._mode, self._upright = (feature.mode, True) if feature.decode else (None, False)
         self._images = images
         self.labels = np.full(len(dataset), NO_LABEL, np.int64)
         if label is not None:
@@ -49,7 +55,11 @@ class HuggingFaceSource(Source):
 
     def read(self, index: int) -> Sample:
         position = checked_index(index, len(self))
-        return Sample(self._bytes(position), int(self.labels[position]))
+        return Sample(self._as_the_dataset_has_it(self._bytes(position)), int(self.labels[position]))
+
+    def _as_the_dataset_has_it(self, data: bytes) -> bytes:
+        upright = self._upright and _may_be_turned(data)
+        return EncodedImage(data, upright, self._mode) if upright or self._mode else data
 
     def _bytes(self, position: int) -> bytes:
         name = self.name_of(position)
@@ -84,7 +94,19 @@ class HuggingFaceSource(Source):
             return b""  # one that cannot be read now will not be read later either
 
 
-def open_hugging_face(data: Any, *, image: str | None = None, label: str | None = None) -> Source | None:
+def _may_be_turned(data: bytes) -> bool:
+    """Whether an image may have metadata that turn it: of a JPEG file, whether it has the segment of Exif and XMP before its pixels."""
+    if data[:2] != b"\xff\xd8":
+        return True
+    place = 2
+    while data[place : place + 1] == b"\xff" and (marker := data[place + 1 : place + 2]) != b"\xda":
+        if marker == b"\xe1" or place + 4 > len(data):
+            return True
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return data[place : place + 2] != b"\xff\xda"  # an odd one is looked at when it is decoded
+
+
+def open_hugging_face(data: Any, *, image: str | None = None, label: str | None = FIND) -> Source | None:
     """Source of a Hugging Face dataset; see :func:`hvs_data.open_source`. None for anything else.
 
     Raises:
@@ -116,9 +138,9 @@ def _open_dataset(dataset: Any, image: str | None, label: str | None) -> Source:
     schema = features.arrow_schema
     by_kind = [name for name, feature in features.items() if isinstance(feature, Image)]
     images = by_kind or [field.name for field in schema if holds_images(field.type)]
-    if image is None and label is None and (dataset.format["type"] == "custom" or not images):
+    if image is None and label in (None, FIND) and (dataset.format["type"] == "custom" or not images):
         # a transform of the user's own makes the images, or they are arrays
-        return open_map_dataset(dataset)
+        return open_map_dataset(dataset, labels=label is not None)
     names = list(features)
     whole = [field.name for field in schema if str(field.type).removeprefix("u").startswith("int")]
     classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]

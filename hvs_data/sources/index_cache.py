@@ -12,8 +12,8 @@ import json
 import logging
 import mmap
 import os
-import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -28,7 +28,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 # To be raised when what stands in the file, or how samples are found in a shard, changes.
-VERSION = 1
+VERSION = 2
 FOLDER_VARIABLE = "HVS_DATA_CACHE"
 
 _MAGIC = b"hvs_data shard index\n"
@@ -41,7 +41,7 @@ logger = logging.getLogger("hvs_data")
 
 
 def default_folder() -> str:
-    """``$HVS_DATA_CACHE/shards``, else ``hvs_data/shards`` in the user's folder for caches."""
+    """``$HVS_DATA_CACHE/shards``, else ``hvs_data/shards`` in the user's folder for caches. It begins with "~" where no such is known."""
     base = os.environ.get(FOLDER_VARIABLE)
     if not base:
         base = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"), "hvs_data")
@@ -52,11 +52,12 @@ class IndexCache:
     """Indices by key, shared by all processes that use the same folder.
 
     Args:
-        folder: made on first use. If it cannot be written, indices are built for this process only, and a log line says so.
+        folder: made on first use, and a leading "~" stands for the home folder. If it cannot be written, or the user has no home,
+            indices are built for this process only, and a log line says so. What is written there others may read, as the umask has it.
     """
 
     def __init__(self, folder: str):
-        self.folder = folder
+        self.folder = os.path.expanduser(folder)
         self._warned = threading.Event()
 
     def get(self, key: str, build: Callable[[], ShardIndex]) -> ShardIndex:
@@ -66,6 +67,9 @@ class IndexCache:
             key: hexadecimal digits.
             build: called at most once; what it raises is raised.
         """
+        if self.folder.startswith("~"):
+            self._warn("this user has no home folder")  # else a folder of that name would be made here
+            return build()
         path = os.path.join(self.folder, f"{key}.index")
         index = _load(path, key)
         if index is not None:
@@ -81,24 +85,28 @@ class IndexCache:
         """Write beside the file and rename, so that nobody ever reads half of it."""
         try:
             os.makedirs(self.folder, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=f"{key[:16]}.", suffix=".part", delete=False) as file:
+            part = f"{path}.{uuid.uuid4().hex}.part"
+            with open(part, "xb") as file:  # not by tempfile, whose files nobody else may read
                 try:
                     file.write(_packed(key, index))
                     file.close()
-                    os.replace(file.name, path)
+                    os.replace(part, path)
                 except BaseException:
-                    os.unlink(file.name)
+                    os.unlink(part)
                     raise
         except OSError as error:
-            if not self._warned.is_set():
-                self._warned.set()
-                logger.warning(
-                    "indices of shards cannot be kept in %s: %s; they are built anew in every process; name another folder by %s "
-                    "or index_cache=",
-                    self.folder,
-                    error,
-                    FOLDER_VARIABLE,
-                )
+            self._warn(str(error))
+
+    def _warn(self, reason: str) -> None:
+        if not self._warned.is_set():
+            self._warned.set()
+            logger.warning(
+                "indices of shards cannot be kept in %s: %s; they are built anew in every process; name another folder by %s or "
+                "hvs.open_source(..., index_cache=FOLDER)",
+                self.folder,
+                reason,
+                FOLDER_VARIABLE,
+            )
 
     @contextmanager
     def _locked(self, path: str) -> Iterator[None]:
@@ -109,7 +117,7 @@ class IndexCache:
         descriptor = -1
         try:
             os.makedirs(self.folder, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
             logger.debug("no lock on %s: %s", path, error)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import sys
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,9 @@ from hvs_data.drawing.arguments import item_of
 from hvs_data.drawing.numbers import Numbers, drawing
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import NO_LABEL, ImageData, Sample, Source, checked_index, digest
+from hvs_data.sources.contents import contents_of
 from hvs_data.sources.folder import FileSource
+from hvs_data.sources.labels import checked_label, checked_labels
 
 IMAGE_KEYS = ("image", "img", "jpg")
 # What reading a broken image raises; anything else from the first item means that this is no dataset of images.
@@ -31,12 +31,16 @@ class MapSource(Source):
         dataset: an object with ``__len__`` and ``__getitem__(int)``; see :func:`hvs_data.open_source` for its items. Its
             ``__getitem__`` is called from many threads at once. What it draws in a loader belongs to (seed, epoch, index); a parameter
             annotated as a generator is given one (:mod:`hvs_data.drawing.arguments`).
+        labels: False: labels are not looked at, and every one is -1.
     """
 
-    def __init__(self, dataset: Any):
+    def __init__(self, dataset: Any, labels: bool = True):
         self.dataset = dataset
-        classes = getattr(dataset, "classes", ())
+        self._labels = labels
+        classes = getattr(dataset, "classes", ()) if labels else ()
         self.classes = tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
+        # as it is now: what a dataset opens or keeps while it is read does not count
+        self._contents = contents_of(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -48,29 +52,32 @@ class MapSource(Source):
             item = item_of(self.dataset, position)
         except Exception as error:
             raise SourceError(f"cannot read {name}: {type(error).__name__}: {error}") from error
-        return _sample_of(item, name)
+        return _sample_of(item, name, self._labels)
 
     def name_of(self, index: int) -> str:
         return f"{type(self.dataset).__name__}[{index}]"
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        kind = type(self.dataset)
-        return digest(f"{kind.__module__}.{kind.__qualname__}".encode(), len(self).to_bytes(8, "little"))
+        """Of class, length, and what :mod:`hvs_data.sources.contents` tells."""
+        return digest(self._contents.encode(), b"" if self._labels else b"without labels")
 
 
-def open_map_dataset(dataset: Any) -> Source:
+def open_map_dataset(dataset: Any, labels: bool = True) -> Source:
     """Source of a map-style dataset's images; see :func:`hvs_data.open_source`.
+
+    Args:
+        labels: False: without labels.
 
     Raises:
         SourceError: no dataset, an empty one, or one whose items hold no image that can be decoded.
     """
-    if _reads_plain_files(dataset):
-        return _files_of(dataset)
+    if (files := plain_files(dataset, labels)) is not None:
+        return files
     if _length_of(dataset) == 0:
         raise SourceError(f"expected a dataset that holds images, got an empty {type(dataset).__name__}; check how it is made")
-    _check_first_item(dataset)
-    return MapSource(dataset)
+    _check_first_item(dataset, labels)
+    return MapSource(dataset, labels)
 
 
 def _length_of(dataset: Any) -> int:
@@ -88,7 +95,7 @@ def _length_of(dataset: Any) -> int:
         raise SourceError(f"expected a map-style dataset, which has a length, got {kind}: {error}") from error
 
 
-def _check_first_item(dataset: Any) -> None:
+def _check_first_item(dataset: Any, labels: bool) -> None:
     """Refuse items of a kind that is never decoded before a run begins."""
     name = f"{type(dataset).__name__}[0]"
     try:
@@ -98,17 +105,17 @@ def _check_first_item(dataset: Any) -> None:
         return  # one bad image is no reason to refuse the others
     except Exception as error:
         raise SourceError(f"expected a map-style dataset, whose items are found by number, but {name} raised {error!r}") from error
-    _sample_of(item, name)
+    _sample_of(item, name, labels)
 
 
-def _sample_of(item: Any, name: str) -> Sample:
+def _sample_of(item: Any, name: str, labels: bool) -> Sample:
     """Image and label of a dataset's item.
 
     Raises:
         SourceError: no image, an image that is not of 8 bits, or a label that is not an integer.
     """
     image, label = _image_and_label(item, name)
-    return Sample(_checked_image(image, name), _checked_label(label, name))
+    return Sample(_checked_image(image, name), checked_label(label, name) if labels else NO_LABEL)
 
 
 def _image_and_label(item: Any, name: str) -> tuple[Any, Any]:
@@ -131,7 +138,8 @@ def _checked_image(image: Any, name: str) -> ImageData:
         if image.dtype not in (torch.uint8, np.uint8) or image.ndim not in (1, 2, 3):
             raise SourceError(
                 f"{name}: expected one image of dtype uint8, not transformed yet, got {image.dtype} of shape {tuple(image.shape)}; "
-                "make the dataset without ToTensor, Normalize and the like: augmenting is done here"
+                "make the dataset without ToTensor, Normalize and the like, since augmenting is done here; where the data themselves have "
+                "more than 8 bits, let the dataset scale them"
             )
     elif not isinstance(image, (bytes, bytearray, memoryview, Image)):
         raise SourceError(
@@ -139,17 +147,6 @@ def _checked_image(image: Any, name: str) -> ImageData:
             f"key of {IMAGE_KEYS}, got {type(image).__name__}; make the dataset give the image itself, not several views of it or its path"
         )
     return image
-
-
-def _checked_label(label: Any, name: str) -> int:
-    if label is None:
-        return NO_LABEL
-    try:
-        return operator.index(label)
-    except TypeError:
-        raise SourceError(
-            f"{name}: expected an integer label, got {type(label).__name__}; map it to one (target_transform=), -1 where there is none"
-        ) from None
 
 
 def _reads_plain_files(dataset: Any) -> bool:
@@ -166,8 +163,16 @@ def _reads_plain_files(dataset: Any) -> bool:
     )
 
 
-def _files_of(dataset: Any) -> FileSource:
-    """The files of a torchvision ImageFolder: read as bytes, they are decoded by the fast decoder instead of the dataset's."""
+def plain_files(dataset: Any, labels: bool = True) -> FileSource | None:
+    """The files of a torchvision ImageFolder: read as bytes, they are decoded by the fast decoder instead of the dataset's.
+
+    None for anything else, and where its items are not just the files.
+    """
+    if not _reads_plain_files(dataset):
+        return None
     prefix = os.path.join(os.fspath(dataset.root), "")
     paths = (path.removeprefix(prefix) if path.startswith(prefix) else os.path.abspath(path) for path, _ in dataset.samples)
-    return FileSource(os.path.abspath(prefix), paths, [label for _, label in dataset.samples], dataset.classes)
+    if not labels:
+        return FileSource(os.path.abspath(prefix), paths)
+    label_N = checked_labels([label for _, label in dataset.samples], type(dataset).__name__)
+    return FileSource(os.path.abspath(prefix), paths, label_N, dataset.classes)

@@ -19,9 +19,20 @@ from numpy.typing import NDArray
 
 from hvs_data.errors import HvsError, MissingDependencyError, SourceError
 from hvs_data.sources.base import NO_LABEL, Sample, Source, checked_index, digest
-from hvs_data.sources.columns import encoded_bytes, holds_images, image_column, is_binary, label_column, noted_classes, whole_numbers
+from hvs_data.sources.columns import (
+    encoded_bytes,
+    holds_images,
+    image_column,
+    is_binary,
+    label_column,
+    noted_classes,
+    plain_binary,
+    whole_numbers,
+)
+from hvs_data.sources.labels import FIND
 from hvs_data.sources.places import Place, each, places
 from hvs_data.sources.retry import USUAL, Retries
+from hvs_data.sources.storage import what_to_do
 
 # Bytes of decoded row groups that each reading thread keeps; the one in use is kept even if it is larger.
 GROUP_CACHE_BYTES = 2**26
@@ -85,6 +96,13 @@ class ParquetSource(Source):
         self._first_F = np.cumsum([0, *(footer.metadata.num_rows for footer in footers)])
         self._of_thread = _OfThread()
         self._check_groups()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_of_thread"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._of_thread = _OfThread()  # a copy opens readers of its own
 
     def __len__(self) -> int:
         return int(self.first_G[-1])
@@ -154,7 +172,7 @@ class ParquetSource(Source):
             table = reader.read_row_group(number, columns=columns, use_threads=False)
             images = table.column(self._image)
             labels = whole_numbers(table.column(self._label)) if self._label else None
-            return _Group(images.flatten()[0] if is_struct else images, labels, table.nbytes)
+            return _Group(plain_binary(images.flatten()[0] if is_struct else images), labels, table.nbytes)
         except (OSError, HvsError):
             self._of_thread.readers.pop(file, None)
             raise
@@ -180,7 +198,7 @@ def open_parquet(
     patterns: Sequence[str],
     *,
     image: str | None = None,
-    label: str | None = None,
+    label: str | None = FIND,
     storage_options: Mapping[str, Any] | None = None,
     retries: Retries = USUAL,
 ) -> ParquetSource:
@@ -202,7 +220,7 @@ def open_parquet(
         files = places(patterns, storage_options, retries)
         footers = each(_read_footer, files)
     except OSError as error:
-        raise SourceError(f"cannot open the Parquet files: {error}; check the path and whether it can be read from here") from error
+        raise SourceError(f"cannot open the Parquet files: {error}; {what_to_do(error)}") from error
     if not any(footer.metadata.num_rows for footer in footers):
         raise SourceError(f"expected rows in {files[0].name} and its like, got none; check how they were written")
     chosen: list[tuple[str, str | None]] = []

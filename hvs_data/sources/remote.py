@@ -42,6 +42,9 @@ class RemoteStorage:
         self._connected: tuple[int, Any] = (-1, None)
         self._filesystem()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_connected": (-1, None)}  # its thread and sockets stay here
+
     def find(self, pattern: str) -> list[str]:
         # in a web address "?" begins the query
         magic = "*" if pattern.startswith(("http://", "https://")) else "*?["

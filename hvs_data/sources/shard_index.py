@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,25 +16,39 @@ from numpy.typing import NDArray
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import NO_LABEL
 from hvs_data.sources.folder import EXTENSIONS
+from hvs_data.sources.labels import FIND
 from hvs_data.sources.packed import PackedStrings
-from hvs_data.sources.tar import Member, TarError, Window, members
+from hvs_data.sources.tar import NOWHERE, Member, TarError, Window, members
 
+# What .cls says goes before what .json says.
 LABEL_EXTENSIONS = ("cls", "json")
 # Labels are numbers, and metadata beside them are short.
 MAX_LABEL_BYTES = 2**20
 # In place of a label that is there and is no whole number.
 BAD_LABEL = np.iinfo(np.int64).min
 
+# How files begin that are compressed as a whole, or no tar archive at all.
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip"}
 _IMAGES = tuple(extension.removeprefix(".") for extension in EXTENSIONS)
 
 logger = logging.getLogger("hvs_data")
 
 
 class Choice(NamedTuple):
-    """Which files of a sample count, by their extension: all that follows the first dot, in lower case. None: the usual ones."""
+    """Which files of a sample count, by their extension: all that follows the first dot, in lower case.
+
+    Attributes:
+        image: None: the usual ones.
+        label: "auto": the usual ones; None: no labels.
+    """
 
     image: str | None = None
-    label: str | None = None
+    label: str | None = FIND
+
+    @property
+    def of_labels(self) -> tuple[str, ...]:
+        """Extensions of labels, the one that goes before the others first."""
+        return LABEL_EXTENSIONS if self.label == FIND else (self.label,) if self.label else ()
 
 
 @dataclass(frozen=True)
@@ -85,35 +99,88 @@ def index_shard(window: Window, shard: str, choice: Choice, damaged: str) -> Sha
         damaged: "raise", or "keep" the samples before the damage.
 
     Raises:
-        SourceError: a shard that is damaged, or a sample in which it is not clear which file is the image.
+        SourceError: a shard that is damaged or compressed, or a sample in which it is not clear which file is the image.
     """
+    _refuse_compressed(window, shard)
     images: dict[str, list[Member]] = {}
-    labels: dict[str, tuple[str, int]] = {}
+    labels: dict[str, tuple[int, int]] = {}  # by the name that images may share with them: rank of the extension, label
+    remarks: list[str] = []
     try:
-        for member in members(window):
+        for member in members(window, remarks):
             key, extension = split_name(member.name)
             if not extension or key.endswith("/") or not key:
                 continue
             if _is_image(extension, choice):
                 images.setdefault(key, []).append(member)
-            elif extension in ((choice.label,) if choice.label else LABEL_EXTENSIONS):
-                # what .cls says goes before what .json says, whichever comes first
-                if key not in labels or extension != "json":
-                    labels[key] = (extension, _label(window, member, extension))
+            else:
+                _note_label(labels, window, member, choice)
+        if remarks and _last_lacks_its_label(images, labels):
+            raise TarError(window.size, "cut off before the label of its last image, as it has no end mark and other images have labels")
     except TarError as error:
+        if _last_lacks_its_label(images, labels):
+            images.popitem()  # it stands behind the damage
         lost = f"damaged at offset {error.offset}: {error.reason}"
         if damaged != "keep":
-            keep = 'hvs_data.open_source(..., damaged_shards="keep") goes on with'
-            remedy = f"restore it, or: {keep} the {len(images)} samples before" if images else "restore it, or leave it out"
-            raise SourceError(f"the shard {shard} is {lost}; {remedy}") from error
+            raise SourceError(
+                f'the shard {shard} is {lost}; restore it, or pass hvs.open_source(..., damaged_shards="keep") to go on with the '
+                f"{len(images)} samples before"
+            ) from error
         logger.warning("the shard %s is %s; its %d samples before are kept", shard, lost, len(images))
+    else:
+        for remark in remarks:
+            logger.warning("the shard %s %s; its %d samples are taken", shard, remark, len(images))
     chosen = [_the_image(key, files, shard) for key, files in images.items()]
     return ShardIndex(
         PackedStrings(member.name for member in chosen),
         np.array([member.offset for member in chosen], np.int64),
         np.array([member.size for member in chosen], np.int64),
-        np.array([labels[key][1] if key in labels else NO_LABEL for key in images], np.int64),
+        np.array([_label_of(member, labels) for member in chosen], np.int64),
     )
+
+
+def _refuse_compressed(window: Window, shard: str) -> None:
+    start = window.bytes(0, 8)
+    for mark, kind in _COMPRESSED.items():
+        if start.startswith(mark):
+            raise SourceError(
+                f"expected a tar shard that is not compressed, in which images are found by their place, got {kind} data in {shard}; "
+                "decompress it: images hardly shrink any more"
+            )
+
+
+def _names_for_label(name: str) -> Iterator[str]:
+    """What the label of an image may be called, without its extension: ``0.v1`` and then ``0`` for ``0.v1.jpg``."""
+    key, extension = split_name(name)
+    middle = extension.rpartition(".")[0]
+    while middle:
+        yield f"{key}.{middle}"
+        middle = middle.rpartition(".")[0]
+    yield key
+
+
+def _label_of(image: Member, labels: dict[str, tuple[int, int]]) -> int:
+    return next((labels[name][1] for name in _names_for_label(image.name) if name in labels), NO_LABEL)
+
+
+def _last_lacks_its_label(images: dict[str, list[Member]], labels: dict[str, tuple[int, int]]) -> bool:
+    """Whether the last image has no label, where others have."""
+    last = images[next(reversed(images))] if images and labels else []
+    return bool(last) and not any(name in labels for image in last for name in _names_for_label(image.name))
+
+
+def _note_label(labels: dict[str, tuple[int, int]], window: Window, member: Member, choice: Choice) -> None:
+    """Note what a file says, if it is one of labels. Two that contradict each other count as a bad label."""
+    key, extension = split_name(member.name)
+    for rank, wanted in enumerate(choice.of_labels):
+        if extension != wanted and not extension.endswith(f".{wanted}"):
+            continue
+        middle = extension[: -len(wanted)].rstrip(".")
+        name = f"{key}.{middle}" if middle else key
+        label = _label(window, member, wanted)
+        known, other = labels.get(name, (rank + 1, label))
+        if rank <= known:
+            labels[name] = rank, label if rank < known or label == other else BAD_LABEL
+        return
 
 
 def _is_image(extension: str, choice: Choice) -> bool:
@@ -124,22 +191,23 @@ def _is_image(extension: str, choice: Choice) -> bool:
 
 def _the_image(key: str, files: list[Member], shard: str) -> Member:
     """The only file, or the only one with a plain extension beside such as ``0001.mask.png``."""
-    plain = files if len(files) == 1 else [file for file in files if split_name(file.name)[1] in _IMAGES]
-    if len(plain) != 1:
-        arrived = f"expected one image a sample, got {', '.join(file.name for file in files[:4])} with the key {key!r} in the shard {shard}"
-        extensions = [split_name(file.name)[1] for file in files]
-        if len(set(extensions)) < len(extensions):
-            raise SourceError(f"{arrived}; write the shard anew, with names that differ before their first dot, or leave it out")
-        raise SourceError(
-            f"{arrived}; if these are several samples, write the shard anew with names that differ before their first dot, at which key "
-            f'and extension are parted; if they are files of one sample, hvs_data.open_source(..., image="{extensions[0]}") takes the '
-            f"{extensions[0]} files alone"
+    plain = files if len(files) == 1 else [file for file in files if split_name(file.name)[1] in _IMAGES] or files
+    if len(plain) == 1:
+        return plain[0]
+    extensions = [split_name(file.name)[1] for file in plain]
+    remedy = "write the shard anew, each name once"
+    if len(set(extensions)) == len(extensions):
+        remedy = (
+            f'pass hvs.open_source(..., image="{extensions[0]}") to take that file alone of every sample, or, if each is a sample of its '
+            "own, write the shard anew with names that differ before their first dot"
         )
-    return plain[0]
+    raise SourceError(
+        f"expected one image a sample, got {', '.join(file.name for file in plain[:4])} with the key {key!r} in the shard {shard}; {remedy}"
+    )
 
 
 def _label(window: Window, member: Member, extension: str) -> int:
-    if member.size > MAX_LABEL_BYTES:
+    if member.offset == NOWHERE or member.size > MAX_LABEL_BYTES:
         return BAD_LABEL
     text = window.bytes(member.offset, member.size)
     try:

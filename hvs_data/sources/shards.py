@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvs_data.errors import SourceError
-from hvs_data.sources.base import Sample, Source, checked_index, digest
-from hvs_data.sources.folder import MAX_FILE_BYTES
+from hvs_data.sources.base import NO_LABEL, Sample, Source, checked_index, digest
 from hvs_data.sources.index_cache import VERSION, IndexCache, default_folder
+from hvs_data.sources.labels import FIND, WITHOUT
 from hvs_data.sources.places import Place, each, places
+from hvs_data.sources.regular import MAX_FILE_BYTES
 from hvs_data.sources.retry import USUAL, Retries
 from hvs_data.sources.shard_index import BAD_LABEL, Choice, ShardIndex, index_shard
-from hvs_data.sources.storage import FileState
-from hvs_data.sources.tar import Window
+from hvs_data.sources.storage import FileState, what_to_do
+from hvs_data.sources.tar import NOWHERE, Window
 
 DAMAGED = ("raise", "keep")
 
@@ -51,13 +52,13 @@ class ShardSource(Source):
         self.index = ShardIndex.joined(index_S)
         if not len(self.index):
             raise SourceError(
-                f"expected samples with an image in {_listed(self.shards)}, got none; check the extensions, and name an "
-                'unusual one: hvs_data.open_source(..., image="EXTENSION")'
+                f"expected samples with an image in {_listed(self.shards)}, got none; check the extensions, and pass "
+                'hvs.open_source(..., image="EXTENSION") for an unusual one'
             )
         if (self.index.label_N == BAD_LABEL).all():
             raise SourceError(
-                f"expected whole numbers as labels in {_listed(self.shards)}, got none; write the class number into .cls, or under "
-                '"label" of .json, or name the extension that holds it: hvs_data.open_source(..., label="EXTENSION")'
+                f"expected whole numbers as labels in {_listed(self.shards)}, got none; {WITHOUT}, or label=EXTENSION of the files "
+                'that hold class numbers, which are .cls, or "label" in .json, if it is left out'
             )
 
     def __len__(self) -> int:
@@ -72,9 +73,12 @@ class ShardSource(Source):
         offset, size, label = (int(column[position]) for column in (self.index.offset_N, self.index.size_N, self.index.label_N))
         if size > MAX_FILE_BYTES:
             raise SourceError(f"expected an image of at most {MAX_FILE_BYTES} bytes, got {size} in {self.name_of(position)}; remove it")
+        if offset == NOWHERE:
+            raise SourceError(f"expected an image in {self.name_of(position)}, got a link to nothing in the shard; store the file itself")
         if label == BAD_LABEL:
             raise SourceError(
-                f"expected a whole number as the label of {self.name_of(position)}, got something else; repair its .cls or .json"
+                f"expected a whole number as the label of {self.name_of(position)}, got something else; repair its .cls or .json, or "
+                f"{WITHOUT}"
             )
         return Sample(self._shard_of(position).read_at(offset, size), label)
 
@@ -97,7 +101,7 @@ def open_shards(
     patterns: Sequence[str],
     *,
     image: str | None = None,
-    label: str | None = None,
+    label: str | None = FIND,
     storage_options: Mapping[str, Any] | None = None,
     index_cache: str | os.PathLike[str] | None = None,
     damaged_shards: str = "raise",
@@ -131,8 +135,11 @@ def open_shards(
         shards = places(patterns, storage_options, retries)
         size_S, index_S = zip(*each(opened, shards), strict=True)
     except OSError as error:
-        raise SourceError(f"cannot open the shards: {error}; check the path and whether it can be read from here") from error
-    return ShardSource(shards, size_S, index_S)
+        raise SourceError(f"cannot open the shards: {error}; {what_to_do(error)}") from error
+    source = ShardSource(shards, size_S, index_S)
+    if label not in (None, FIND) and (source.labels == NO_LABEL).all():
+        raise SourceError(f"expected labels in files .{choice.label} of {_listed(shards)}, got none; correct label=, or {WITHOUT}")
+    return source
 
 
 def _key(shard: Place, state: FileState, choice: Choice, damaged: str) -> str | None:

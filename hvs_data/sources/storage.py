@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import sys
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hvs_data.errors import SourceError
+from hvs_data.sources.regular import open_regular
 from hvs_data.sources.retry import USUAL, Retries
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 # Files kept open at a time by one source. Reading from one more costs an open() more, and nothing else.
 OPEN_FILES = 64
+# Nor more than this share of what the process may have open, which others need too.
+_SHARE_OF_LIMIT = 4
+_TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 
 
 class FileState(NamedTuple):
@@ -45,6 +55,8 @@ class Storage(Protocol):
 class LocalStorage:
     """Files by path. There is no shared position in a file, and no lock: threads, and processes after a fork, do not meet.
 
+    A copy, or what is unpickled elsewhere, opens files of its own: the number of an open file means nothing there.
+
     Args:
         retries: how often and how patiently a read that failed is made again, which network drives need.
     """
@@ -55,6 +67,9 @@ class LocalStorage:
     def __init__(self, retries: Retries = USUAL) -> None:
         self._retries = retries
         self._open: dict[str, _OpenFile] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
 
     def find(self, pattern: str) -> list[str]:
         return sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) and not os.path.exists(pattern) else [pattern]
@@ -85,8 +100,14 @@ class LocalStorage:
         return data
 
     def _opened(self, path: str) -> _OpenFile:
-        file = _OpenFile(path)
-        if len(self._open) >= OPEN_FILES:
+        try:
+            file = _OpenFile(path)
+        except OSError as error:
+            if error.errno not in _TOO_MANY_OPEN or not self._open:
+                raise
+            self._open.clear()  # what is kept open only spares time
+            file = _OpenFile(path)
+        while len(self._open) >= _most_open():
             # whoever reads from the oldest one at this moment holds it, and it is closed when nobody does any more
             self._open.pop(next(iter(self._open.copy()), path), None)
         self._open[path] = file
@@ -94,20 +115,39 @@ class LocalStorage:
 
 
 class _OpenFile:
-    """A file descriptor that is closed when nothing refers to it."""
+    """A file descriptor that is closed when nothing refers to it. A copy opens the file anew, so that each closes its own."""
 
     def __init__(self, path: str):
         self.descriptor = -1
+        self._path = path
         if not hasattr(os, "pread"):
             raise SourceError(
                 f"expected a system on which threads read one file at different places (os.pread: Linux, macOS), got {sys.platform}; "
                 "unpack the shards into a folder, or run in the Windows Subsystem for Linux"
             )
-        self.descriptor = os.open(path, os.O_RDONLY)  # Python closes it in the programs that it starts
+        self.descriptor = open_regular(path)[0]
+
+    def __reduce__(self) -> tuple[type[_OpenFile], tuple[str]]:
+        return _OpenFile, (self._path,)
 
     def __del__(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
+
+
+def _most_open() -> int:
+    """Files that a source may keep open under the limit that holds now."""
+    if resource is None:
+        return OPEN_FILES
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return OPEN_FILES if limit == resource.RLIM_INFINITY else max(1, min(OPEN_FILES, limit // _SHARE_OF_LIMIT))
+
+
+def what_to_do(error: OSError) -> str:
+    """The remedy for a file that cannot be opened."""
+    if error.errno in _TOO_MANY_OPEN:
+        return "raise the limit on open files (ulimit -n), or close some"
+    return "check the path and whether it can be read from here"
 
 
 def is_url(path: str) -> bool:

@@ -2,29 +2,44 @@
 
 Formats: the old one of Unix V7, ustar (POSIX.1-1988), pax (POSIX.1-2001) and GNU's long names and large numbers. Source: POSIX.1-2017,
 "pax", extended description; GNU tar 1.35 manual, "Basic Tar Format".
+
+Archives that were put behind one another (``cat a.tar b.tar``) are walked as one, as by ``tar --ignore-zeros``.
 """
 
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 BLOCK = 512
+# Archives are written in records of so many bytes; what follows the end mark in the last one is undefined. Source: POSIX.1-2017, "pax".
+RECORD = 20 * BLOCK
 # Long names and extended headers are short; a header that claims more is broken, or meant to fill memory.
 MAX_EXTENSION_BYTES = 2**20
 
 _FILES = (b"0", b"\0", b"7")
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, pipes: whatever their size field says
+_LINKS = (b"1", b"2")
+_SYMBOLIC_LINK = b"2"
 _PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK, _GNU_SPARSE = b"x", b"g", b"L", b"K", b"S"
 _OCTAL = re.compile(rb"[0-7]*")
 _DECIMAL = re.compile(rb"\d{1,19}")
+# In place of the offset and the size of a link to what is not in the archive.
+NOWHERE = -1
+# Links that lead to links.
+_MOST_LINKS = 8
+NO_END_MARK = "has no end mark: if it was cut between two members, those behind are missing"
 
 
 class Member(NamedTuple):
-    """A file in an archive: its name as it stands there, where its data begin, and how many bytes they are."""
+    """A file in an archive: its name as it stands there, where its data begin, and how many bytes they are.
+
+    A link is the file that it leads to, under its own name; both numbers are ``NOWHERE`` where that is not in the archive.
+    """
 
     name: str
     offset: int
@@ -72,15 +87,68 @@ class Window:
         return self._data[first : first + size]
 
 
-def members(window: Window) -> Iterator[Member]:
-    """The regular files of an archive, in its order, up to its end mark or the end of the file.
+def members(window: Window, remarks: list[str] | None = None) -> Iterator[Member]:
+    """The regular files of an archive, in its order, then its links to such files. Folders, devices and the like are passed over.
 
-    Links, folders and the like are passed over.
+    Args:
+        window: on the archive.
+        remarks: takes what is odd and no damage.
 
     Raises:
-        TarError: no tar archive, a broken header, a file that is stored in parts (sparse), or one that reaches past the end.
+        TarError: no tar archive, a broken header, a file that is stored in parts (sparse) or reaches past the end, or something behind
+            the end mark that is no archive.
     """
-    offset = 0
+    links: dict[bytes, bytes] = {}
+    damage: TarError | None = None
+    try:
+        for entry in _entries(window, [] if remarks is None else remarks):
+            if entry.is_file:
+                yield Member(os.fsdecode(entry.name), entry.offset, entry.size)
+            elif entry.kind in _LINKS:
+                # a symbolic link is meant from its own folder on, a hard one from the archive's root
+                folder = posixpath.dirname(entry.name) if entry.kind == _SYMBOLIC_LINK else b""
+                links[entry.name] = posixpath.join(folder, entry.link)
+    except TarError as error:
+        damage = error
+    if links:
+        yield from _linked(window, links)
+    if damage:
+        raise damage
+
+
+def _linked(window: Window, links: dict[bytes, bytes]) -> Iterator[Member]:
+    """What links lead to. The archive is walked again for it: to remember all files for the few links that there are takes memory."""
+    onward = {posixpath.normpath(name): posixpath.normpath(target) for name, target in links.items()}
+    wanted = set(onward.values())
+    places: dict[bytes, tuple[int, int]] = {}
+    try:
+        for entry in _entries(window, []):
+            if entry.is_file and (name := posixpath.normpath(entry.name)) in wanted:
+                places[name] = entry.offset, entry.size
+    except TarError:
+        pass  # the first walk says so
+    for name in links:
+        target = posixpath.normpath(name)
+        for _ in range(_MOST_LINKS):
+            target = onward.get(target, target)
+        yield Member(os.fsdecode(name), *places.get(target, (NOWHERE, NOWHERE)))
+
+
+class _Entry(NamedTuple):
+    kind: bytes
+    name: bytes
+    link: bytes
+    offset: int
+    size: int
+
+    @property
+    def is_file(self) -> bool:
+        return self.kind in _FILES and not self.name.endswith(b"/")
+
+
+def _entries(window: Window, remarks: list[str]) -> Iterator[_Entry]:
+    """All members, what extended headers say of them included, up to the end of the file."""
+    start = offset = 0  # of the archive, where several follow one another, and of a header
     override: dict[str, bytes] = {}  # what an extended header says of the next member
     if window.size == 0:
         raise TarError(0, "an empty file")
@@ -88,8 +156,9 @@ def members(window: Window) -> Iterator[Member]:
         header = window.bytes(offset, BLOCK)
         if len(header) < BLOCK:
             raise TarError(offset, f"cut off within a header: {len(header)} of {BLOCK} bytes")
-        if header.count(0) == BLOCK:
-            break
+        if header.count(0) == BLOCK and not override:
+            start = offset = _next_archive(window, start, offset)
+            continue
         _check(header, offset)
         kind = header[156:157]
         size = _number(header[124:136], "size", offset)
@@ -100,21 +169,55 @@ def members(window: Window) -> Iterator[Member]:
             _check_end(data + size, window.size, offset, "an extended header")
             if kind == _PAX:
                 override.update(_pax_records(window.bytes(data, size), offset))
-            elif kind == _GNU_NAME:
-                override["path"] = window.bytes(data, size).partition(b"\0")[0]
+            elif kind in (_GNU_NAME, _GNU_LINK):
+                override["path" if kind == _GNU_NAME else "linkpath"] = window.bytes(data, size).partition(b"\0")[0]
         else:
             if "size" in override:
                 size = _decimal(override["size"], offset)
             if kind == _GNU_SPARSE or any(key.startswith("GNU.sparse.") for key in override):
                 raise TarError(offset, "a sparse file, which is stored in parts")
             name = override.get("path") or _name(header)
+            link = override.get("linkpath") or header[157:257].partition(b"\0")[0]
             override = {}
             if kind in _WITHOUT_DATA:
                 size = 0
             _check_end(data + size, window.size, offset, repr(os.fsdecode(name)))
-            if kind in _FILES and not name.endswith(b"/"):
-                yield Member(os.fsdecode(name), data, size)
-        offset = data + -(-size // BLOCK) * BLOCK
+            yield _Entry(kind, name, link, data, size)
+        end = data + -(-size // BLOCK) * BLOCK
+        _check_end(end, window.size, offset, "what fills the last block of a member")
+        offset = end
+    if override:
+        raise TarError(window.size, "cut off behind an extended header")
+    if header.count(0) < BLOCK:
+        remarks.append(NO_END_MARK)
+
+
+def _next_archive(window: Window, start: int, offset: int) -> int:
+    """Where the next archive begins behind an end mark, or the size of the file.
+
+    Raises:
+        TarError: behind the end mark's record there is something, and it is no archive.
+    """
+    record_end = start + -(-(offset + 1 - start) // RECORD) * RECORD
+    while offset + BLOCK <= window.size:
+        block = window.bytes(offset, BLOCK)
+        if block.count(0) < BLOCK:
+            if _is_header(block):
+                return offset
+            if offset >= record_end:
+                raise TarError(offset, "something behind the end of the archive that is no archive, or the broken header of one")
+        offset += BLOCK
+    return window.size  # less than a block holds no archive
+
+
+def _is_header(block: bytes) -> bool:
+    if block[257:262] == b"ustar":
+        return True  # a broken one is told
+    try:
+        _check(block, 0)
+    except TarError:
+        return False
+    return True
 
 
 def _check(header: bytes, offset: int) -> None:

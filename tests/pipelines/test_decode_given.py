@@ -47,6 +47,8 @@ def test_bytes_may_come_in_any_container(kind: str) -> None:
 def test_pixels_may_be_given_as_arrays_and_tensors(channels: int | None) -> None:
     shape = (5, 7) if channels is None else (5, 7, channels)
     pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    if channels == 4:
+        pixels[:, :, 3] = 255  # an alpha that says nothing
     gray = channels in (None, 1)
     expected = np.stack([pixels.reshape(5, 7)] * 3, axis=-1) if gray else pixels[:, :, :3]
     assert_image(decode_image(pixels), expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import io
 import os
 import pickle
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from PIL import Image
+from torch.utils.data import ConcatDataset, Subset
 
 import hvs_data as hvs
 from hvs_data.sources.base import NO_LABEL, Source
@@ -102,6 +105,13 @@ def list_of_paths(root: Path, images: Sequence[Photo]) -> list[Path]:
     return [top / CLASSES[label] / f"{os.path.basename(key)}.jpg" for key, _, label in images]
 
 
+def halves(root: Path, images: Sequence[Photo]) -> Any:
+    """A folder, taken apart and put together again."""
+    source = hvs.open_source(folder(root, images))
+    half = len(images) // 2
+    return ConcatDataset([Subset(source, range(half)), Subset(source, list(range(half - len(images), 0)))])
+
+
 def arrow_table(images: Sequence[Photo], struct: bool = False) -> Any:
     import pyarrow as pa
 
@@ -172,10 +182,8 @@ class Format:
 FORMATS = {
     "folder": Format(folder, classes=True, unnoticed=("another order", "another image")),
     "list of paths": Format(list_of_paths, labels=False, movable=False, unnoticed=("another order", "another image")),
-    "dataset": Format(
-        lambda root, images: [(photo.data, photo.label) for photo in images],
-        unnoticed=("another order", "another image", "another label"),
-    ),
+    "dataset": Format(lambda root, images: [(photo.data, photo.label) for photo in images]),
+    "parts of a source": Format(halves, classes=True, unnoticed=("another order", "another image")),
     "shards, pax": Format(shards),
     "shards, ustar": Format(lambda root, images: shards(root, images, format=tarfile.USTAR_FORMAT)),
     "shards, GNU": Format(lambda root, images: shards(root, images, format=tarfile.GNU_FORMAT)),
@@ -235,6 +243,54 @@ def check_after_fork(source: Source, images: Sequence[Photo]) -> None:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
     assert source.read(0).data == images[0].data
+
+
+# What makes another source of one, for other threads, processes, or whoever keeps what he is given.
+COPIES: dict[str, Callable[[Source], Source]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda source: pickle.loads(pickle.dumps(source)),
+}
+
+
+def check_copy(source: Source, images: Sequence[Photo], labels: bool, how: str, other: Path) -> None:
+    """A copy gives the same samples, and neither it nor its end touches the files that anybody else has open.
+
+    Args:
+        other: a folder for files that take the numbers of those that are closed.
+    """
+    source.read(0)
+    made = COPIES[how](source)
+    made.read(len(made) - 1)
+    before = len(os.listdir("/proc/self/fd"))
+    del made
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    strangers = [open(other / f"{number}.bin", "w+b") for number in range(4)]
+    try:
+        for file in strangers:
+            file.write(b"what nobody asked for" * 1000)
+            file.flush()
+        check_samples(source, images, labels)
+        made = COPIES[how](source)
+        assert made.fingerprint == source.fingerprint and made.classes == source.classes
+        del source
+        gc.collect()
+        check_samples(made, images, labels)
+        check_threads(made, images, threads=4)
+        del made
+        gc.collect()
+        for file in strangers:
+            file.seek(0)
+            assert file.read(21) == b"what nobody asked for"
+    finally:
+        for file in strangers:
+            file.close()
+
+
+def read_all(sources: dict[str, Source]) -> dict[str, list[Any]]:
+    """Fingerprint and samples of each, also in another process, which finds this module by its name."""
+    return {name: [source.fingerprint, *(source.read(index) for index in range(len(source)))] for name, source in sources.items()}
 
 
 def check_nothing_is_unpickled(open: Callable[[], Source], monkeypatch: pytest.MonkeyPatch) -> None:

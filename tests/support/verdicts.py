@@ -14,11 +14,11 @@ from hvs_data.pipelines.decode import DEFAULT_MAX_PIXELS, FORMATS, decode_image
 from mutations import mutated
 
 EQUAL = "equal to Pillow"
-SIXTEEN_BITS = "16-bit grey, high byte"
+NOT_EIGHT_BITS = "refused: more than 8 bits, or other bands"
 BOTH_REFUSE = "refused, as by Pillow"
 OTHER_FORMAT = "refused: a format that is not read"
 TOO_LARGE = "refused: over the pixel limit"
-KEPT = (EQUAL, SIXTEEN_BITS, BOTH_REFUSE, OTHER_FORMAT, TOO_LARGE)
+KEPT = (EQUAL, NOT_EIGHT_BITS, BOTH_REFUSE, OTHER_FORMAT, TOO_LARGE)
 
 
 def verdict_on_file(task):
@@ -47,9 +47,13 @@ def _of_refusal(data, reason, upright):
     if "max_pixels" in reason:
         return TOO_LARGE
     try:
-        by_pillow(data, upright)
+        image, _ = by_pillow(data, upright)
     except Exception:
         return OTHER_FORMAT if "known format" in reason else BOTH_REFUSE
+    if "8 bits a channel" in reason or "bands" in reason:
+        # modes of more than 8 bits, and formats that have them or other bands though Pillow's mode does not say so
+        deep = image.mode.startswith("I") or image.mode == "F" or image.format in ("PNG", "TIFF", "PPM", "JPEG2000")
+        return NOT_EIGHT_BITS if deep else f"REFUSED as deep: {reason}"
     return f"REFUSED, and read by Pillow: {reason}"
 
 
@@ -57,13 +61,11 @@ def _of_pixels(data, pixels, upright):
     if not (pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.flags.c_contiguous and pixels.size):
         return f"NO IMAGE: {pixels.dtype} of shape {pixels.shape}"
     try:
-        image, expected = by_pillow(data, upright)
+        _, expected = by_pillow(data, upright)
     except Exception as error:
         return f"READ, and refused by Pillow: {type(error).__name__}: {error}"
     if np.array_equal(pixels, expected):
         return EQUAL
-    if image.mode.startswith("I") and np.array_equal(pixels, np.stack([(np.asarray(image) >> 8).astype(np.uint8)] * 3, axis=-1)):
-        return SIXTEEN_BITS
     if pixels.shape != expected.shape:
         return f"ANOTHER SHAPE: {pixels.shape} in place of {expected.shape}"
     return f"OTHER PIXELS: up to {np.abs(pixels.astype(int) - expected).max()} off"

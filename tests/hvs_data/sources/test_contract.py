@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ import hvs_data as hvs
 from hvs_data.sources.base import Source
 from source_contract import (
     CLASSES,
+    COPIES,
     FORMATS,
     Format,
     changes,
     check_after_fork,
+    check_copy,
     check_indices,
     check_nothing_is_unpickled,
     check_samples,
@@ -58,6 +61,20 @@ def test_many_threads_read_at_once(source: Source) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_reads_too(source: Source) -> None:
     check_after_fork(source, PHOTOS)
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_opens_its_own_files(how: str, format: Format, tmp_path: Path) -> None:
+    """The number of an open file was copied: a copy read, and closed, whatever had that number later."""
+    source = [format.open(tmp_path / "data", PHOTOS)]
+    check_copy(source.pop(), PHOTOS, format.labels, how, tmp_path)
+
+
+def test_no_labels_on_request(format: Format, tmp_path: Path) -> None:
+    source = replace(format, options=(*format.options, ("label", None))).open(tmp_path / "data", PHOTOS)
+    check_samples(source, PHOTOS, labels=False)
+    assert source.classes == () and source.fingerprint
+    assert not format.labels or source.fingerprint != format.open(tmp_path / "again", PHOTOS).fingerprint
 
 
 def test_nothing_is_unpickled(format: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

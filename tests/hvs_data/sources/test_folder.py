@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+import socket
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import ConcatDataset
 
 import hvs_data as hvs
 from hvs_data.errors import SourceError
-from hvs_data.sources.folder import EXTENSIONS, MAX_FILE_BYTES, FileSource
+from hvs_data.sources import regular
+from hvs_data.sources.folder import EXTENSIONS, FileSource
 from hvs_data.sources.packed import PackedStrings
+from hvs_data.sources.regular import MAX_FILE_BYTES
 
 
 def fill(root: Path, names: Iterable[str]) -> Path:
@@ -47,7 +51,7 @@ def test_one_folder_a_class(layout: str, tmp_path: Path) -> None:
     fill(tmp_path, ["dog/2.jpg", "dog/10.jpg", "cat/z.png", "cat/deep/er/a.jpg", "cat/deep.jpg", "Bee/1.webp"])
     source = hvs.open_source(tmp_path, layout=layout)
     assert isinstance(source, FileSource) and source.classes == ("Bee", "cat", "dog")
-    expected = [("Bee/1.webp", 0), ("cat/deep.jpg", 1), ("cat/deep/er/a.jpg", 1), ("cat/z.png", 1), ("dog/10.jpg", 2), ("dog/2.jpg", 2)]
+    expected = [("Bee/1.webp", 0), ("cat/deep.jpg", 1), ("cat/z.png", 1), ("cat/deep/er/a.jpg", 1), ("dog/10.jpg", 2), ("dog/2.jpg", 2)]
     assert listed(source) == expected
     assert source.labels.dtype == np.int64 and source.labels.tolist() == [label for _, label in expected]
 
@@ -62,23 +66,25 @@ def test_a_flat_folder(layout: str, tmp_path: Path) -> None:
 
 def test_images_beside_folders_of_images_need_a_layout(tmp_path: Path) -> None:
     fill(tmp_path, ["front.jpg", "cat/1.jpg", "a/b/2.jpg"])
-    with pytest.raises(SourceError, match=r'got both, such as front.jpg and a/b/2.jpg; .*layout="classes".*layout="flat"'):
+    with pytest.raises(SourceError, match=r'got both, such as front.jpg and a/b/2.jpg; pass .*layout="classes".*layout="flat"'):
         hvs.open_source(tmp_path)
     assert listed(hvs.open_source(tmp_path, layout="classes")) == [("a/b/2.jpg", 0), ("cat/1.jpg", 1)]
-    assert listed(hvs.open_source(tmp_path, layout="flat")) == [("a/b/2.jpg", -1), ("cat/1.jpg", -1), ("front.jpg", -1)]
+    assert listed(hvs.open_source(tmp_path, layout="flat")) == [("front.jpg", -1), ("a/b/2.jpg", -1), ("cat/1.jpg", -1)]
+    assert listed(hvs.open_source(tmp_path, label=None)) == [("front.jpg", -1), ("a/b/2.jpg", -1), ("cat/1.jpg", -1)]
+    source = hvs.open_source(tmp_path, layout="classes", label=None)
+    assert listed(source) == [("a/b/2.jpg", -1), ("cat/1.jpg", -1)] and source.classes == ()
 
 
 def test_order_and_labels_are_those_of_image_folder(tmp_path: Path) -> None:
     folder = pytest.importorskip("torchvision.datasets.folder")
     # names that sort otherwise once they are joined to paths: "-" and "." come before "/"
     classes = ["cat", "cat-2", "cat.3", "Dog", "n01440764", "10", "9"]
-    fill(tmp_path, [f"{name}/{file}" for name in classes for file in ("x10.jpg", "x9.JPG", "X1.png", "sub/1.jpg")])
+    files = ("x10.jpg", "x9.JPG", "X1.png", "sub/1.jpg", "sub/z.jpg", "sub/a/1.jpg", "sub-a/1.jpg", "z/1.jpg", "sub.jpg")
+    fill(tmp_path, [f"{name}/{file}" for name in classes for file in files])
     reference = folder.DatasetFolder(str(tmp_path), loader=None, extensions=EXTENSIONS)
     source = hvs.open_source(tmp_path)
     assert source.classes == tuple(reference.classes)
-    # within a class, files of sub-folders stand where their paths sort; ImageFolder has them last
-    expected = sorted((label, os.path.relpath(path, tmp_path)) for path, label in reference.samples)
-    assert listed(source) == [(name, label) for label, name in expected]
+    assert listed(source) == [(os.path.relpath(path, tmp_path), label) for path, label in reference.samples]
 
 
 def test_extensions_count_in_any_case_and_nothing_else_does(tmp_path: Path) -> None:
@@ -172,7 +178,7 @@ def test_a_pipe_is_not_waited_on(tmp_path: Path) -> None:
         (["cat/a.txt", "b.txt"], "", "flat", "expected image files below .*got none"),
         (["a.jpg"], "", "classes", "expected image files in sub-folders of .*got none"),
         ([".hidden/a.jpg"], "", "auto", "not hidden.*got none"),
-        (["cat/1.jpg", "dog/", "emu/a.txt"], "", "auto", 'each one is a class, got none in dog, emu; remove them, or .*layout="flat"'),
+        (["cat/1.jpg", "dog/", "emu/a.txt"], "", "auto", 'each one is a class, got none in dog, emu; remove them, or pass .*layout="flat"'),
         (["a.jpg"], "a.jpg", "auto", "got the file .*a.jpg; pass the folder that holds it"),
         (["0.tar", "1.tar"], "", "auto", r"got none; for shards pass a pattern, such as .*/\*\.tar"),
         (["sub/0.parquet", "1.parquet"], "", "classes", r"got none; for shards pass a pattern, such as .*/\*\.parquet"),
@@ -264,9 +270,84 @@ def test_a_list_of_paths_keeps_its_order(container: type, tmp_path: Path, monkey
         source.read(3)
 
 
-def test_a_folder_in_a_list_of_paths_fails_when_read(tmp_path: Path) -> None:
-    with pytest.raises(OSError):
-        hvs.open_source([tmp_path]).read(0)
+def test_a_folder_in_a_list_of_paths_is_told_with_a_remedy_that_helps(tmp_path: Path) -> None:
+    """It was read as a file, and all that came of it was that no image can be read."""
+    folders = [fill(tmp_path / "b", ["x/1.jpg"]), fill(tmp_path / "a", ["x/1.jpg"])]
+    with pytest.raises(SourceError, match=r"got the folder .*/b at position 0; open folders one by one .*ConcatDataset\(\[hvs.open_source"):
+        hvs.open_source(folders)
+    source = hvs.open_source(ConcatDataset([hvs.open_source(folder) for folder in folders]))
+    assert [(source.name_of(index), source.read(index)) for index in range(2)] == [
+        ("0:x/1.jpg", (b"x/1.jpg", 0)),
+        ("1:x/1.jpg", (b"x/1.jpg", 0)),
+    ]
+    (tmp_path / "a.jpg").mkdir()
+    with pytest.raises(IsADirectoryError):
+        hvs.open_source([tmp_path / "a.jpg"]).read(0)
+
+
+@pytest.mark.parametrize("paths", [[""], ["a.jpg", ""]])
+def test_an_empty_path_in_a_list_is_told(paths: list[str]) -> None:
+    with pytest.raises(SourceError, match=f"got an empty one at position {len(paths) - 1}"):
+        hvs.open_source(paths)
+
+
+# --- what is no regular file -------------------------------------------------------------------------------------------
+
+
+def made_pipe(path: Path) -> str:
+    os.mkfifo(path)
+    return "a pipe"
+
+
+def made_socket(path: Path) -> str:
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(os.path.relpath(path))  # its name must be short
+    return "No such device"
+
+
+def linked_device(path: Path) -> str:
+    path.symlink_to("/dev/zero")
+    return "a device"
+
+
+def linked_pipe(path: Path) -> str:
+    os.mkfifo(path.with_suffix(".pipe"))
+    path.symlink_to(path.with_suffix(".pipe"))
+    return "a pipe"
+
+
+@pytest.mark.parametrize("make", [made_pipe, made_socket, linked_device, linked_pipe], ids=lambda make: make.__name__)
+def test_only_regular_files_are_read(make: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe was waited on for ever, and a device without an end filled memory."""
+    monkeypatch.chdir(tmp_path)
+    message = make(tmp_path / "x.jpg")
+    with pytest.raises((SourceError, OSError), match=message):
+        hvs.open_source([tmp_path / "x.jpg"]).read(0)
+
+
+def test_a_file_that_grows_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regular, "MAX_FILE_BYTES", 10**6)
+    path = tmp_path / "x.jpg"
+    path.write_bytes(b"12345")
+    original = os.fstat
+
+    def growing(descriptor: int) -> os.stat_result:
+        status = original(descriptor)
+        with path.open("ab") as file:
+            file.write(bytes(more))
+        return status
+
+    monkeypatch.setattr(os, "fstat", growing)
+    more = 10**5
+    assert hvs.open_source([path]).read(0).data == b"12345" + bytes(more)
+    more = 2 * 10**6
+    with pytest.raises(SourceError, match="at most 1000000 bytes, got more from .*, which grows"):
+        path.write_bytes(b"12345")
+        hvs.open_source([path]).read(0)
+
+
+def test_files_of_the_kernel_say_that_they_are_empty() -> None:
+    assert hvs.open_source(["/proc/self/cmdline"]).read(0).data == Path("/proc/self/cmdline").read_bytes()
 
 
 def test_a_path_that_is_none_fails_when_read() -> None:
@@ -302,6 +383,19 @@ def test_a_fingerprint_follows_names_and_labels_and_not_the_place(tmp_path: Path
     prints = {hvs.open_source(fill(tmp_path / kind, changed)).fingerprint for kind, changed in others.items()}
     without_labels = hvs.open_source(tmp_path / "first", layout="flat").fingerprint
     assert len(prints | {first, without_labels}) == 6
+
+
+def test_absolute_paths_that_moved_are_told_apart_from_others(tmp_path: Path) -> None:
+    names = ["a/1.jpg", "a/2.jpg", "b/1.jpg"]
+    here, there = (hvs.open_source([fill(tmp_path / place, names) / name for name in names]) for place in ("here", "there"))
+    assert here.fingerprint != there.fingerprint
+    assert (
+        there.why_other(here.fingerprint) == f"the files are named alike, but their paths began with another folder than {tmp_path}/there/"
+    )
+    other = hvs.open_source([tmp_path / "there" / name for name in reversed(names)])
+    for source, fingerprint in ((other, here.fingerprint), (there, other.fingerprint), (here, "0" * 16)):
+        assert source.why_other(fingerprint) == ""
+    assert hvs.open_source(tmp_path / "here").why_other(here.fingerprint) == ""
 
 
 # --- many names in little memory ---------------------------------------------------------------------------------------

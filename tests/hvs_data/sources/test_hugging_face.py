@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import hvs_data as hvs
+from encoded_files import encoded as encode
+from encoded_files import palette, photo, with_orientation
 from hvs_data.errors import SourceError
+from hvs_data.pipelines.decode import decode_image, jpeg_size
 from hvs_data.sources.hugging_face import HuggingFaceSource
 from hvs_data.sources.map_dataset import MapSource
 from source_contract import CLASSES, check_samples, encoded, hugging_face, photos
 
 datasets = pytest.importorskip("datasets")
+pa = pytest.importorskip("pyarrow")
 
 PHOTOS = photos(7)
 
@@ -86,7 +92,7 @@ def test_columns_by_name() -> None:
     columns = {"image": [image_of(b"a")], "depth": [image_of(b"b")], "fine": [1], "coarse": [2]}
     classes = datasets.ClassLabel(names=["x", "y", "z"])
     dataset = made(columns, image=IMAGE, depth=IMAGE, fine=classes, coarse=classes)
-    with pytest.raises(SourceError, match=r"one column of labels in the dataset, got \['fine', 'coarse'\]; .*label=NAME"):
+    with pytest.raises(SourceError, match=r"one column of labels in the dataset, got \['fine', 'coarse'\]; pass .*label=NAME"):
         hvs.open_source(dataset)
     source = hvs.open_source(dataset, label="coarse")
     assert source.read(0) == (b"a", 2) and source.classes == ("x", "y", "z")
@@ -102,7 +108,7 @@ def test_columns_by_name() -> None:
             {"a": [image_of(b"1")], "b": [image_of(b"2")]},
             {"a": IMAGE, "b": IMAGE},
             {},
-            "one column of encoded images in the dataset.*image=NAME",
+            r"one column of encoded images in the dataset.*pass hvs.open_source\(..., image=NAME\)",
         ),
         ({"a": [image_of(b"1")]}, {"a": IMAGE}, {"image": "b"}, "expected a column 'b' in the dataset"),
         ({"a": [image_of(b"1")], "label": ["x"]}, {"a": IMAGE, "label": TEXT}, {}, r"another kind; .*class_encode_column\('label'\)"),
@@ -125,6 +131,92 @@ def test_a_transform_of_ones_own_is_left_to_make_the_images(tmp_path: Path) -> N
     sample = source.read(1)
     expected = np.asarray(Image.open(io.BytesIO(PHOTOS[1].data)))[:, ::-1]
     assert sample.label == PHOTOS[1].label and np.array_equal(np.asarray(sample.data), expected)
+
+
+# --- as the dataset gives its images -----------------------------------------------------------------------------------
+
+
+def assert_as_the_dataset_gives_them(dataset: Any, column: str = "image") -> None:
+    source = hvs.open_source(dataset)
+    assert isinstance(source, HuggingFaceSource)
+    for index in range(len(dataset)):
+        expected = np.asarray(dataset[index][column].convert("RGB"))
+        np.testing.assert_array_equal(decode_image(source.read(index).data), expected)
+
+
+@pytest.mark.parametrize("orientation", range(9))
+@pytest.mark.parametrize(("kind", "mode"), [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("WEBP", "RGB")])
+def test_images_are_turned_as_by_the_dataset(kind: str, mode: str, orientation: int) -> None:
+    """The library turns what it decodes upright; what was read past its decoding was not."""
+    rows = [image_of(with_orientation(kind, orientation, mode)), image_of(encoded(1))]
+    assert_as_the_dataset_gives_them(made({"image": rows}, image=IMAGE))
+
+
+def test_images_are_turned_by_what_xmp_says() -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    stream = io.BytesIO()
+    photo().save(stream, "JPEG", xmp=xmp)
+    dataset = made({"image": [image_of(stream.getvalue())]}, image=IMAGE)
+    assert dataset[0]["image"].size == photo().size[::-1]
+    assert_as_the_dataset_gives_them(dataset)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "1", "P"])
+def test_images_are_of_the_mode_that_the_dataset_gives_them(mode: str) -> None:
+    files = [with_orientation("JPEG", 6), with_orientation("PNG", 3), encoded(2), encode(palette(transparency=3), "PNG")]
+    dataset = made({"image": [image_of(file) for file in files]}, image=datasets.Image(mode=mode))
+    assert_as_the_dataset_gives_them(dataset)
+
+
+def test_images_that_the_dataset_does_not_decode_are_as_they_are_stored() -> None:
+    file = with_orientation("JPEG", 6)
+    for feature in (datasets.Image(mode="L", decode=False), datasets.Value("binary")):
+        rows = [file] if isinstance(feature, datasets.Value) else [image_of(file)]
+        assert type(hvs.open_source(made({"image": rows}, image=feature)).read(0).data) is bytes
+
+
+def test_only_images_with_metadata_leave_the_usual_way() -> None:
+    files = [encoded(0), with_orientation("JPEG", 1), with_orientation("JPEG", 6)]
+    source = hvs.open_source(made({"image": [image_of(file) for file in files]}, image=IMAGE))
+    data = [source.read(index).data for index in range(3)]
+    assert [type(item).__name__ for item in data] == ["bytes", "EncodedImage", "EncodedImage"]
+    # the second one's size is known before it is decoded, which decoding to a fraction and on a device need
+    assert [jpeg_size(item) is not None for item in data] == [True, True, False]
+    copied = pickle.loads(pickle.dumps(data[2]))
+    assert copied == data[2] and (copied.upright, copied.mode) == (True, None)
+
+
+def test_the_loader_turns_them(tmp_path: Path) -> None:
+    dataset = made({"image": [image_of(with_orientation("JPEG", 6))] * 2}, image=IMAGE)
+    recipe = hvs.recipes.simsiam(size=16)
+    upright = [row["image"] for row in dataset]
+    batches = [
+        next(iter(hvs.ViewLoader(data, recipe, batch_size=2, num_threads=1, engine="reference", scaled_decode=scaled)))
+        for data in (dataset, upright)
+        for scaled in (False, True)
+    ]
+    for batch in batches[1:]:
+        assert torch.equal(batch.views[0], batches[0].views[0])
+
+
+@pytest.mark.parametrize(
+    "column", [["cat", "dog"], [0.5, float("nan")], [True, False], [[1], [2]], [None, None], [1, 2]], ids=lambda column: str(column[0])
+)
+def test_labels_of_any_kind_are_left_alone_on_request(column: list[Any]) -> None:
+    dataset = datasets.Dataset.from_dict({"image": [image_of(b"1"), image_of(b"2")], "label": column}).cast_column("image", IMAGE)
+    source = hvs.open_source(dataset, label=None)
+    assert isinstance(source, HuggingFaceSource)
+    assert [source.read(index) for index in range(2)] == [(b"1", -1), (b"2", -1)] and source.classes == ()
+    if column != [1, 2]:
+        with pytest.raises(SourceError, match=r"whole numbers in the column 'label'.*pass hvs.open_source\(..., label=None\)"):
+            hvs.open_source(dataset)
+
+
+def test_a_label_past_64_bits_is_told() -> None:
+    table = pa.table({"image": [b"1"], "label": pa.array([2**63], pa.uint64())})
+    dataset = datasets.Dataset(table)
+    with pytest.raises(SourceError, match="expected labels that fit 64 bits"):
+        hvs.open_source(dataset)
 
 
 def test_a_row_without_an_image_is_a_source_error() -> None:

@@ -100,6 +100,22 @@ def test_files_of_a_kind_are_opened_together(data: Any, message: str) -> None:
         hvs.open_source(data)
 
 
+@pytest.mark.parametrize("data", ["", " ", "\n"])
+def test_an_empty_path_is_no_folder(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text of a variable that is not set took the working folder."""
+    (tmp_path / "1.jpg").write_bytes(b"1")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError, match='expected a path, got .*variable that is not set; .* "." for this folder'):
+        hvs.open_source(data)
+    assert len(hvs.open_source(".")) == len(hvs.open_source(Path())) == 1
+
+
+@pytest.mark.parametrize("option", ["image", "label", "index_cache"])
+def test_an_empty_name_is_none(option: str) -> None:
+    with pytest.raises(SourceError, match=f"expected a name as {option}, got an empty text"):
+        hvs.open_source("a.tar", **{option: ""})
+
+
 def test_the_protocol_has_public_names() -> None:
     assert hvs.Source is Source and hvs.Sample is Sample
 

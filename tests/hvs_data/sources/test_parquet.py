@@ -36,10 +36,53 @@ def test_the_column_of_images_is_found(columns: dict[str, int], tmp_path: Path) 
     assert hvs.open_source(path).read(0) == (encoded(0), -1)
 
 
-@pytest.mark.parametrize("kind", ["binary", "large_binary"])
-def test_bytes_of_either_width(kind: str, tmp_path: Path) -> None:
-    values = pa.array([encoded(0), encoded(1)], getattr(pa, kind)())
-    assert hvs.open_source(written(tmp_path / "x.parquet", {"image": values})).read(1).data == encoded(1)
+@pytest.mark.parametrize(
+    ("kind", "stored"),  # pyarrow writes no dictionaries of views
+    [(kind, stored) for kind in ("binary", "large_binary") for stored in ("plain", "as a dictionary", "in a struct")]
+    + [("binary_view", "plain"), ("binary_view", "in a struct")],
+)
+def test_bytes_however_they_are_stored(kind: str, stored: str, tmp_path: Path) -> None:
+    """Other types than the two usual ones counted as none with images."""
+    values = pa.array([encoded(0), encoded(1), None, encoded(1)], getattr(pa, kind)())
+    if stored == "as a dictionary":
+        values = values.dictionary_encode()
+    if stored == "in a struct":
+        values = pa.StructArray.from_arrays([values, pa.array(["a", "b", "c", "d"])], ["bytes", "path"])
+    source = hvs.open_source(written(tmp_path / "x.parquet", {"image": values}))
+    assert [source.read(index).data for index in (0, 1, 3)] == [encoded(0), encoded(1), encoded(1)]
+    with pytest.raises(SourceError, match=r"the bytes of an image in x.parquet\[2\], got none"):
+        source.read(2)
+
+
+LABELS = {
+    "text": ["cat", "dog"],
+    "float": [0.5, float("nan")],
+    "bool": [True, False],
+    "list": [[1], [2]],
+    "null": [None, None],
+    "whole": [1, 2],
+    "absent": None,
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_any_kind_are_left_alone_on_request(kind: str, tmp_path: Path) -> None:
+    """A column of another kind kept a table from being opened, and nothing switched it off."""
+    columns = {"image": [b"1", b"2"], **({} if LABELS[kind] is None else {"label": LABELS[kind]})}
+    path = written(tmp_path / "x.parquet", columns)
+    source = hvs.open_source(path, label=None)
+    assert [source.read(index) for index in range(2)] == [(b"1", -1), (b"2", -1)]
+    if kind not in ("whole", "absent"):
+        with pytest.raises(SourceError, match=r"whole numbers in the column 'label'.*pass hvs.open_source\(..., label=None\)"):
+            hvs.open_source(path)
+
+
+def test_a_label_past_64_bits_costs_its_group(tmp_path: Path) -> None:
+    labels = pa.array([2**63, 1], pa.uint64())
+    source = hvs.open_source(written(tmp_path / "x.parquet", {"image": [b"1", b"2"], "label": labels}, row_group_size=1))
+    assert source.read(1) == (b"2", 1)
+    with pytest.raises(SourceError, match="expected labels that fit 64 bits"):
+        source.read(0)
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "int64", "uint64"])
@@ -58,12 +101,12 @@ def test_columns_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
-        ({"a": [b"1"], "b": [b"2"]}, {}, r"one column of encoded images in x.parquet, got the columns \['a', 'b'\], .*image=NAME"),
+        ({"a": [b"1"], "b": [b"2"]}, {}, r"one column of encoded images in x.parquet, got the columns \['a', 'b'\], .*pass .*image=NAME"),
         ({"a": [1]}, {}, r"one column of encoded images .*none of them with images"),
         ({"image": ["text"]}, {}, "none of them with images"),
         ({"image": [b"1"]}, {"image": "photo"}, "expected a column 'photo' in x.parquet"),
         ({"image": [b"1"], "n": [1]}, {"image": "n"}, "encoded images in the column 'n' of x.parquet, got another kind"),
-        ({"image": [b"1"], "label": ["cat"]}, {}, "whole numbers in the column 'label' of x.parquet, got another kind; number the classes"),
+        ({"image": [b"1"], "label": ["cat"]}, {}, "whole numbers in the column 'label' of x.parquet, got another kind; pass .*label=None"),
         ({"image": [b"1"], "label": [1.0]}, {}, "whole numbers in the column 'label'"),
         ({"image": [b"1"]}, {"label": "class"}, "expected a column 'class' of labels in x.parquet"),
         ({"image": pa.array([], pa.binary())}, {}, "expected rows in x.parquet"),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 import logging
 import os
+import pickle
+import resource
+import stat
 import tarfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,8 +22,8 @@ import pytest
 import hvs_data as hvs
 from hvs_data.errors import SourceError
 from hvs_data.sources import index_cache, shard_index
-from hvs_data.sources.folder import MAX_FILE_BYTES
 from hvs_data.sources.index_cache import IndexCache
+from hvs_data.sources.regular import MAX_FILE_BYTES
 from hvs_data.sources.shard_index import ShardIndex, split_name
 from hvs_data.sources.shards import ShardSource
 from hvs_data.sources.storage import OPEN_FILES
@@ -145,8 +150,48 @@ def test_a_label_that_is_no_whole_number_costs_its_sample(extension: str, text: 
 
 
 def test_labels_that_are_all_of_another_kind_are_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="expected whole numbers as labels in s.tar, got none; .*label="):
+    with pytest.raises(SourceError, match="expected whole numbers as labels in s.tar, got none; pass .*label=None.* go without"):
         opened(tmp_path, [("a.jpg", b"a"), ("a.cls", b"cat"), ("b.jpg", b"b"), ("b.cls", b"dog")])
+
+
+def test_labels_are_left_alone_on_request(tmp_path: Path) -> None:
+    """Labels of another kind kept a source from being opened, though pretraining needs none."""
+    files = [("a.jpg", b"a"), ("a.cls", b"cat"), ("b.jpg", b"b"), ("b.json", b'{"label": 3}')]
+    source = opened(tmp_path, files, label=None)
+    assert listed(source) == [("s.tar/a.jpg", b"a", -1), ("s.tar/b.jpg", b"b", -1)]
+    assert opened(tmp_path, files).labels.tolist()[1] == 3  # the index of another choice is another one
+
+
+def test_an_extension_that_no_label_has_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="expected labels in files .clss of s.tar, got none; correct label=, or pass .*label=None"):
+        opened(tmp_path, [("a.jpg", b"a"), ("a.cls", b"1")], label="clss")
+
+
+@pytest.mark.parametrize(
+    ("files", "labels"),
+    [
+        ([("0.v1.jpg", b"0"), ("0.v1.cls", b"1")], [1]),
+        ([("0.V1.JPG", b"0"), ("0.v1.cls", b"1")], [1]),
+        ([("0.v1.cls", b"1"), ("0.v1.json", b"2"), ("0.v1.jpg", b"0")], [1]),
+        ([("0.v1.json", b"2"), ("0.cls", b"1"), ("0.v1.jpg", b"0")], [2]),
+        ([("0.v1.jpg", b"0"), ("0.cls", b"1")], [1]),
+        ([("d.1/0.a.b.jpg", b"0"), ("d.1/0.a.cls", b"1")], [1]),
+        ([("0.jpg", b"0"), ("0.mask.cls", b"1")], [-1]),
+        ([("0.v1.jpg", b"0"), ("0.v2.cls", b"1")], [-1]),
+        ([("0.jpg", b"0"), ("0.cls", b"1"), ("0.mask.png", b"m"), ("0.mask.cls", b"2")], [1]),
+    ],
+)
+def test_a_label_is_named_as_its_image_is(files: list[tuple[str, bytes]], labels: list[int], tmp_path: Path) -> None:
+    """WebDataset parts names at their first dot: ``0.v1.jpg`` and ``0.v1.cls`` are one sample, whose label was not found."""
+    assert opened(tmp_path, files).labels.tolist() == labels
+
+
+def test_labels_that_contradict_each_other_cost_their_sample(tmp_path: Path) -> None:
+    files = [("a.jpg", b"a"), ("a.cls", b"1"), ("a.cls", b"2"), ("b.jpg", b"b"), ("b.cls", b"3"), ("b.cls", b"3")]
+    source = opened(tmp_path, files)
+    assert source.read(1).label == 3
+    with pytest.raises(SourceError, match="whole number as the label of s.tar/a.jpg"):
+        source.read(0)
 
 
 def test_an_image_beside_others_of_its_key(tmp_path: Path) -> None:
@@ -156,13 +201,22 @@ def test_an_image_beside_others_of_its_key(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r'one image a sample, got a.jpg, a.png with the key .a. in the shard s.tar; .*image="jpg"'):
         opened(tmp_path, files)
     assert listed(opened(tmp_path, files, image="PNG", label=".target.txt")) == [("s.tar/a.png", b"mask", 6)]
-    with pytest.raises(SourceError, match="one image a sample, got photo.v1.jpg, photo.v2.jpg"):
-        opened(tmp_path, [("photo.v1.jpg", b"1"), ("photo.v2.jpg", b"2")])
+    files = [("photo.v1.jpg", b"1"), ("photo.v2.jpg", b"2")]
+    with pytest.raises(SourceError, match='got photo.v1.jpg, photo.v2.jpg .*image="v1.jpg".* that file alone of every sample, or, if each'):
+        opened(tmp_path, files)
+    assert [data for _, data, _ in listed(opened(tmp_path, files, image="v1.jpg"))] == [b"1"]
+
+
+@pytest.mark.parametrize("options", [{}, {"image": "jpg"}, {"damaged_shards": "keep"}], ids=str)
+@pytest.mark.parametrize("second", ["a.jpg", "a.JPG"])
+def test_a_name_that_comes_twice_is_told_with_a_remedy_that_helps(second: str, options: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="one image a sample, got a.jpg, a.(jpg|JPG) .*; write the shard anew, each name once$"):
+        opened(tmp_path, [("a.jpg", b"1"), (second, b"2")], **options)
 
 
 def test_an_unusual_extension_is_named(tmp_path: Path) -> None:
     files = [("a.img", b"photo"), ("a.cls", b"1")]
-    with pytest.raises(SourceError, match="expected samples with an image in s.tar, got none; .*image="):
+    with pytest.raises(SourceError, match="expected samples with an image in s.tar, got none; .*pass .*image="):
         opened(tmp_path, files)
     assert opened(tmp_path, files, image="img").read(0) == (b"photo", 1)
 
@@ -247,6 +301,97 @@ def test_a_damaged_shard_is_named_and_may_be_kept(tmp_path: Path, caplog: pytest
     assert f"s.tar is damaged at offset {member.offset}" in caplog.text and "7 samples before are kept" in caplog.text
     with pytest.raises(SourceError, match="one of .'raise', 'keep'., got 'ignore'"):
         hvs.open_source(path, damaged_shards="ignore")
+
+
+def boundaries(path: Path) -> list[int]:
+    """Where each member of an archive ends, in bytes."""
+    with tarfile.open(path) as archive:
+        return [member.offset_data + -(-member.size // 512) * 512 for member in archive]
+
+
+def test_a_shard_that_was_cut_anywhere_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A cut inside what fills a block, or between an image and its label, passed, and labels were lost without a word."""
+    whole = write_tar(tmp_path / "whole.tar", PHOTOS).read_bytes()
+    ends = boundaries(tmp_path / "whole.tar")
+    for end in (ends[2], ends[3] - 1, ends[3] - 500, ends[4], ends[4] - 1, ends[4] - 300):
+        (tmp_path / "s.tar").write_bytes(whole[:end])
+        with pytest.raises(SourceError, match="the shard s.tar is damaged at offset .*cut off"):
+            hvs.open_source(tmp_path / "s.tar")
+        check_samples(hvs.open_source(tmp_path / "s.tar", damaged_shards="keep"), PHOTOS[: (end + 512) // ends[1]])
+    (tmp_path / "s.tar").write_bytes(whole[: ends[3]])
+    caplog.clear()
+    check_samples(hvs.open_source(tmp_path / "s.tar"), PHOTOS[:2])  # nothing tells it from a shard of two samples, but the end mark
+    assert "the shard s.tar has no end mark: if it was cut between two members, those behind are missing; its 2 samples" in caplog.text
+
+
+def test_shards_behind_one_another_are_read_as_one(tmp_path: Path) -> None:
+    parts = [write_tar(tmp_path / f"{number}.tar", PHOTOS[5 * number : 5 * number + 5]).read_bytes() for number in range(3)]
+    (tmp_path / "all.tar").write_bytes(b"".join(parts))
+    check_samples(hvs.open_source(tmp_path / "all.tar"), PHOTOS)
+
+
+def test_images_and_labels_that_are_links(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        add(archive, "0.jpg", b"photo")
+        add(archive, "0.cls", b"7")
+        for name, kind, target in (("1.jpg", tarfile.LNKTYPE, "0.jpg"), ("1.cls", tarfile.SYMTYPE, "0.cls")):
+            add(archive, name, b"", type=kind, linkname=target)
+        for name in ("2.jpg", "3.cls"):
+            add(archive, name, b"", type=tarfile.SYMTYPE, linkname="nowhere")
+        add(archive, "3.jpg", b"another")
+    source = hvs.open_source(tmp_path / "s.tar")
+    assert [source.name_of(index) for index in range(4)] == [f"s.tar/{name}.jpg" for name in "0312"]
+    assert source.read(0) == source.read(2) == (b"photo", 7)
+    for index, message in (
+        (1, "a whole number as the label of s.tar/3.jpg"),
+        (3, "an image in s.tar/2.jpg, got a link to nothing in the shard"),
+    ):
+        with pytest.raises(SourceError, match=message):
+            source.read(index)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "bz2", "lzma"])
+def test_a_shard_that_is_compressed_whatever_its_name_says(kind: str, tmp_path: Path) -> None:
+    data = importlib.import_module(kind).compress(write_tar(tmp_path / "s.tar", PHOTOS).read_bytes())
+    (tmp_path / "s.tar").write_bytes(data)
+    with pytest.raises(SourceError, match="a tar shard that is not compressed.*got (gzip|bzip2|xz) data in s.tar; decompress it"):
+        hvs.open_source(tmp_path / "s.tar")
+
+
+def test_a_name_with_braces_is_a_file_that_is_there(tmp_path: Path) -> None:
+    write_tar(tmp_path / "x{1,2}.tar", PHOTOS)
+    check_samples(hvs.open_source(tmp_path / "x{1,2}.tar"), PHOTOS)
+    check_samples(hvs.open_source([tmp_path / "x{1,2}.tar"]), PHOTOS)
+
+
+def test_a_low_limit_on_open_files(tmp_path: Path) -> None:
+    """OPEN_FILES ignored the limit, and the error pointed at the path."""
+    for number in range(60):
+        tar_of(tmp_path / f"{number:02}.tar", [("1.jpg", str(number).encode())])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken + 30, hard))
+    try:
+        source = hvs.open_source(str(tmp_path / "*.tar"))
+        assert [source.read(index).data for index in range(60)] == [str(index).encode() for index in range(60)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 2, hard))
+        check = [source.read(index).data for index in range(60)]
+        assert check == [str(index).encode() for index in range(60)]
+        del source
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        with pytest.raises(SourceError, match="Too many open files.*; raise the limit on open files"):
+            hvs.open_source(str(tmp_path / "0{0..3}.tar"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    source = hvs.open_source(write_tar(tmp_path / "s.tar", PHOTOS))
+    source = copy.copy(hvs.open_source(tmp_path / "s.tar"))
+    (tmp_path / "s.tar").unlink()
+    os.mkfifo(tmp_path / "s.tar")
+    with pytest.raises(SourceError, match="expected a regular file, got a pipe"):
+        pickle.loads(pickle.dumps(source)).read(0)
 
 
 def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
@@ -445,6 +590,46 @@ def test_a_cache_that_cannot_be_written(
     assert len(walks) == 6
     assert caplog.text.count("indices of shards cannot be kept in") == 2
     assert not cache.is_dir() or list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_others_may_read_an_index_as_the_umask_has_it(umask: int, mode: int, tmp_path: Path, cache: Path) -> None:
+    """Files of the tempfile module are their owner's alone, in a cache that a group shares, too."""
+    path = write_tar(tmp_path / "s.tar", PHOTOS)
+    before = os.umask(umask)
+    try:
+        hvs.open_source(path)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(file.stat().st_mode) for file in cache.iterdir()] == [mode]
+
+
+@pytest.mark.parametrize("variable", ["HVS_DATA_CACHE", "XDG_CACHE_HOME", None])
+def test_a_user_without_a_home(
+    variable: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder named "~" was made where the program ran."""
+    path = write_tar(tmp_path / "s.tar", PHOTOS)
+    for name in ("HVS_DATA_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where the user has no entry among the users
+    if variable:
+        monkeypatch.setenv(variable, "~/mine")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    check_samples(hvs.open_source(path), PHOTOS)
+    assert list((tmp_path / "here").iterdir()) == []
+    assert "this user has no home folder; they are built anew in every process; name another folder by HVS_DATA_CACHE" in caplog.text
+    check_samples(hvs.open_source(path, index_cache=tmp_path / "kept"), PHOTOS)
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+
+
+def test_a_home_folder_in_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HVS_DATA_CACHE", "~/kept")  # nobody but a shell replaces it
+    monkeypatch.chdir(tmp_path)
+    hvs.open_source(write_tar(tmp_path / "s.tar", PHOTOS))
+    assert len(list((tmp_path / "home" / "kept" / "shards").iterdir())) == 1 and not (tmp_path / "~").exists()
 
 
 def test_threads_that_open_at_once_share_the_work(tmp_path: Path, walks: list[str], cache: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvs_data.sources import tar
-from hvs_data.sources.tar import BLOCK, MAX_EXTENSION_BYTES, Member, TarError, Window, members
+from hvs_data.sources.tar import BLOCK, MAX_EXTENSION_BYTES, NO_END_MARK, NOWHERE, RECORD, Member, TarError, Window, members
 from source_contract import add
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "GNU": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
@@ -34,8 +34,9 @@ def archive(files: dict[str, bytes], format: int = tarfile.PAX_FORMAT, **fields:
     return buffer.getvalue()
 
 
-def walked(data: bytes, block: int = 700) -> dict[str, bytes]:
-    return {name: data[offset : offset + size] for name, offset, size in members(window(data, block))}
+def walked(data: bytes, block: int = 700) -> dict[str, bytes | None]:
+    """Contents by name; None for a link to nothing."""
+    return {name: None if offset == NOWHERE else data[offset : offset + size] for name, offset, size in members(window(data, block))}
 
 
 FILES = {
@@ -73,13 +74,58 @@ def test_other_members_are_passed_over() -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         add(archive, "1.jpg", b"one")
-        for kind in (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE):
+        for kind in (tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE):
             entry = tarfile.TarInfo(f"other-{kind!r}")
             entry.type, entry.linkname = kind, "1.jpg"
             archive.addfile(entry)
         add(archive, "2.jpg", b"two")
         add(archive, "contiguous.jpg", b"three", type=tarfile.CONTTYPE)
     assert walked(buffer.getvalue()) == {"1.jpg": b"one", "2.jpg": b"two", "contiguous.jpg": b"three"}
+
+
+def links(format: int, targets: dict[str, tuple[bytes, str]]) -> bytes:
+    """Two files, and links by name: their kind, and where they lead."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:
+        add(tar, "a/1.jpg", b"one")
+        for name, (kind, target) in targets.items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, target
+            tar.addfile(entry)
+        add(tar, "b/" * 70 + "2.jpg", b"two")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("format", ["GNU", "pax"])
+def test_a_link_is_the_file_that_it_leads_to(format: str) -> None:
+    """What was linked when the archive was made is stored once: the other names are links, which were passed over."""
+    far = "b/" * 70 + "2.jpg"
+    found = walked(
+        links(
+            FORMATS[format],
+            {
+                "hard.jpg": (tarfile.LNKTYPE, "a/1.jpg"),
+                "hard, elsewhere.jpg": (tarfile.LNKTYPE, "./a/1.jpg"),
+                "a/symbolic.jpg": (tarfile.SYMTYPE, "1.jpg"),
+                "c/symbolic.jpg": (tarfile.SYMTYPE, "../a/1.jpg"),
+                "to what comes later.jpg": (tarfile.SYMTYPE, far),
+                "to a link.jpg": (tarfile.LNKTYPE, "c/symbolic.jpg"),
+                "to nothing.jpg": (tarfile.SYMTYPE, "/etc/passwd"),
+                "to itself.jpg": (tarfile.SYMTYPE, "to itself.jpg"),
+            },
+        )
+    )
+    assert found.pop("a/1.jpg") == b"one" and found.pop(far) == b"two"
+    assert found == {
+        "hard.jpg": b"one",
+        "hard, elsewhere.jpg": b"one",
+        "a/symbolic.jpg": b"one",
+        "c/symbolic.jpg": b"one",
+        "to what comes later.jpg": b"two",
+        "to a link.jpg": b"one",
+        "to nothing.jpg": None,
+        "to itself.jpg": None,
+    }
 
 
 def test_extended_headers_say_the_size_and_long_links_say_nothing() -> None:
@@ -91,7 +137,7 @@ def test_extended_headers_say_the_size_and_long_links_say_nothing() -> None:
         link.type, link.linkname = tarfile.SYMTYPE, "t" * 400
         tar.addfile(link)
         add(tar, "b.jpg", b"after")
-    assert walked(buffer.getvalue()) == {"b.jpg": b"after"}
+    assert walked(buffer.getvalue()) == {"b.jpg": b"after", "link": None}
 
 
 def test_a_global_header_is_passed_over() -> None:
@@ -135,8 +181,22 @@ def test_a_checksum_past_the_modulus_is_checked_right() -> None:
 
 def test_an_archive_ends_at_its_mark_or_with_the_file() -> None:
     data = archive({"a.jpg": b"abc"})
-    assert walked(data + b"anything at all") == {"a.jpg": b"abc"}
-    assert walked(data[: 2 * BLOCK]) == {"a.jpg": b"abc"}
+    assert walked(data + b"anything at all") == {"a.jpg": b"abc"}  # less than a header
+    assert walked(data + bytes(3 * RECORD)) == {"a.jpg": b"abc"}
+    # what fills the last record is undefined
+    assert walked(data[: 4 * BLOCK] + b"\x55" * (RECORD - 4 * BLOCK)) == {"a.jpg": b"abc"}
+    remarks: list[str] = []
+    assert len(list(members(window(data), remarks))) == 1 and not remarks
+    assert len(list(members(window(data[: 2 * BLOCK]), remarks))) == 1 and remarks == [NO_END_MARK]
+
+
+@pytest.mark.parametrize("between", [0, 1, 7, RECORD // BLOCK], ids=lambda blocks: f"{blocks} blocks of zeros between")
+@pytest.mark.parametrize("first", FORMATS)
+def test_archives_behind_one_another_are_one(first: str, between: int) -> None:
+    """`cat a.tar b.tar`: the walk ended at the first end mark, and what stands behind it was lost."""
+    parts = archive({"a.jpg": b"abc"}, FORMATS[first]), archive({"b.jpg": b"d" * 700}), archive({"c" * 150: b"e"}, tarfile.GNU_FORMAT)
+    whole = bytes(between * BLOCK).join(parts)
+    assert walked(whole) == {"a.jpg": b"abc", "b.jpg": b"d" * 700, "c" * 150: b"e"}
 
 
 @pytest.mark.skipif(shutil.which("tar") is None, reason="needs a tar command")
@@ -149,9 +209,11 @@ def test_archives_of_the_tar_command(format: str, tmp_path: Path) -> None:
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_bytes(data)
     os.symlink("a.jpg", tmp_path / "in" / "link.jpg")
+    os.link(tmp_path / "in" / "a.jpg", tmp_path / "in" / "same.jpg")
     done = subprocess.run(["tar", f"--format={format}", "-cf", tmp_path / "x.tar", "-C", tmp_path / "in", "."], capture_output=True)
     if done.returncode:
         pytest.skip(f"this tar command knows no {format}")
+    files["link.jpg"] = files["same.jpg"] = files["a.jpg"]
     assert walked((tmp_path / "x.tar").read_bytes()) == {f"./{name}": data for name, data in files.items()}
 
 
@@ -185,6 +247,11 @@ def extended(kind: bytes, records: bytes, size: int | None = None) -> bytes:
         (b"short", 0, "cut off within a header: 5 of 512 bytes"),
         (WHOLE[: SECOND + 100], SECOND, "cut off within a header: 100 of 512 bytes"),
         (WHOLE[: SECOND + BLOCK + 699], SECOND, "cut off within 'b.jpg', which would end at 2748 of 2747 bytes"),
+        (WHOLE[: SECOND + BLOCK + 700], SECOND, "cut off within what fills the last block of a member"),
+        (WHOLE[: SECOND + 3 * BLOCK - 1], SECOND, "cut off within what fills the last block of a member"),
+        (extended(b"x", b"10 path=c\n")[: SECOND + 2 * BLOCK], SECOND + 2 * BLOCK, "cut off behind an extended header"),
+        (WHOLE + b"\x55" * BLOCK, len(WHOLE), "something behind the end of the archive that is no archive"),
+        (WHOLE + changed(0, b"c")[SECOND:], len(WHOLE), "its checksum does not fit"),
         (changed(0, b"c"), SECOND, "its checksum does not fit"),
         (changed(124, b"77777777777\0", fix=True), SECOND, "cut off within 'b.jpg'"),
         (changed(124, b"0000000008 \0", fix=True), SECOND, "the size field holds"),
@@ -211,7 +278,9 @@ def test_damage_is_found_where_it_is(data: bytes, offset: int, reason: str) -> N
         for member in members(window(data)):
             found.append(member.name)
     assert caught.value.offset == offset and reason in caught.value.reason
-    assert found == (["a.jpg"] if offset >= SECOND else [])
+    # where only what fills the last block is missing, the member is whole
+    whole = offset >= len(WHOLE) or "fills the last block" in reason
+    assert found == (["a.jpg", "b.jpg"] if whole else ["a.jpg"] if offset >= SECOND else [])
 
 
 def test_broken_archives_of_any_kind_end_in_a_tar_error() -> None:
@@ -228,6 +297,8 @@ def test_broken_archives_of_any_kind_end_in_a_tar_error() -> None:
         data = data[: draw.integers(len(data)) if draw.random() < 0.2 else len(data)]
         try:
             for member in members(window(bytes(data))):
+                if member.offset == NOWHERE:
+                    continue
                 assert 0 <= member.offset <= member.offset + member.size <= len(data)
         except TarError as error:
             assert 0 <= error.offset <= len(data)
