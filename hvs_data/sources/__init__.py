@@ -15,6 +15,7 @@ from hvs_data.sources.map_dataset import open_map_dataset
 from hvs_data.sources.parquet import open_parquet
 from hvs_data.sources.shards import open_shards
 from hvs_data.sources.storage import is_url, shown, without_query
+from hvs_data.values import is_list_of_a_configuration
 
 _KIND_OF_ENDING = {".tar": "tar shards", ".parquet": "Parquet files", ".pq": "Parquet files"}
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -83,6 +84,8 @@ def open_source(
     }
     if layout not in LAYOUTS:
         raise SourceError(f"expected layout to be one of {LAYOUTS}, got {layout!r}")
+    if is_list_of_a_configuration(data):
+        data = list(data)
     if isinstance(data, (str, os.PathLike)):
         return _open_path(os.fsdecode(data), options)
     kind = type(data).__name__
