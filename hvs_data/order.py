@@ -127,7 +127,7 @@ def current_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
     place, ranks = whole_number(rank), whole_number(world_size)
     if place is None or ranks is None or not 0 <= place < ranks:
         raise HvsError(
-            f"rank and world_size must be whole numbers with 0 <= rank < world_size, got rank={rank!r} and world_size={world_size!r}; "
+            f"rank must lie in [0, world_size), both whole numbers, got rank={rank!r} and world_size={world_size!r}; "
             'turn what comes from the environment into numbers, such as int(os.environ["RANK"]), or leave both out'
         )
     return place, ranks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -39,6 +40,12 @@ def listed(value: Any) -> tuple[Any, ...] | None:
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray, memoryview)):
         return tuple(value)
     return None
+
+
+def is_list_of_a_configuration(value: Any) -> bool:
+    """Whether a value is omegaconf's ``ListConfig``: one of any other class may be a dataset."""
+    omegaconf = sys.modules.get("omegaconf")  # where it is not loaded, nothing is of its classes
+    return omegaconf is not None and isinstance(value, omegaconf.ListConfig)
 
 
 def _is_bool(value: Any) -> bool:

@@ -166,7 +166,8 @@ def current_number(name: str, value: Number) -> float | Tensor:
 
 
 def _is_number(value: Any) -> bool:
-    return real_number(value) is not None
+    # a tensor of a model may be something else than the number that it is named after, such as its logarithm
+    return not isinstance(value, Tensor) and real_number(value) is not None
 
 
 def describe(outputs: Any) -> str:

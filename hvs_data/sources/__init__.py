@@ -17,6 +17,7 @@ from hvs_data.sources.parquet import open_parquet
 from hvs_data.sources.parts import WithoutLabels, open_parts
 from hvs_data.sources.shards import open_shards
 from hvs_data.sources.storage import is_url, shown, without_query
+from hvs_data.values import is_list_of_a_configuration
 
 _KIND_OF_ENDING = {".tar": "tar shards", ".parquet": "Parquet files", ".pq": "Parquet files"}
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -91,6 +92,8 @@ def open_source(
     for name in ("image", "label", "index_cache"):
         if options[name] is not None and not os.fspath(options[name]):
             raise SourceError(f"expected a name as {name}, got an empty text, such as of a variable that is not set; leave {name} out")
+    if is_list_of_a_configuration(data):
+        data = list(data)
     if isinstance(data, (str, os.PathLike)):
         return _open_path(os.fsdecode(data), options)
     kind = type(data).__name__

@@ -155,6 +155,12 @@ def test_hydra_makes_recipes_and_loaders(photos: Path) -> None:
     assert rule == hvs.rules.MinIoU(0.2)
 
 
+def test_a_configurations_list_of_paths_is_a_list_of_paths(photos: Path) -> None:
+    paths = sorted(map(str, photos.iterdir()))
+    source = hvs.open_source(omegaconf().OmegaConf.create(paths))
+    assert [source.name_of(index) for index in range(len(source))] == paths
+
+
 NET = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
 TAKEN: dict[str, Callable[[], Any]] = {
     "rows": lambda: hvs.sample_views(hvs.recipes.simsiam(), seed=np.uint64(3), epoch=torch.tensor(1), index=[0], height=[9], width=[9]),
