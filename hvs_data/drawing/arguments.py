@@ -56,7 +56,7 @@ def item_of(dataset: Any, index: int) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _asked_by_items(kind: type) -> Mapping[str, Give]:
+def _asked_by_items(kind: Any) -> Mapping[str, Give]:
     return asked_generators(kind.__getitem__) if hasattr(kind, "__getitem__") else {}
 
 

@@ -1,4 +1,4 @@
-"""numpy's and Python's random functions, drawing from the calling thread's stream where it has one.
+"""numpy's and Python's random functions, on the calling thread's stream where it has one; and torch's that seed and tell states.
 
 ``numpy.random.rand`` and ``random.random``, and all others of their kind, are methods of one generator that all threads share. They are
 exchanged, once and wherever a module holds one of them (``from random import random``), for objects that call the same method of the
@@ -15,8 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from hvs_data.drawing.numbers import HERE, Numbers
+from hvs_data.drawing.torch_functions import OF_CUDA, OF_TORCH
 
 # Functions of numpy.random that are no methods of its generator, and the methods that do what they do.
 _NUMPY_FUNCTIONS = {"seed": "seed", "sample": "random_sample", "ranf": "random_sample"}
@@ -71,7 +73,7 @@ def exchange_functions() -> None:
 
 
 def _exchange() -> None:
-    by_id = {id(stand_in._original): stand_in for stand_in in (*_numpy_functions(), *_python_functions())}
+    by_id = {id(stand_in._original): stand_in for stand_in in (*_numpy_functions(), *_python_functions(), *_torch_functions())}
     for module in list(sys.modules.values()):
         names = getattr(module, "__dict__", None)
         if not isinstance(names, dict):
@@ -98,6 +100,12 @@ def _python_functions() -> list[ThreadsOwn]:
     shared = random._inst  # type: ignore[attr-defined]
     names = [name for name, value in vars(random).items() if getattr(value, "__self__", None) is shared]
     return [ThreadsOwn(getattr(random, name), _method("python", name)) for name in names]
+
+
+def _torch_functions() -> list[ThreadsOwn]:
+    # torch's compiler, once loaded, puts another function in the place of torch.manual_seed
+    homes = ((torch.random, OF_TORCH), (torch, OF_TORCH), (torch.cuda.random, OF_CUDA), (torch.cuda, OF_CUDA))
+    return [ThreadsOwn(getattr(home, name), own) for home, functions in homes for name, own in functions.items()]
 
 
 def _method(library: str, name: str) -> Callable[[Numbers], Callable[..., Any]]:

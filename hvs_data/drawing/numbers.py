@@ -21,11 +21,12 @@ class Numbers:
         identity: whole numbers from 0 to 2**64 - 1; None where it is not known, which makes drawing an error.
     """
 
-    __slots__ = ("_children", "_identity", "_numpy", "_python", "_rng", "_torch")
+    __slots__ = ("_children", "_identity", "_numpy", "_python", "_rng", "_torch", "_torch_seed")
 
     def __init__(self, identity: tuple[int, ...] | None):
         self._identity = identity
         self._torch: dict[torch.device, torch.Generator] = {}
+        self._torch_seed: int | None = None
         self._numpy: np.random.RandomState | None = None
         self._rng: np.random.Generator | None = None
         self._python: random.Random | None = None
@@ -33,10 +34,25 @@ class Numbers:
 
     def torch(self, device: torch.device) -> torch.Generator:
         """The generator of torch's operators on a device."""
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
         generator = self._torch.get(device)
         if generator is None:
-            generator = self._torch[device] = torch.Generator(device).manual_seed(self._seed(b"torch"))
+            seed = self._seed(b"torch") if self._torch_seed is None else self._torch_seed
+            generator = self._torch[device] = torch.Generator(device).manual_seed(seed)
         return generator
+
+    def seed_torch(self, seed: int) -> torch.Generator:
+        """In place of ``torch.manual_seed``: for this stream, on all devices."""
+        self._torch_seed = int(seed)
+        for generator in self._torch.values():
+            generator.manual_seed(self._torch_seed)
+        return self.torch(torch.device("cpu"))
+
+    def new_seed(self) -> int:
+        """64 bits, others at every call."""
+        self._children += 1
+        return self._seed(b"seed", self._children)
 
     @property
     def numpy(self) -> np.random.RandomState:

@@ -8,13 +8,15 @@ from typing import Any
 from hvs_data.drawing.numbers import Numbers, drawing
 from hvs_data.loaders.counters import Counters
 from hvs_data.sources.base import Sample, Source
-from hvs_data.sources.map_dataset import MapSource
+from hvs_data.sources.map_dataset import PLAIN_COLLECTIONS, MapSource
 from hvs_data.sources.retry import Retries
 
 
 def draws_nothing(source: Source) -> bool:
     """Whether reading from a source is all code of this package, and none of the user's."""
-    return type(source).__module__.startswith("hvs_data.sources.") and not isinstance(source, MapSource)
+    if isinstance(source, MapSource):
+        return type(source.dataset) in PLAIN_COLLECTIONS
+    return type(source).__module__.startswith("hvs_data.sources.")
 
 
 def read_with_retries(source: Source, index: int, retries: Retries, counters: Counters, identity: tuple[int, ...] | None = None) -> Sample:

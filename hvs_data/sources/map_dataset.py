@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from hvs_data.sources.folder import FileSource
 from hvs_data.sources.labels import checked_label, checked_labels
 
 IMAGE_KEYS = ("image", "img", "jpg")
+# Their items are there, and no code of the user's makes them.
+PLAIN_COLLECTIONS = (list, tuple, np.ndarray, Tensor)
 # What reading a broken image raises; anything else from the first item means that this is no dataset of images.
 _BROKEN_IMAGE = (OSError, ValueError, SyntaxError)
 
@@ -99,7 +102,8 @@ def _check_first_item(dataset: Any, labels: bool) -> None:
     """Refuse items of a kind that is never decoded before a run begins."""
     name = f"{type(dataset).__name__}[0]"
     try:
-        with drawing(Numbers((0,))):  # what it draws is not taken from the trainer's generators
+        # what it draws is not taken from the trainer's generators
+        with nullcontext() if type(dataset) in PLAIN_COLLECTIONS else drawing(Numbers((0,))):
             item = item_of(dataset, 0)
     except _BROKEN_IMAGE:
         return  # one bad image is no reason to refuse the others

@@ -86,6 +86,29 @@ def test_draws_belong_to_an_identity(draw: Callable[[], Tensor]) -> None:
     assert torch.equal(draw(), plain) and not torch.equal(torch.get_rng_state(), before)
 
 
+def test_seeding_in_a_context_reaches_no_further() -> None:
+    """As datasets do that change an image and its mask alike."""
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    with drawing(Numbers((1,))):
+        torch.manual_seed(3)
+        image, state = torch.rand(3), torch.get_rng_state()
+        following = torch.rand(3)
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(3)
+            mask = torch.rand(3)
+        after = torch.rand(3)
+        torch.set_rng_state(state)
+        assert torch.equal(torch.rand(3), following) and torch.equal(torch.rand(3), after)
+        assert torch.initial_seed() == 3
+        seeds = torch.seed(), torch.seed()
+    assert torch.equal(image, mask) and torch.equal(image, torch.rand(3, generator=torch.Generator().manual_seed(3)))
+    assert torch.equal(torch.get_rng_state(), before) and torch.initial_seed() == 1 and len(set(seeds)) == 2
+    with drawing(Numbers((1,))):
+        assert not torch.equal(torch.rand(3), image)
+        assert (torch.seed(), torch.seed()) == seeds
+
+
 def test_distributions_are_those_of_torch() -> None:
     """The operators that are put together here, by their first two moments: 5 standard errors of 40,000 numbers."""
     like = torch.empty(40_000)
