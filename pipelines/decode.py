@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from hvs_data.errors import DecodeError, HvsError
+from hvs_data.pillow import is_closed, turn_with
 from hvs_data.types import ImageBatch
 
 DEFAULT_MAX_PIXELS = 2**27
@@ -96,7 +97,7 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
         data: one of
 
             - encoded bytes (bytes, bytearray, memoryview, a uint8 array or tensor of one axis), in a format of ``FORMATS``;
-            - a Pillow image;
+            - a Pillow image, loaded or with its file still open. Several threads may decode the same one, or several of one file;
             - pixels: a uint8 array of shape [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], or a uint8 tensor of shape [H, W], [1, H, W],
               [3, H, W] or [4, H, W], as torchvision has them.
 
@@ -117,7 +118,13 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
         if isinstance(data, (Tensor, np.ndarray)) and data.ndim != 1:
             return _rgb_of_pixels(data, max_pixels)
         if isinstance(data, Image.Image):
-            return _rgb_of_pillow(data, exif_orientation, max_pixels)
+            if is_closed(data):
+                raise DecodeError(
+                    "expected a Pillow image that is loaded or whose file is open, got one that is still to be read from a closed file; call "
+                    "image.load() before the file is closed"
+                )
+            with turn_with(data):
+                return _rgb_of_pillow(data, exif_orientation, max_pixels)
         encoded = _encoded(data)
         pixels = _decode_jpeg(encoded, max_pixels, denominator) if encoded[:3] == _JPEG_START else None
         if pixels is None:
