@@ -84,7 +84,9 @@ class HuggingFaceSource(Source):
             return b""  # one that cannot be read now will not be read later either
 
 
-def open_hugging_face(data: Any, *, image: str | None = None, label: str | None = None) -> Source | None:
+def open_hugging_face(
+    data: Any, *, image: str | None = None, label: str | None = None, parallel: bool | None = None
+) -> Source | None:
     """Source of a Hugging Face dataset; see :func:`hvs_data.open_source`. None for anything else.
 
     Raises:
@@ -104,10 +106,10 @@ def open_hugging_face(data: Any, *, image: str | None = None, label: str | None 
         raise SourceError(
             "expected a dataset whose images are found by number, got an IterableDataset, which streams; load it without streaming=True"
         )
-    return _open_dataset(data, image, label)
+    return _open_dataset(data, image, label, parallel)
 
 
-def _open_dataset(dataset: Any, image: str | None, label: str | None) -> Source:
+def _open_dataset(dataset: Any, image: str | None, label: str | None, parallel: bool | None) -> Source:
     from datasets import ClassLabel, Image
 
     if not len(dataset):
@@ -118,7 +120,7 @@ def _open_dataset(dataset: Any, image: str | None, label: str | None) -> Source:
     images = by_kind or [field.name for field in schema if holds_images(field.type)]
     if image is None and label is None and (dataset.format["type"] == "custom" or not images):
         # a transform of the user's own makes the images, or they are arrays
-        return open_map_dataset(dataset)
+        return open_map_dataset(dataset, parallel=parallel)
     names = list(features)
     whole = [field.name for field in schema if str(field.type).removeprefix("u").startswith("int")]
     classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
