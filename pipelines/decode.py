@@ -120,8 +120,8 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
         if isinstance(data, Image.Image):
             if is_closed(data):
                 raise DecodeError(
-                    "expected a Pillow image that is loaded or whose file is open, got one that is still to be read from a closed file; call "
-                    "image.load() before the file is closed"
+                    "expected a Pillow image that is loaded or whose file is open, got one that is still to be read from a closed file; "
+                    "call image.load() before the file is closed"
                 )
             with turn_with(data):
                 return _rgb_of_pillow(data, exif_orientation, max_pixels)

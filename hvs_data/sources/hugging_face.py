@@ -84,9 +84,7 @@ class HuggingFaceSource(Source):
             return b""  # one that cannot be read now will not be read later either
 
 
-def open_hugging_face(
-    data: Any, *, image: str | None = None, label: str | None = None, parallel: bool | None = None
-) -> Source | None:
+def open_hugging_face(data: Any, *, image: str | None = None, label: str | None = None, parallel: bool | None = None) -> Source | None:
     """Source of a Hugging Face dataset; see :func:`hvs_data.open_source`. None for anything else.
 
     Raises:

@@ -84,8 +84,8 @@ def open_map_dataset(dataset: Any, *, parallel: bool | None = None) -> Source:
     if parallel is None and not known and type(dataset) not in _announced:
         _announced.add(type(dataset))
         logger.warning(
-            "items of %s are read by one thread at a time; if several threads may ask it for items at once, as it keeps no open file or the "
-            "like, pass open_source(dataset, parallel=True), which is faster; parallel=False reads as now without this line",
+            "items of %s are read by one thread at a time; if several threads may ask for items at once, since it keeps no open file or "
+            "the like, pass open_source(dataset, parallel=True), which is faster; parallel=False reads as now without this line",
             type(dataset).__name__,
         )
     return source
@@ -143,7 +143,7 @@ def _read(dataset: Any, index: int) -> Sample:
 
 
 _REMEDY = (
-    "raised by {name}. This {kind} counts as a bug, which ends the run; for an image that cannot be read, raise an OSError or a ValueError, "
+    "raised by {name}. A {kind} counts as a bug, which ends the run; for an image that cannot be read, raise an OSError or a ValueError, "
     "or return None: it is then replaced by another one. A map-style dataset has an item for every number from 0 to its length - 1."
 )
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-# Datasets of torchvision that hold their images in memory, or open a file of its own for every item. (FakeData moves torch's random numbers.)
+# Datasets of torchvision that hold their images in memory, or open a file of its own for every item. FakeData moves torch's random numbers.
 _OF_TORCHVISION = frozenset(
     "CIFAR10 CIFAR100 MNIST FashionMNIST KMNIST EMNIST QMNIST SVHN STL10 USPS SEMEION FER2013 DatasetFolder ImageFolder ImageNet EuroSAT "
     "Country211 CelebA Caltech256 Food101 Flowers102 DTD FGVCAircraft GTSRB OxfordIIITPet StanfordCars SUN397 Places365 INaturalist "
