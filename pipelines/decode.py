@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -115,30 +116,39 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
         DecodeError: anything that does not give an image, whatever the decoders make of it.
     """
     try:
-        if isinstance(data, (Tensor, np.ndarray)) and data.ndim != 1:
-            return _rgb_of_pixels(data, max_pixels)
-        if isinstance(data, Image.Image):
-            if is_closed(data):
-                raise DecodeError(
-                    "expected a Pillow image that is loaded or whose file is open, got one that is still to be read from a closed file; "
-                    "call image.load() before the file is closed"
-                )
-            with turn_with(data):
-                return _rgb_of_pillow(data, exif_orientation, max_pixels)
-        encoded = _encoded(data)
-        pixels = _decode_jpeg(encoded, max_pixels, denominator) if encoded[:3] == _JPEG_START else None
-        if pixels is None:
-            image = _open(encoded, max_pixels)
-            if encoded[:3] == _JPEG_START:
-                _check_scans(encoded, image.height * image.width)
-            return _rgb_of_pillow(image, exif_orientation, max_pixels)
-        return _upright(pixels, _jpeg_orientation(encoded)) if exif_orientation else pixels
+        try:
+            return _rgb_of(data, exif_orientation, max_pixels, denominator)
+        except Warning:
+            # Python's -W error makes errors of what Pillow warns of, such as broken metadata, which are no reason to lose the picture
+            warnings.filterwarnings("default", module=r"PIL\.")
+            return _rgb_of(data, exif_orientation, max_pixels, denominator)
     except DecodeError:
         raise
     except Exception as error:
         # Pillow's plugins let through what their parsers stumble over: struct.error, SyntaxError, KeyError, MemoryError, ...
         reason = f"{type(error).__name__}: {error}"
         raise DecodeError(f"expected an intact image, got {_described(data)} ({reason}); replace or remove it") from error
+
+
+def _rgb_of(data: Any, exif_orientation: bool, max_pixels: int, denominator: int) -> np.ndarray:
+    if isinstance(data, (Tensor, np.ndarray)) and data.ndim != 1:
+        return _rgb_of_pixels(data, max_pixels)
+    if isinstance(data, Image.Image):
+        if is_closed(data):
+            raise DecodeError(
+                "expected a Pillow image that is loaded or whose file is open, got one that is still to be read from a closed file; "
+                "call image.load() before the file is closed"
+            )
+        with turn_with(data):
+            return _rgb_of_pillow(data, exif_orientation, max_pixels)
+    encoded = _encoded(data)
+    pixels = _decode_jpeg(encoded, max_pixels, denominator) if encoded[:3] == _JPEG_START else None
+    if pixels is None:
+        image = _open(encoded, max_pixels)
+        if encoded[:3] == _JPEG_START:
+            _check_scans(encoded, image.height * image.width)
+        return _rgb_of_pillow(image, exif_orientation, max_pixels)
+    return _upright(pixels, _jpeg_orientation(encoded)) if exif_orientation else pixels
 
 
 def _described(data: Any) -> str:
@@ -307,6 +317,8 @@ def _converted(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Warning:
+        raise  # a filter's doing, see decode_image
     except Exception:
         return 1  # broken metadata are no reason to lose the picture
 
@@ -314,6 +326,8 @@ def _orientation(image: Image.Image) -> int:
 def _jpeg_orientation(encoded: bytes | memoryview) -> int:
     try:
         return _orientation(_open(encoded, DEFAULT_MAX_PIXELS))
+    except Warning:
+        raise
     except Exception:
         return 1
 
