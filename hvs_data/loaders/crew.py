@@ -48,6 +48,7 @@ class Crew:
         self._process = os.getpid()
         # daemons, since the interpreter waits for other threads before anything could tell them to stop
         self._threads = [threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(threads)]
+        self._at_work = set(self._threads)
         _open_crews.add(self)
         for thread in self._threads:
             thread.start()
@@ -102,33 +103,49 @@ class Crew:
         if self._ended or os.getpid() != self._process:
             return  # there is nothing to end in a forked process
         self.stop()
-        deadline = None if patience is None else time.monotonic() + patience
-        try:
-            for thread in self._threads:
-                if thread is not threading.current_thread():  # a generator may be collected, and so closed, by any thread
-                    thread.join(None if deadline is None else max(deadline - time.monotonic(), 0))
-        finally:  # another Ctrl-C ends the waiting
-            self._leave()
-
-    def _leave(self) -> None:
+        interrupt = self._wait_for_ends(None if patience is None else time.monotonic() + patience)
         self._ended = True
-        left = [thread for thread in self._threads if thread.is_alive() and thread is not threading.current_thread()]
+        left = [thread for thread in self._threads if thread in self._at_work and thread is not threading.current_thread()]
+        for thread in self._threads:
+            if thread not in left and thread is not threading.current_thread():
+                thread.join()  # which is at its very end
         if left:
             logger.warning("threads of a loader are held up, by storage most likely, and are left behind; they end once they go on")
         _left_behind.update(left)
         self._threads = []
         _open_crews.discard(self)
+        if interrupt is not None:
+            raise interrupt
+
+    def _wait_for_ends(self, deadline: float | None) -> KeyboardInterrupt | None:
+        """Wait for the threads' ends. A Ctrl-C meanwhile is kept for when they are there, or ends a wait that has no deadline."""
+        interrupt = None
+        others = self._at_work - {threading.current_thread()}  # a generator may be collected, and so closed, by any thread
+        while True:
+            try:
+                with self._ready:
+                    while self._at_work & others and (deadline is None or time.monotonic() < deadline):
+                        self._ready.wait(None if deadline is None else max(deadline - time.monotonic(), 0))
+                return interrupt
+            except KeyboardInterrupt as error:
+                interrupt = error
+                deadline = time.monotonic() if deadline is None else deadline
 
     def _work(self) -> None:
         stop_at(self._stopped)
-        while (task := self._next_task()) is not None:
-            future, function, args = task
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(function(*args))
-                except BaseException as error:
-                    future.set_exception(error)
-            del task, future, function, args  # nothing is kept alive while waiting
+        try:
+            while (task := self._next_task()) is not None:
+                future, function, args = task
+                if future.set_running_or_notify_cancel():
+                    try:
+                        future.set_result(function(*args))
+                    except BaseException as error:
+                        future.set_exception(error)
+                del task, future, function, args  # nothing is kept alive while waiting
+        finally:
+            with self._ready:
+                self._at_work.discard(threading.current_thread())
+                self._ready.notify_all()
 
     def _next_task(self) -> tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None:
         with self._ready:

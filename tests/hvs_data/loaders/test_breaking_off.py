@@ -127,7 +127,7 @@ def test_a_dataset_read_by_one_thread_at_a_time_begins_no_further_read(gate: Gat
 
 
 def test_ctrl_c_while_it_closes(gate: Gate) -> None:
-    """Guards: a second Ctrl-C ends the waiting at once, and leaves a loader that can be iterated again."""
+    """Guards: a Ctrl-C then is not lost, nor leaves a loader behind that is closed by half."""
     gate.free = 40
     others = set(threading.enumerate())
     loader = make(gate, prefetch=1)
