@@ -50,6 +50,21 @@ class EpochOrder:
             index[outside] = self._permuted(index[outside])
         return index.reshape(shape)
 
+    def stand_in(self, position: int, attempt: int) -> int:
+        """Position of the sample that stands for the one at a position, if that cannot be read: another one for each attempt below length.
+
+        A function of the position alone, so that batch size and ranks do not matter. Up to three attempts lie about a seventh of the
+        epoch or more from the position and from each other: in batches smaller than that, no image stands twice.
+        """
+        return (position + attempt * self._stride) % self.length
+
+    @cached_property
+    def _stride(self) -> int:
+        """About the golden section of the length, multiples of which lie evenly; with no divisor in common, so that all are reached."""
+        golden = round(self.length * (math.sqrt(5) - 1) / 2)
+        near = (golden + side * away for away in range(self.length) for side in (1, -1))
+        return next(stride for stride in near if 0 < stride <= self.length and math.gcd(stride, self.length) == 1)
+
     def _permuted(self, value: NDArray[np.int64]) -> NDArray[np.int64]:
         """A permutation of [0, rows * columns), rows * columns >= length."""
         columns = math.isqrt(self.length - 1) + 1

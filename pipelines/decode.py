@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from hvs_data.errors import DecodeError, HvsError
+from hvs_data.pillow import is_closed, turn_with
 from hvs_data.pipelines.eight_bits import check_fourth, check_image, check_jpeg2000
 from hvs_data.threads.share import default_threads
 from hvs_data.types import EncodedImage, ImageBatch
@@ -102,7 +102,7 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
         data: one of
 
             - encoded bytes (bytes, bytearray, memoryview, a uint8 array or tensor of one axis), in a format of ``FORMATS``;
-            - a Pillow image;
+            - a Pillow image, loaded or with its file still open. Several threads may decode the same one, or several of one file;
             - pixels: a uint8 array of shape [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], or a uint8 tensor of shape [H, W], [1, H, W],
               [3, H, W] or [4, H, W], as torchvision has them. A fourth channel must be the same everywhere.
 
@@ -121,12 +121,11 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
     """
     try:
         try:
-            return _decoded(data, exif_orientation, max_pixels, denominator)
+            return _rgb_of(data, exif_orientation, max_pixels, denominator)
         except Warning:
-            # python -W error makes errors of what Pillow says of odd metadata; they are no reason to lose the picture
-            with _one_without_warnings, warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return _decoded(data, exif_orientation, max_pixels, denominator)
+            # Python's -W error makes errors of what Pillow warns of, such as broken metadata, which are no reason to lose the picture
+            warnings.filterwarnings("default", module=r"PIL\.")
+            return _rgb_of(data, exif_orientation, max_pixels, denominator)
     except DecodeError:
         raise
     except Exception as error:
@@ -135,15 +134,17 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
         raise DecodeError(f"expected an intact image, got {_described(data)} ({reason}); replace or remove it") from error
 
 
-# what catch_warnings changes is the whole process's
-_one_without_warnings = threading.Lock()
-
-
-def _decoded(data: Any, exif_orientation: bool, max_pixels: int, denominator: int) -> np.ndarray:
+def _rgb_of(data: Any, exif_orientation: bool, max_pixels: int, denominator: int) -> np.ndarray:
     if isinstance(data, (Tensor, np.ndarray)) and data.ndim != 1:
         return _rgb_of_pixels(data, max_pixels)
     if isinstance(data, Image.Image):
-        return _rgb_of_pillow(data, exif_orientation, max_pixels)
+        with turn_with(data):
+            if is_closed(data):
+                raise DecodeError(
+                    "expected a Pillow image that is loaded or whose file is open, got one that is still to be read from a closed file; "
+                    "call image.load() before the file is closed"
+                )
+            return _rgb_of_pillow(data, exif_orientation, max_pixels)
     upright, mode = exif_orientation, None
     if isinstance(data, EncodedImage):
         upright, mode = exif_orientation or data.upright, _other_mode(data)
@@ -334,7 +335,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_EXIF_ORIENTATION, 1)
     except Warning:
-        raise
+        raise  # a filter's doing, see decode_image
     except Exception:
         return 1  # broken metadata are no reason to lose the picture
 

@@ -22,6 +22,7 @@ from hvs_data.loaders.device_production import DeviceProduction
 from hvs_data.loaders.lanes import Lane
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Group
+from hvs_data.loaders.samples import Opened
 from hvs_data.loaders.staging import Staging
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.order import EpochOrder
@@ -46,7 +47,7 @@ class Decoder(Protocol):
 class DecodingProduction(DeviceProduction):
     """As :class:`DeviceProduction`, with files read on worker threads and decoded, a batch at a time, on the launching thread.
 
-    What the decoder reports as bad is replaced by the next image of the epoch's order. Images that are no ordinary JPEG files, or are to
+    What the decoder reports as bad is replaced by another image of the epoch. Images that are no ordinary JPEG files, or are to
     be turned, are decoded on the worker threads.
     """
 
@@ -64,21 +65,22 @@ class DecodingProduction(DeviceProduction):
         super().__init__(plan, order, lane, wanted=wanted, keep_images=keep_images)
 
     def _make_groups(self, positions: NDArray[np.int64], index: NDArray[np.int64], canvases: Any, first_image: int) -> list[Any]:
-        """Samples that are read and, where they are ordinary, not decoded; each with the position that was asked for."""
+        """Samples that are read and, where they are ordinary, not decoded."""
         asked = zip(positions.tolist(), index.tolist(), strict=True)
-        return [(position, self._samples.opened(position, place, position)) for position, place in asked]
+        return [self._samples.opened(position, place) for position, place in asked]
 
     def _arrived(self, staging: Staging, groups: list[Any]) -> tuple[list[Group], list[Tensor]]:
         samples, pixels = self._decoded_together(groups)
         index = [sample.place for sample in samples]
-        params = self._samples.rows(index, [image.shape[0] for image in pixels], [image.shape[1] for image in pixels])
+        keys = [sample.key for sample in samples]
+        params = self._samples.rows(keys, [image.shape[0] for image in pixels], [image.shape[1] for image in pixels])
         images = Images(pixels, torch.ones(len(pixels), dtype=torch.int64))
         return [Group(params, index, [sample.label for sample in samples], images)], pixels
 
-    def _decoded_together(self, asked: list[Any]) -> tuple[list[Any], list[Tensor]]:
+    def _decoded_together(self, opened: list[Opened]) -> tuple[list[Opened], list[Tensor]]:
         """The samples of a batch, bad ones replaced, and their images on the device."""
-        samples, pixels = [sample for _, sample in asked], [torch.empty(0)] * len(asked)
-        waiting = list(range(len(asked)))
+        samples, pixels = list(opened), [torch.empty(0)] * len(opened)
+        waiting = list(range(len(opened)))
         while waiting:
             files = [number for number in waiting if samples[number].pixels is None]
             results = dict(zip(files, self._decoder.decode([samples[number].data for number in files]), strict=True))
@@ -87,12 +89,11 @@ class DecodingProduction(DeviceProduction):
                 sample, result = samples[number], results.get(number)
                 if isinstance(result, DecodeError):
                     self._samples.put_aside(sample.place, result)
-                    following = sample.position + 1
-                    samples[number] = self._samples.opened(following, int(self._order(following)), asked[number][0])
+                    samples[number] = self._samples.opened(sample.position, sample.key, sample.attempt + 1)
                     bad.append(number)
                     continue
                 pixels[number] = self._lane.to_device(ImageBatch([sample.pixels])[0]) if result is None else result
-                self._plan.counters.add(read=1, replaced=int(sample.replaces))
+                self._plan.counters.add(read=1, replaced=int(sample.attempt > 0))
             waiting = bad
         return samples, pixels
 

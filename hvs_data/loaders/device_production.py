@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvs_data.loaders.canvases import Canvases, Images
-from hvs_data.loaders.crew import Crew
+from hvs_data.loaders.crew import CLOSE_PATIENCE, Crew
 from hvs_data.loaders.lanes import CudaLane, Lane
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Group, Product, Production
 from hvs_data.loaders.samples import DecodedSample
 from hvs_data.loaders.staging import Staging
 from hvs_data.loaders.wanted import Wanted
+from hvs_data.loaders.watch import result_of
 from hvs_data.order import EpochOrder
 from hvs_data.types import Batch, ViewParams
 
@@ -84,9 +85,12 @@ class DeviceProduction(Production):
 
     def close(self) -> None:
         """End the threads. What is queued on the device runs to its end, in memory that is kept until then."""
-        super().close()
-        # it waits for the tasks that were just ended
-        self._launcher.close(0 if self._watch.stalled else self._plan.timeout)
+        self._launcher.stop()
+        try:
+            super().close()
+        finally:
+            # it has waited for tasks that were just ended
+            self._launcher.close(0 if self._watch.stalled else CLOSE_PATIENCE / 2)
 
     def render(self, images: Images, params: ViewParams, sizes_K: Sequence[int] | None = None) -> list[Tensor]:
         """Render rows [B, K] of kept images, at their own sizes by default, on the consumer's stream: K tensors [B, 3, S, S]."""
@@ -108,15 +112,15 @@ class DeviceProduction(Production):
 
     def _rendered(self, samples: list[DecodedSample], canvases: Any, first_image: int) -> Group:
         """Not rendered yet: its images are places in the staging memory."""
-        index, labels, arrays, height, width, denominators = (list(column) for column in zip(*samples, strict=True))
+        index, keys, labels, arrays, height, width, denominators = (list(column) for column in zip(*samples, strict=True))
         places: Any = [canvases.add(array) for array in arrays]
-        return Group(self._samples.rows(index, height, width), index, labels, Images(places, torch.tensor(denominators)))
+        return Group(self._samples.rows(keys, height, width), index, labels, Images(places, torch.tensor(denominators)))
 
     # --- on the launching thread ---------------------------------------------------------------------------------------
 
     def _launch(self, staging: Staging, futures: list[Future[list[Any]]], wanted: Wanted) -> _Launched:
         """Queue all of a batch's work, as soon as its images are there."""
-        read = [group for future in futures for group in future.result()]
+        read = [group for future in futures for group in result_of(future)]
         self._most_bytes = max(self._most_bytes, staging.size)
         with self._lane.working():
             groups, memory = self._arrived(staging, read)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvs_data.loaders.canvases import Canvases, Images
-from hvs_data.loaders.crew import Crew
+from hvs_data.loaders.crew import CLOSE_PATIENCE, Crew
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.samples import DecodedSample, Opened, SampleReader
 from hvs_data.loaders.wanted import Wanted
@@ -89,8 +89,8 @@ class Production:
             self._crew.submit(let_openmp_count, plan.num_threads, urgent=True)
 
     def close(self) -> None:
-        """End the threads; those that storage holds up are left behind after the timeout, or at once where it has passed already."""
-        self._crew.close(0 if self._watch.stalled else self._plan.timeout)
+        """End the threads, after the image that each is busy with; those that storage holds up are left behind."""
+        self._crew.close(0 if self._watch.stalled else CLOSE_PATIENCE)
 
     def batches(self, steps: Iterable[NDArray[np.int64]]) -> Iterator[Product]:
         """The batch of each step, in order, while the next ones are in the making.
@@ -172,9 +172,9 @@ class Production:
         held beside those that are kept.
         """
         plan = self._plan
-        opened = [self._samples.opened(position, place, position) for position, place in places]
+        opened = [self._samples.opened(position, place) for position, place in places]
         params = self._samples.rows(
-            [sample.place for sample in opened], [sample.height for sample in opened], [sample.width for sample in opened]
+            [sample.key for sample in opened], [sample.height for sample in opened], [sample.width for sample in opened]
         )
         denominators = [1] * len(opened)
         if plan.scaled_decode:
@@ -198,9 +198,9 @@ class Production:
         return replace(group, images=replace(group.images, pixels=kept) if self._keep_images else group.images.part(0, 0))
 
     def _substituted(self, group: Group, number: int, opened: Opened, canvases: Canvases, first_image: int) -> tuple[Group, Tensor]:
-        """Put the next image that can be read in the place of one that cannot be decoded, or the same one if it comes in another size."""
-        sample = self._samples.read(opened.position, opened.place)
-        rows = self._samples.rows([sample.place], [sample.height], [sample.width])
+        """Put another image that can be read in the place of one that cannot be decoded, or the same one if it comes in another size."""
+        sample = self._samples.read(opened.position, opened.key, opened.attempt)
+        rows = self._samples.rows([sample.key], [sample.height], [sample.width])
         images = Images(list(ImageBatch([sample.pixels])), torch.tensor([sample.denominator]))
         canvases.render(images, rows, self._plan, first_image + number)
         group.index[number], group.labels[number] = sample.place, sample.label
@@ -209,9 +209,9 @@ class Production:
         return replace(group, params=ViewParams.concatenate(parts)), images.pixels[0]
 
     def _rendered(self, samples: list[DecodedSample], canvases: Any, first_image: int) -> Group:
-        index, labels, arrays, height, width, denominators = (list(column) for column in zip(*samples, strict=True))
+        index, keys, labels, arrays, height, width, denominators = (list(column) for column in zip(*samples, strict=True))
         images = Images(list(ImageBatch(arrays)), torch.tensor(denominators))
-        params = self._samples.rows(index, height, width)
+        params = self._samples.rows(keys, height, width)
         canvases.render(images, params, self._plan, first_image)
         # what is not kept is let go before the batch is complete
         return Group(params, index, labels, images if self._keep_images else images.part(0, 0))

@@ -59,7 +59,7 @@ class Quarantine:
     def _write(self, index: int, name: str, reason: str) -> None:
         if len(self.reasons) == 1:
             where = f"all are listed in {os.fspath(self._log)}" if self._log else "pass quarantine=PATH to list all in a file"
-            logger.warning("unreadable image %r (index %d) is replaced by the next one of the epoch: %s; %s", name, index, reason, where)
+            logger.warning("unreadable image %r (index %d) is replaced by another one of the epoch: %s; %s", name, index, reason, where)
         if self._log is not None:
             line = json.dumps({"index": index, "path": name, "reason": reason}) + "\n"
             try:

@@ -16,7 +16,8 @@ def draws_nothing(source: Source) -> bool:
     """Whether reading from a source is all code of this package, and none of the user's."""
     if isinstance(source, MapSource):
         return type(source.dataset) in PLAIN_COLLECTIONS
-    return type(source).__module__.startswith("hvs_data.sources.")
+    inner = [*getattr(source, "parts", ()), *([source.source] if hasattr(source, "source") else ())]
+    return type(source).__module__.startswith("hvs_data.sources.") and all(map(draws_nothing, inner))
 
 
 def read_with_retries(source: Source, index: int, retries: Retries, counters: Counters, identity: tuple[int, ...] | None = None) -> Sample:

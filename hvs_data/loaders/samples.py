@@ -1,4 +1,4 @@
-"""From positions of an epoch to samples: read, decoded, and replaced by the next one where that fails."""
+"""From positions of an epoch to samples: read, decoded, and replaced by another one where that fails."""
 
 # Axes: B image, V view slot.
 
@@ -25,6 +25,7 @@ class DecodedSample(NamedTuple):
     """An image as it was read, and perhaps decoded to a fraction of its height and width."""
 
     place: int  # index in the source
+    key: int  # index of the image that was asked for, by which the rows are drawn
     label: int
     pixels: NDArray[np.uint8]
     height: int
@@ -35,9 +36,10 @@ class DecodedSample(NamedTuple):
 class Opened(NamedTuple):
     """An image of known size, whose pixels are still to be decoded where ``pixels`` is None."""
 
-    position: int  # in the epoch
+    position: int  # in the epoch, that was asked for
+    attempt: int  # how many images were tried before, which this one replaces
     place: int  # index in the source
-    replaces: bool  # another one
+    key: int  # index of the image that was asked for, by which the rows are drawn
     label: int
     data: Any
     pixels: NDArray[np.uint8] | None
@@ -65,49 +67,55 @@ class SampleReader:
         self._draws_nothing = draws_nothing(plan.source)
 
     def rows(self, index: Sequence[int], height: Sequence[int], width: Sequence[int]) -> ViewParams:
-        """Rows [B, V] of images by their index in the source and their size."""
+        """Rows [B, V] of images by their key and their size.
+
+        One that replaces another has the rows that the other one would have had: it may stand in the batch in its own right, too, and the
+        views are not to be the same ones then.
+        """
         return sample_views(self._plan.recipe, seed=self._plan.seed, epoch=self._order.epoch, index=index, height=height, width=width)
 
-    def read(self, position: int, index: int) -> DecodedSample:
-        """The sample at a position of the epoch, or the next one that can be read."""
-        first = position
+    def read(self, position: int, index: int, attempt: int = 0) -> DecodedSample:
+        """The sample at a position of the epoch, or the first one to stand for it that can be read, from an attempt on."""
         while True:
-            opened = self.opened(position, index, first)
-            rows = self.rows([opened.place], [opened.height], [opened.width]) if self._plan.scaled_decode else None
+            opened = self.opened(position, index, attempt)
+            rows = self.rows([opened.key], [opened.height], [opened.width]) if self._plan.scaled_decode else None
             denominator = 1 if rows is None else self.denominator(opened, rows)
             pixels = self.pixels(opened, denominator)
             if pixels is not None and pixels.shape[:2] == opened.reduced(denominator):
-                return DecodedSample(opened.place, opened.label, pixels, opened.height, opened.width, denominator)
+                return DecodedSample(opened.place, index, opened.label, pixels, opened.height, opened.width, denominator)
             if pixels is not None:  # another decoder read it, in full
-                return DecodedSample(opened.place, opened.label, pixels, pixels.shape[0], pixels.shape[1], 1)
-            position = opened.position + 1
-            index = int(self._order(position))
+                return DecodedSample(opened.place, index, opened.label, pixels, pixels.shape[0], pixels.shape[1], 1)
+            attempt = opened.attempt + 1
 
-    def opened(self, position: int, index: int, first: int) -> Opened:
-        """The sample at a position of the epoch, or the next one that can be read, up to a whole epoch after the position ``first``."""
-        plan = self._plan
+    def opened(self, position: int, index: int, attempt: int = 0) -> Opened:
+        """The sample at a position of the epoch, or the first one to stand for it that can be read, from an attempt on.
+
+        Args:
+            index: in the source, of the sample at the position.
+        """
+        plan, order = self._plan, self._order
         latest: Exception | None = None
-        for further in range(position, first + self._order.length):
-            self._watch.reads(index)
+        for further in range(attempt, order.length):
+            place = int(order(order.stand_in(position, further))) if further else index
+            self._watch.reads(place)
             try:
-                data, label = read_with_retries(plan.source, index, plan.retries, plan.counters, self._identity(index))
+                data, label = read_with_retries(plan.source, place, plan.retries, plan.counters, self._identity(place))
                 # an image that is to be turned is decoded first: the size in its header is not that of what comes out
                 size = None if plan.exif_orientation else jpeg_size(data)
                 pixels = self._decode(data, 1) if size is None else None
                 if pixels is not None:
-                    return Opened(further, index, further > first, label, None, pixels, *pixels.shape[:2])
+                    return Opened(position, further, place, index, label, None, pixels, *pixels.shape[:2])
                 assert size is not None
                 if min(size) < 1:
                     raise DecodeError(f"expected an image of at least one pixel, got {size[0]} x {size[1]}; remove it")
-                return Opened(further, index, further > first, label, data, None, *size)
+                return Opened(position, further, place, index, label, data, None, *size)
             except (OSError, HvsError) as error:
                 latest = error
-                self.put_aside(index, error)
+                self.put_aside(place, error)
             finally:
                 self._watch.has_read()
-            index = int(self._order(further + 1))
         raise BadImagesError(
-            f"none of the source's {self._order.length} images can be read, the latest one for this reason: {type(latest).__name__}: "
+            f"none of the source's {order.length} images can be read, the latest one for this reason: {type(latest).__name__}: "
             f"{latest}; the others' are in the loader's quarantine"
         ) from latest
 
@@ -120,7 +128,7 @@ class SampleReader:
         self._watch.reads(opened.place)
         try:
             pixels = self._decode(opened.data, denominator) if opened.pixels is None else opened.pixels
-            self._plan.counters.add(read=1, replaced=int(opened.replaces))
+            self._plan.counters.add(read=1, replaced=int(opened.attempt > 0))
             return pixels
         except HvsError as error:
             self.put_aside(opened.place, error)

@@ -53,7 +53,7 @@ class ViewLoader(Fixed):
     batch is asked for. An iteration may be broken off at any point, and several may run at once; each has its own threads, which end
     with it.
 
-    An image that cannot be read or decoded is replaced by the next one of the epoch's order, written to the quarantine, and counted.
+    An image that cannot be read or decoded is replaced by another one of the epoch, written to the quarantine, and counted.
     A read that fails for a reason of the storage is begun again first, and a batch that does not come in time is an error.
 
     A batch's tensors stay valid for as long as they are kept; their memory is used again only after they are gone.

@@ -11,11 +11,26 @@ from typing import Any
 from hvs_data.errors import StalledError
 from hvs_data.loaders.crew import Crew
 from hvs_data.sources.base import Source
+from hvs_data.stopping import go_on
 
 # Seconds between two looks at whether the threads are still alive.
 PATROL = 1.0
+# Seconds between two looks of a thread that waits for others at whether it is to go on.
+GLANCE = 0.1
 # Samples that an error names; there are as many as threads.
 MOST_NAMED = 8
+
+
+def result_of(future: Future[Any]) -> Any:
+    """What a task of another crew gives, for a thread of a crew that may be closed meanwhile.
+
+    Raises:
+        Stopped: it was closed.
+    """
+    while not future.done():
+        go_on()
+        wait([future], timeout=GLANCE)
+    return future.result()
 
 
 class Watch:
@@ -36,7 +51,12 @@ class Watch:
         self._busy: dict[int, tuple[int, float]] = {}
 
     def reads(self, index: int) -> None:
-        """The calling thread begins to read and decode a sample."""
+        """The calling thread begins to read or decode a sample.
+
+        Raises:
+            Stopped: nobody wants it any more.
+        """
+        go_on()
         self._busy[threading.get_ident()] = (index, time.monotonic())
 
     def has_read(self) -> None:

@@ -30,6 +30,7 @@ _MEANT_FOR: dict[str, tuple[tuple[str, ...], Any]] = {
     "storage_options": (("tar shards", "Parquet files"), None),
     "index_cache": (("tar shards",), None),
     "damaged_shards": (("tar shards",), "raise"),
+    "parallel": (("a map-style dataset", "a Hugging Face dataset"), None),
 }
 
 
@@ -42,6 +43,7 @@ def open_source(
     storage_options: Mapping[str, Any] | None = None,
     index_cache: str | os.PathLike[str] | None = None,
     damaged_shards: str = "raise",
+    parallel: bool | None = None,
 ) -> Source:
     """Open a source of images. `docs/sources.md` tells more of each kind.
 
@@ -58,8 +60,8 @@ def open_source(
               array of images. An item is an image, ``(image, label, ...)``, or a dictionary with the key "image", "img" or "jpg"
               and, if there are labels, "label". An image is a Pillow image, encoded bytes (also as a 1-D array or tensor), a uint8
               array [H, W, 3] or [H, W], or a uint8 tensor [3, H, W] or [H, W], not augmented and not normalised. A label is an
-              integer. Items are read from many threads at once. A torchvision ``ImageFolder`` without transforms has its files
-              read directly, which lets the fast decoder have them;
+              integer. One thread at a time asks for an item, see ``parallel``. A torchvision ``ImageFolder`` without transforms has
+              its files read directly, which lets the fast decoder have them;
             - a :class:`hvs_data.Source`, which is returned as it is.
 
         layout: for a folder only. "classes": one sub-folder a class, numbered in the order of their names, images at any depth
@@ -74,6 +76,10 @@ def open_source(
         index_cache: for tar shards, the folder in which their indices are kept; None takes ``$HVS_DATA_CACHE/shards``, else
             ``hvs_data/shards`` in the user's folder for caches.
         damaged_shards: "raise" refuses a tar shard that is cut off or broken; "keep" takes the samples before the damage.
+        parallel: for a map-style dataset, whether several threads may ask it for items at the same time. None says yes to what is
+            known to stand that (lists, arrays, ``TensorDataset``, torchvision's datasets of images with its own transforms, Hugging Face
+            datasets without a transform, and ``Subset`` and ``ConcatDataset`` of these), and no to all else: a dataset of your own may
+            keep an open file, whose position two threads would move at once. Encoded bytes are decoded in parallel in any case.
 
     Raises:
         SourceError: nothing that can be opened; the message says why and what to do.
@@ -86,7 +92,10 @@ def open_source(
         "storage_options": storage_options,
         "index_cache": index_cache,
         "damaged_shards": damaged_shards,
+        "parallel": parallel,
     }
+    if parallel not in (None, True, False):
+        raise SourceError(f"parallel must be True, False or None, which decides by what is known of the dataset, got {parallel!r}")
     if layout not in LAYOUTS:
         raise SourceError(f"expected layout to be one of {LAYOUTS}, got {layout!r}")
     for name in ("image", "label", "index_cache"):
@@ -102,11 +111,11 @@ def open_source(
         return data if label is not None else WithoutLabels(data)
     if isinstance(data, (list, tuple)) and any(isinstance(item, (str, os.PathLike)) for item in data):
         return _open_list(data, options)
-    source = open_hugging_face(data, image=image, label=label)
-    _refuse(options, "a Hugging Face dataset" if source is not None else None, kind)
+    source = open_hugging_face(data, image=image, label=label, parallel=parallel)
+    _refuse(options, "a Hugging Face dataset" if source is not None else "a map-style dataset", kind)
     if source is None:
         source = open_parts(data, labels=label is not None)
-    return source if source is not None else open_map_dataset(data, labels=label is not None)
+    return source if source is not None else open_map_dataset(data, labels=label is not None, parallel=parallel)
 
 
 def _open_path(path: str, options: dict[str, Any]) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -15,30 +16,41 @@ from torch import Tensor
 from hvs_data.drawing.arguments import item_of
 from hvs_data.drawing.numbers import Numbers, drawing
 from hvs_data.errors import SourceError
+from hvs_data.exclusive import one_at_a_time
+from hvs_data.sources.bad_items import is_bad_image
 from hvs_data.sources.base import NO_LABEL, ImageData, Sample, Source, checked_index, digest
 from hvs_data.sources.contents import contents_of
 from hvs_data.sources.folder import FileSource
 from hvs_data.sources.labels import checked_label, checked_labels
+from hvs_data.sources.owned import owned
+from hvs_data.sources.parallel_reads import may_be_read_in_parallel, shared_by_reads
 
 IMAGE_KEYS = ("image", "img", "jpg")
 # Their items are there, and no code of the user's makes them.
 PLAIN_COLLECTIONS = (list, tuple, np.ndarray, Tensor)
-# What reading a broken image raises; anything else from the first item means that this is no dataset of images.
-_BROKEN_IMAGE = (OSError, ValueError, SyntaxError)
+# Items that are looked at, all over a dataset, before its kind is refused for what its first one is.
+MOST_LOOKED_AT = 5
+
+logger = logging.getLogger("hvs_data")
+
+_announced: set[type] = set()
 
 
 class MapSource(Source):
     """The items of a map-style dataset.
 
     Args:
-        dataset: an object with ``__len__`` and ``__getitem__(int)``; see :func:`hvs_data.open_source` for its items. Its
-            ``__getitem__`` is called from many threads at once. What it draws in a loader belongs to (seed, epoch, index); a parameter
-            annotated as a generator is given one (:mod:`hvs_data.drawing.arguments`).
+        dataset: an object with ``__len__`` and ``__getitem__(int)``; see :func:`hvs_data.open_source` for its items. What it draws in a
+            loader belongs to (seed, epoch, index); a parameter annotated as a generator is given one
+            (:mod:`hvs_data.drawing.arguments`).
         labels: False: labels are not looked at, and every one is -1.
+        parallel: whether ``__getitem__`` is called from many threads at once. Else one thread at a time reads, of all sources of this
+            dataset and of those that hold the same datasets, files or other objects.
     """
 
-    def __init__(self, dataset: Any, labels: bool = True):
+    def __init__(self, dataset: Any, labels: bool = True, *, parallel: bool = False):
         self.dataset = dataset
+        self.parallel = parallel
         self._labels = labels
         classes = getattr(dataset, "classes", ()) if labels else ()
         self.classes = tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
@@ -49,16 +61,17 @@ class MapSource(Source):
         return len(self.dataset)
 
     def read(self, index: int) -> Sample:
-        position = checked_index(index, len(self))
-        name = self.name_of(position)
-        try:
-            item = item_of(self.dataset, position)
-        except Exception as error:
-            raise SourceError(f"cannot read {name}: {type(error).__name__}: {error}") from error
-        return _sample_of(item, name, self._labels)
+        if self.parallel:
+            return _read(self.dataset, index, self._labels)
+        with one_at_a_time(*shared_by_reads(self.dataset)):
+            data, label = _read(self.dataset, index, self._labels)
+            try:
+                return Sample(owned(data), label)
+            except Exception as error:  # of what Pillow had still to read
+                raise _cannot_read(self.name_of(index), error) from error
 
     def name_of(self, index: int) -> str:
-        return f"{type(self.dataset).__name__}[{index}]"
+        return _name_of(self.dataset, index)
 
     @property
     def fingerprint(self) -> str:
@@ -66,7 +79,7 @@ class MapSource(Source):
         return digest(self._contents.encode(), b"" if self._labels else b"without labels")
 
 
-def open_map_dataset(dataset: Any, labels: bool = True) -> Source:
+def open_map_dataset(dataset: Any, labels: bool = True, *, parallel: bool | None = None) -> Source:
     """Source of a map-style dataset's images; see :func:`hvs_data.open_source`.
 
     Args:
@@ -79,8 +92,17 @@ def open_map_dataset(dataset: Any, labels: bool = True) -> Source:
         return files
     if _length_of(dataset) == 0:
         raise SourceError(f"expected a dataset that holds images, got an empty {type(dataset).__name__}; check how it is made")
-    _check_first_item(dataset, labels)
-    return MapSource(dataset, labels)
+    known = may_be_read_in_parallel(dataset)
+    source = MapSource(dataset, labels, parallel=known if parallel is None else parallel)
+    _check_items(source)
+    if parallel is None and not known and type(dataset) not in _announced:
+        _announced.add(type(dataset))
+        logger.warning(
+            "items of %s are read by one thread at a time; if several threads may ask for items at once, since it keeps no open file or "
+            "the like, pass open_source(dataset, parallel=True), which is faster; parallel=False reads as now without this line",
+            type(dataset).__name__,
+        )
+    return source
 
 
 def _length_of(dataset: Any) -> int:
@@ -98,18 +120,56 @@ def _length_of(dataset: Any) -> int:
         raise SourceError(f"expected a map-style dataset, which has a length, got {kind}: {error}") from error
 
 
-def _check_first_item(dataset: Any, labels: bool) -> None:
-    """Refuse items of a kind that is never decoded before a run begins."""
-    name = f"{type(dataset).__name__}[0]"
+def _check_items(source: MapSource) -> None:
+    """Refuse items of a kind that is never decoded before a run begins: if the first one is bad, and so are others all over the dataset."""
+    refused = None
+    for index in dict.fromkeys(np.linspace(0, len(source) - 1, MOST_LOOKED_AT).astype(int).tolist()):
+        try:
+            # what it draws is not taken from the trainer's generators
+            with nullcontext() if type(source.dataset) in PLAIN_COLLECTIONS else drawing(Numbers((index,))):
+                source.read(index)
+            return
+        except SourceError as error:
+            # what cannot be read, for a cause, may be read later, and is replaced if it cannot
+            refused = refused or (error if error.__cause__ is None else None)
+        except (NotImplementedError, KeyError) as error:
+            name = source.name_of(index)
+            raise SourceError(f"expected a map-style dataset, whose items are found by number, but {name} raised {error!r}") from error
+    if refused is not None:
+        raise refused
+
+
+def _read(dataset: Any, index: int, labels: bool) -> Sample:
+    """An item's image and label.
+
+    Raises:
+        SourceError: a bad image.
+        Exception: whatever the dataset raises by mistake, see :func:`is_bad_image`.
+    """
+    position = checked_index(index, len(dataset))
+    name = _name_of(dataset, position)
     try:
-        # what it draws is not taken from the trainer's generators
-        with nullcontext() if type(dataset) in PLAIN_COLLECTIONS else drawing(Numbers((0,))):
-            item = item_of(dataset, 0)
-    except _BROKEN_IMAGE:
-        return  # one bad image is no reason to refuse the others
+        item = item_of(dataset, position)
     except Exception as error:
-        raise SourceError(f"expected a map-style dataset, whose items are found by number, but {name} raised {error!r}") from error
-    _sample_of(item, name, labels)
+        if is_bad_image(error, position):
+            raise _cannot_read(name, error) from error
+        error.add_note(_REMEDY.format(name=name, kind=type(error).__name__))
+        raise
+    return _sample_of(item, name, labels)
+
+
+_REMEDY = (
+    "raised by {name}. A {kind} counts as a bug, which ends the run; for an image that cannot be read, raise an OSError or a ValueError, "
+    "or return None: it is then replaced by another one. A map-style dataset has an item for every number from 0 to its length - 1."
+)
+
+
+def _cannot_read(name: str, error: Exception) -> SourceError:
+    return SourceError(f"cannot read {name}: {type(error).__name__}: {error}")
+
+
+def _name_of(dataset: Any, index: int) -> str:
+    return f"{type(dataset).__name__}[{index}]"
 
 
 def _sample_of(item: Any, name: str, labels: bool) -> Sample:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import logging
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from hvs_data.stopping import sleep
 
 T = TypeVar("T")
 
@@ -67,7 +68,7 @@ class Retries:
                     raise
                 wait = min(self.first_wait * 2 ** (attempt - 1), self.longest_wait) * _draw.uniform(0.5, 1)
                 logger.info("attempt %d of %d failed, the next one in %.2g s: %r", attempt, self.attempts, wait, error)
-            time.sleep(wait)
+            sleep(wait)
         try:
             return function(*args)
         except OSError as error:

@@ -124,3 +124,22 @@ def test_the_rank_is_taken_from_the_launcher(monkeypatch: pytest.MonkeyPatch) ->
 def test_half_a_rank_is_refused(rank: int | None, world_size: int | None, message: str) -> None:
     with pytest.raises(HvsError, match=message):
         current_rank(rank, world_size)
+
+
+# --- what stands for a sample that cannot be read ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 12, 22, 97, 1000])
+def test_every_sample_can_stand_for_every_other(length: int) -> None:
+    order = EpochOrder(length, 0, 0)
+    for position in (0, 1, length - 1, length + 3):
+        assert order.stand_in(position, 0) == position % length
+        assert sorted(order.stand_in(position, attempt) for attempt in range(length)) == list(range(length))
+
+
+@pytest.mark.parametrize("length", [97, 1000, 50_000, 1_281_167])
+def test_what_stands_for_neighbours_is_far_from_them_and_from_each_other(length: int) -> None:
+    order = EpochOrder(length, 0, 0)
+    places = [order.stand_in(500, attempt) for attempt in range(4)]
+    away = [abs(a - b) for number, a in enumerate(places) for b in places[:number]]
+    assert min(min(distance, length - distance) for distance in away) >= length / 7

@@ -80,7 +80,7 @@ def test_the_loader_goes_through_all_of_them(name: str, tmp_path: Path) -> None:
         except hvs.DecodeError as error:
             assert bad.pop(os.fspath(path)) == f"DecodeError: {error}"
     assert not bad
-    # each position has its own image, or the next one that can be read
+    # each position has its own image, or another one that can be read
     for position, index in enumerate(torch.cat([batch.index for batch in batches]).tolist()):
         assert index == position or position in loader.quarantine.reasons
 

@@ -36,13 +36,14 @@ BAD = {"cat/00.jpg", "cat/01.jpg", "dog/12.jpg", "dog/13.jpg"}
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])
-def test_a_bad_image_is_replaced_by_the_next_of_the_order(with_bad_ones: Path, tmp_path: Path, num_threads: int) -> None:
+def test_a_bad_image_is_replaced_by_another_of_the_epoch(with_bad_ones: Path, tmp_path: Path, num_threads: int) -> None:
     source = hvs.open_source(with_bad_ones)
     bad = {index for index in range(22) if source.names[index] in BAD}
     log = tmp_path / "quarantine.jsonl"
     loader = hvs.ViewLoader(source, RECIPE, batch_size=5, seed=4, num_threads=num_threads, quarantine=log)
-    order = EpochOrder(22, 4, 0)(range(44)).tolist()
-    expected = [next(index for index in order[position:] if index not in bad) for position in range(22)]
+    order = EpochOrder(22, 4, 0)(range(22)).tolist()
+    # 22 times the golden section, .618, is 14, and 15 beside it has no divisor in common with 22
+    expected = [next(i for k in range(22) if (i := order[(position + 15 * k) % 22]) not in bad) for position in range(22)]
     batches = list(loader)
     assert [batch.labels.shape[0] for batch in batches] == [5, 5, 5, 5, 2]
     assert torch.cat([batch.index for batch in batches]).tolist() == expected
@@ -57,13 +58,14 @@ def test_a_bad_image_is_replaced_by_the_next_of_the_order(with_bad_ones: Path, t
     assert len(log.read_text().splitlines()) == 4
 
 
-def test_the_views_are_those_of_the_replacement(with_bad_ones: Path) -> None:
+def test_the_views_are_of_the_replacement_by_the_rows_of_the_missing_one(with_bad_ones: Path) -> None:
     loader = hvs.ViewLoader(with_bad_ones, RECIPE, batch_size=22, seed=4)
     (batch,) = loader
+    asked = EpochOrder(22, 4, 0)(range(22))
     for b in range(22):
         name = loader.dataset.names[int(batch.index[b])]
         image = hvs.decode([(with_bad_ones / name).read_bytes()])
-        rows = hvs.sample_views(RECIPE, seed=4, epoch=0, index=batch.index[b : b + 1], height=image.height, width=image.width)
+        rows = hvs.sample_views(RECIPE, seed=4, epoch=0, index=asked[b : b + 1], height=image.height, width=image.width)
         assert torch.equal(hvs.render(image, rows)[0], torch.stack([view[b] for view in batch.views]))
 
 
@@ -100,7 +102,7 @@ def test_the_first_bad_image_is_announced_and_no_other(with_bad_ones: Path, capl
     with caplog.at_level("WARNING", logger="hvs_data"):
         list(hvs.ViewLoader(with_bad_ones, RECIPE, batch_size=22))
     (record,) = [record for record in caplog.records if record.name == "hvs_data"]
-    assert "is replaced by the next one" in record.getMessage() and "quarantine=PATH" in record.getMessage()
+    assert "is replaced by another one" in record.getMessage() and "quarantine=PATH" in record.getMessage()
 
 
 class Failing(Source):

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -64,7 +63,7 @@ def make(source: object, **options: Any) -> hvs.ViewLoader:
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What retries would have waited, in seconds."""
     waits: list[float] = []
-    monkeypatch.setattr(retry, "time", SimpleNamespace(sleep=waits.append))
+    monkeypatch.setattr(retry, "sleep", waits.append)
     return waits
 
 

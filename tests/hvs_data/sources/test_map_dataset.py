@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -219,12 +220,12 @@ def test_items_that_are_never_decoded_are_refused_at_once(item: Any, message: st
         hvs.open_source(Made(lambda n: item))
 
 
-@pytest.mark.parametrize("error", [KeyError("column 0"), TypeError("odd"), AttributeError("odd"), IndexError("odd")], ids=repr)
+@pytest.mark.parametrize("error", [KeyError(0), NotImplementedError("no items")], ids=repr)
 def test_a_dataset_that_cannot_be_indexed_is_refused_at_once(error: Exception) -> None:
     def item(index: int) -> Any:
         raise error
 
-    with pytest.raises(SourceError, match=r"found by number, but Made\[0\] raised .*(column|odd)"):
+    with pytest.raises(SourceError, match=r"found by number, but Made\[0\] raised"):
         hvs.open_source(Made(item))
 
 
@@ -240,18 +241,66 @@ def test_a_length_that_is_none_is_refused() -> None:
 # --- what fails when it is read ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [OSError("gone"), ValueError("gone"), KeyError("gone"), SyntaxError("gone")], ids=repr)
-def test_an_item_that_cannot_be_read_is_a_source_error(error: Exception) -> None:
-    def item(index: int) -> Any:
-        if index == 2:
-            raise error
-        return PIXELS_NHWC[index]
+class LibraryError(Exception):
+    """As cv2.error, zlib.error, zipfile.BadZipFile and lmdb.Error are: derived from nothing that says what it means."""
 
-    source = hvs.open_source(Made(item))
-    with pytest.raises(SourceError, match=rf"cannot read Made\[2\]: {type(error).__name__}: .*gone") as caught:
-        source.read(2)
+
+BAD = [
+    *(OSError("gone"), ValueError("gone"), KeyError("gone"), SyntaxError("gone"), EOFError("gone"), RuntimeError("gone")),
+    *(LibraryError("gone"), struct.error("gone"), Image.DecompressionBombError("gone")),
+]
+BUGS = [
+    *(NameError("odd"), TypeError("odd"), AttributeError("odd"), AssertionError("odd"), IndexError("odd"), ImportError("odd")),
+    *(ZeroDivisionError("odd"), RecursionError("odd"), MemoryError("odd"), torch.OutOfMemoryError("odd"), UserWarning("odd")),
+]
+
+
+def failing(error: Exception, *places: int) -> Dataset[Any]:
+    def item(index: int) -> Any:
+        if index in places:
+            raise error
+        return PIXELS_NHWC[index % 5]
+
+    return Made(item, 8)
+
+
+@pytest.mark.parametrize("place", [0, 5])
+@pytest.mark.parametrize("error", BAD, ids=repr)
+def test_an_item_that_cannot_be_read_is_a_bad_image(error: Exception, place: int) -> None:
+    """Guards: one policy for every item, the first one among them."""
+    source = hvs.open_source(failing(error, place))
+    with pytest.raises(SourceError, match=rf"cannot read Made\[{place}\]: {type(error).__name__}: .*gone") as caught:
+        source.read(place)
     assert caught.value.__cause__ is error
-    assert source.read(3).data is not None
+    loader = hvs.ViewLoader(failing(error, place), hvs.recipes.simsiam(size=8), batch_size=4, engine="reference")
+    assert place not in torch.cat([batch.index for batch in loader]).tolist()
+    assert list(loader.quarantine.reasons) == [place]
+
+
+@pytest.mark.parametrize("place", [0, 5])
+@pytest.mark.parametrize("item", [None, (None, 3), {"image": None}], ids=repr)
+def test_an_item_of_nothing_is_a_bad_image(item: Any, place: int) -> None:
+    """Guards: one policy for every item. Datasets give None for what they could not read."""
+    source = Made(lambda n: item if n == place else PIXELS_NHWC[n % 5], 8)
+    loader = hvs.ViewLoader(source, hvs.recipes.simsiam(size=8), batch_size=4, engine="reference")
+    assert place not in torch.cat([batch.index for batch in loader]).tolist()
+    assert "NoneType" in loader.quarantine.reasons[place]
+
+
+@pytest.mark.parametrize("place", [0, 5])
+@pytest.mark.parametrize("error", BUGS, ids=repr)
+def test_a_bug_is_raised(error: Exception, place: int) -> None:
+    """Guards: what tells of the program is not counted as a bad image, and the remedy is named."""
+    with pytest.raises(type(error)) as caught:
+        list(hvs.ViewLoader(failing(error, place), hvs.recipes.simsiam(size=8), batch_size=4, engine="reference"))
+    assert caught.value is error
+    assert any(f"raised by Made[{place}]" in note and "or return None" in note for note in error.__notes__)
+
+
+def test_a_length_that_promises_too_much_is_a_bug() -> None:
+    for items in (list(PIXELS_NHWC), dict(enumerate(PIXELS_NHWC))):
+        with pytest.raises(LookupError):
+            list(hvs.ViewLoader(Made(items.__getitem__, 8), hvs.recipes.simsiam(size=8), batch_size=4, engine="reference"))
 
 
 def test_one_broken_first_image_is_no_reason_to_refuse_a_dataset() -> None:
@@ -260,6 +309,16 @@ def test_one_broken_first_image_is_no_reason_to_refuse_a_dataset() -> None:
     with pytest.raises(SourceError, match="UnidentifiedImageError"):
         source.read(0)
     np.testing.assert_array_equal(decode_image(source.read(1).data), PIXELS_NHWC[1])
+
+
+def test_a_dataset_of_what_is_no_image_is_refused_behind_a_broken_first_one() -> None:
+    def item(index: int) -> Any:
+        if index == 0:
+            raise OSError("gone")
+        return torch.zeros(3, 4, 4)
+
+    with pytest.raises(SourceError, match="without ToTensor"):
+        hvs.open_source(Made(item))
 
 
 def test_an_interrupt_is_let_through() -> None:

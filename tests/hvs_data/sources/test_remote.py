@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,7 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 0.01))))
+    monkeypatch.setattr(retry, "sleep", lambda seconds: time.sleep(min(seconds, 0.01)))
 
 
 # --- a web server ------------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from hvs_data.sources.retry import Retries, may_pass
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
-    monkeypatch.setattr(retry, "time", SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr(retry, "sleep", waited.append)
     return waited
 
 
