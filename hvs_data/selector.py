@@ -22,6 +22,7 @@ from hvs_data.selection.budgets import BY_BUDGET, ByBudget, budgeted
 from hvs_data.selection.candidates import Group, checked_views, groups_of
 from hvs_data.selection.combinations import Chosen, Parts, additive_parts, choose_combination, listed_combinations
 from hvs_data.selection.compiled import Compile
+from hvs_data.selection.concessions import Concessions, Sides, SizeConcededError, add_note
 from hvs_data.selection.draws import WHICH, unit_numbers
 from hvs_data.selection.encoding import Encoding
 from hvs_data.selection.forward import BN_MODES, Forward
@@ -33,6 +34,7 @@ from hvs_data.selection.policies import POLICIES
 from hvs_data.selection.schedule import Schedule, Scheduled, checked, positive, share, whole
 from hvs_data.selection.taken import Taken, narrowed, widened
 from hvs_data.selection.tokens import KeepTokens
+from hvs_data.selection.unfit import UnfitImages
 from hvs_data.selection.unscored import unscored_selection
 from hvs_data.trace_free import scoring
 from hvs_data.types import LOCAL, Selection, ViewParams
@@ -174,6 +176,9 @@ class HardViewSelector:
         if autocast is not None and not (isinstance(autocast, torch.dtype) and autocast.is_floating_point):
             raise SelectionError(f"autocast must be a floating type, such as torch.bfloat16, or None, got {autocast!r}")
         self.encoding = Encoding(objective, self.keep_tokens, compile)
+        self._concessions = Concessions(budget, options.concessions)
+        self._settled = False  # whether a forward has gone through
+        self._unfit = UnfitImages()
         reusable = getattr(objective, "has_teacher", False) and self.score_size is None and self.encoding.spares_teacher()
         if keep_teacher and not reusable:
             raise SelectionError(
@@ -276,6 +281,11 @@ class HardViewSelector:
             return tuple(_scored_size(own, size.get(role, own), own) for role, own in zip(roles, sizes, strict=True))
         return tuple(_scored_size(own, size, max(sizes)) for own in sizes)
 
+    @property
+    def unfit_images(self) -> int:
+        """Images so far of which no loss was finite, so that they got their first legal pair. Waits for losses in the making."""
+        return self._unfit.count
+
     def is_fresh(self, selection: Selection) -> bool:
         """Whether the model's weights are still those that chose. To be asked right before training on the chosen views; True for a
         selection that did not ask the model.
@@ -362,6 +372,27 @@ class HardViewSelector:
         return weights_version(self.objective.modules())
 
     def _scored(self, taken: Taken, step: int, device: torch.device) -> Selection:
+        try:
+            selection = self._asked(taken, step, device)
+        except Exception as error:
+            sides = self._sides(taken)
+            add_note(error, sides, self.score_size, self.keep_tokens, self.budget)
+            concession = None if self._settled else self._concessions.after(error)
+            if concession is None:
+                raise
+            self.score_size, self.keep_tokens = concession
+            self.encoding = self.encoding.with_tokens(self.keep_tokens)
+            if any(side.given < side.own for side in sides):
+                raise SizeConcededError(
+                    f"expected candidates at a size that the model takes, got them at {sides[0].given} pixels, not their own "
+                    f"{sides[0].own}; give them at the sizes that selector.score_sizes now tells"
+                ) from error
+            return self._scored(taken, step, device)
+        self._settled = True
+        self._concessions.announce()
+        return selection
+
+    def _asked(self, taken: Taken, step: int, device: torch.device) -> Selection:
         groups, layout, params = taken.groups, taken.layout, taken.rows
         tables = tables_of(layout, device)
         forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout, params), params, self.encoding)
@@ -369,6 +400,7 @@ class HardViewSelector:
         with (
             scoring(*self.objective.modules(), bn="running" if self.bn == "running" else "batch", dropout=self.dropout),
             self._casting(device),
+            self.encoding.guards(first=not self._settled, dropout=self.dropout),
             self.encoding.levers(),
         ):
             if isinstance(self.objective, AdditiveObjective):
@@ -381,6 +413,7 @@ class HardViewSelector:
                 parts = Parts(losses_BVV[:, tables.pair[:, 0], tables.pair[:, 1]].to(torch.float32))
                 non_finite = (~parts.pair.isfinite()).sum()
         chosen = self._choice(parts, layout, tables, step)
+        self._unfit.note(step, chosen.loss)
         if self.prefilter is not None and params is not None:
             self.geometry.observe(step, params, layout.pairs, chosen.pair_losses)
         selection = self._selection(chosen, parts, layout, tables, non_finite, params, step)
@@ -433,6 +466,12 @@ class HardViewSelector:
             weights=self._weights(),
             combination_loss=None if parts.local is None else chosen.loss.to(torch.float32),
         )
+
+    def _sides(self, taken: Taken) -> list[Sides]:
+        given = [max(group.views[0].shape[-2:]) for group in taken.groups]
+        own = given if taken.rows is None else [taken.rows.size[group.slots[0]] for group in taken.groups]
+        scored = [size or side for size, side in zip(self._group_sizes(taken.groups, taken.layout, taken.rows), own, strict=True)]
+        return [Sides(*sides) for sides in zip(own, given, scored, strict=True)]
 
     def _group_sizes(self, groups: list[Group], layout: Layout, params: ViewParams | None) -> tuple[int | None, ...]:
         """The largest side at which each group is scored."""

@@ -19,6 +19,7 @@ from hvs_data.loaders.sampler import EpochSampler
 from hvs_data.loaders.view_loader import NO_BATCH_SAMPLER, ViewLoader, checked_format
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.recipes.spec import Recipe
+from hvs_data.selection.concessions import SizeConcededError
 from hvs_data.selection.freshness import LookAhead
 from hvs_data.selector import UNSCORED, HardViewSelector
 from hvs_data.sources.base import Source
@@ -161,8 +162,15 @@ class HardViewLoader:
         with closing(products), closing(LookAhead(self.selector.objective.modules())) as look_ahead:  # type: ignore[type-var]
             for product in products:
                 look_ahead.asked()
-                batch = self._selected(product)
+                batch = self._settled(product)
                 yield batch if self.format is None else self.format(batch)
+
+    def _settled(self, product: Product) -> Batch:
+        while True:
+            try:
+                return self._selected(product)
+            except SizeConcededError:  # the selector wants other sizes by now, which are rendered anew; it has only so many
+                continue
 
     def _selected(self, product: Product) -> Batch:
         rows, views, slots, selector = product.batch.params, product.batch.views, product.slots, self.selector

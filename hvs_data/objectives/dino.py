@@ -44,6 +44,8 @@ class DINO(AdditiveObjective):
         SelectionError: an argument of another kind; while scoring, logits or a centre of another shape.
     """
 
+    _read_only = ("center", "teacher_temperature", "student_temperature")
+
     def __init__(
         self,
         student: Network,
