@@ -64,7 +64,7 @@ class Use:
     unswitched: bool
 
 
-_INDIFFERENT = Use(noise_alone=False, unswitched=False)
+INDIFFERENT = Use(noise_alone=False, unswitched=False)
 _UNKNOWN = Use(noise_alone=False, unswitched=True)
 _known: WeakKeyDictionary[nn.Module, Use] = WeakKeyDictionary()
 
@@ -81,7 +81,7 @@ def use_in(functions: Iterable[FunctionType]) -> Use:
     """The same of some functions together."""
     uses = [_use_in(function) for function in functions if names_in(function.__code__) & (_NOISY | {"training"})]
     if not uses:
-        return _INDIFFERENT
+        return INDIFFERENT
     return Use(all(use.noise_alone for use in uses), any(use.unswitched for use in uses))
 
 
@@ -106,7 +106,7 @@ class _Silent(TorchFunctionMode):
 
 
 def _use_in(function: FunctionType) -> Use:
-    if function.__module__.startswith("torch."):
+    if (function.__module__ or "").startswith("torch."):
         return Use(noise_alone=True, unswitched=True)  # a dropout under another name
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))

@@ -131,12 +131,15 @@ class _Search:
         if _top(type(module).__module__) != "torch":
             self._all([held for name, held in vars(module).items() if type(held) in _HOLDERS and not name.startswith("_")], _NONE)
         # parts that are called on their own are as much the model as the module itself
+        self._methods(type(module), {}, names or _NONE)
         self._all([part for name in names or () if (part := module._modules.get(name)) is not None], names)
 
     def _method(self, method: MethodType) -> None:
         owner, function = method.__self__, method.__func__
         if isinstance(function, FunctionType):
             self._function(function)
+            if isinstance(owner, nn.Module):
+                self._methods(type(owner), {}, names_in(function.__code__))
             self._made(owner, None if isinstance(owner, nn.Module) else names_in(function.__code__))
         else:
             self._all((owner, function), None)
@@ -159,7 +162,7 @@ class _Search:
         if _top(kind.__module__) in _LIBRARIES and names is not None:
             return
         fields = {} if value is kind else dict(_fields(value))
-        if names is None or (value is not kind and _defined(kind, "__call__") is not None):
+        if names is None or (value is not kind and _defined(kind, "__call__")):
             names = (names or _NONE) | names_of_methods(kind)
             self._all(list(fields.values()), names)
         else:
@@ -171,14 +174,17 @@ class _Search:
         done: _Names = _NONE
         while left := names - done:
             done |= left
+            overridden = "super" in names
             for name in left:
-                attribute = _defined(kind, name)
-                function = _function_of(attribute)
-                if function is None:
-                    self.visit(attribute, names)
-                    continue
-                self._function(function)
-                names |= names_in(function.__code__)
+                for attribute in _defined(kind, name)[: None if overridden else 1]:
+                    function = _function_of(attribute)
+                    if function is None:
+                        self.visit(attribute, names)
+                    else:
+                        self._function(function)
+                        names |= names_in(function.__code__)
+            if "super" in names and not overridden:
+                done = _NONE  # once more, with what was overridden
             self._all([fields[name] for name in names if name in fields], names)
 
     def forward(self, module: nn.Module) -> None:
@@ -201,9 +207,9 @@ def _fields(value: Any) -> Iterator[tuple[str, Any]]:
                 yield name, getattr(value, name)
 
 
-def _defined(kind: type, name: str) -> Any:
-    """What a class or its bases define under a name, as it is there: looking it up on an object would run properties."""
-    return next((base.__dict__[name] for base in kind.__mro__ if name in base.__dict__ and _top(base.__module__) not in _FRAMEWORKS), None)
+def _defined(kind: type, name: str) -> list[Any]:
+    """What a class and its bases define under a name, as it is there: looking it up on an object would run properties."""
+    return [base.__dict__[name] for base in kind.__mro__ if name in base.__dict__ and _top(base.__module__) not in _FRAMEWORKS]
 
 
 def _function_of(attribute: Any) -> FunctionType | None:

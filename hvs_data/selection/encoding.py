@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from hvs_data.errors import SelectionError
-from hvs_data.functional_noise import silent, use_in
+from hvs_data.functional_noise import INDIFFERENT, silent, use_in
 from hvs_data.objectives.base import Objective, Outputs
 from hvs_data.objectives.hooks import refuse_compiled
 from hvs_data.objectives.parts import type_name
@@ -76,7 +76,7 @@ class Encoding:
         """
         with ExitStack() as stack:
             if self._draws is None:
-                self._draws = use_in(reachable_functions(self.objective)).unswitched
+                self._draws = use_in(reachable_functions(self.objective)) != INDIFFERENT
             if self._draws and not dropout:
                 stack.enter_context(silent())
             if first and self._arguments is None:

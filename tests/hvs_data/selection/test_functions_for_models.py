@@ -114,6 +114,26 @@ def test_dropout_in_the_function_itself_is_off():
     assert not torch.equal(losses(0, dropout=True), losses(1, dropout=True))
 
 
+class WithMethod(Encoder):
+    def encode(self, x):
+        return self._pooled(super().forward(x))
+
+    def _pooled(self, x):
+        return F.dropout(x.mean((2, 3)), 0.5, self.training)
+
+
+@pytest.mark.parametrize("way", [lambda model: model.encode, lambda model: lambda x: model.encode(x)], ids=["method", "lambda"])
+def test_dropout_in_a_method_of_the_model_is_off(way):
+    torch.manual_seed(0)
+    objective = hvs.objectives.SimSiam(encoder=way(WithMethod()), predictor=nn.Linear(WIDTH, WIDTH))
+
+    def losses(seed):
+        torch.manual_seed(seed)
+        return hvs.HardViewSelector(objective).select(pixels()).losses.nan_to_num()
+
+    assert torch.equal(losses(0), losses(1))
+
+
 def test_settings_that_are_functions_show_no_modules():
     """They are read, not called in a forward: to protect a loss would copy its queue in every step."""
     loss = nn.Module()
