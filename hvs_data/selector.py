@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -108,6 +108,9 @@ class HardViewSelector:
             "hardest" and "easiest", and candidates with rows.
         compile: run the scoring forward through ``torch.compile``, as one graph for each shape: True, a mode such as "reduce-overhead"
             (CUDA graphs), or a dict of ``backend``, ``mode`` and ``options``. A forward that cannot be compiled raises.
+        prepare: what the trainer's step does to its views before the model, such as normalising: a function of [N, 3, S, S], of the
+            candidates' type, that returns what the model takes. Scoring does it too; the chosen views are handed out without it.
+            None for nothing. ``torch.nn.Identity()`` says that nothing is meant, to a loader whose views are not normalised.
 
     Attributes:
         budget: as given.
@@ -141,6 +144,7 @@ class HardViewSelector:
         prefilter: int | ByBudget | None = BY_BUDGET,
         keep_tokens: float | KeepTokens | ByBudget | None = BY_BUDGET,
         compile: Compile = False,
+        prepare: Callable[[Tensor], Tensor] | None = None,
     ):
         if not isinstance(objective, Objective):
             raise SelectionError(
@@ -186,6 +190,9 @@ class HardViewSelector:
                 "a teacher that sees all tokens (keep_tokens=KeepTokens(share, teacher=False)), "
                 f"got {type(objective).__name__}, score_size={self.score_size!r} and keep_tokens={self.keep_tokens!r}"
             )
+        if prepare is not None and not callable(prepare):
+            raise SelectionError(f"prepare must be a function of views, such as one that normalises them, or None, got {prepare!r}")
+        self.prepare = prepare
         self.objective = objective
         self.bn = bn
         self.chunk = chunk
@@ -395,7 +402,7 @@ class HardViewSelector:
     def _asked(self, taken: Taken, step: int, device: torch.device) -> Selection:
         groups, layout, params = taken.groups, taken.layout, taken.rows
         tables = tables_of(layout, device)
-        forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout, params), params, self.encoding)
+        forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout, params), params, self.encoding, self.prepare)
         teacher: Outputs = None
         with (
             scoring(*self.objective.modules(), bn="running" if self.bn == "running" else "batch", dropout=self.dropout),

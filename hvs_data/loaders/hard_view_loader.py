@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -45,6 +46,7 @@ class HardViewLoader:
         format: as for :class:`ViewLoader`; by default that of ``loader``.
 
     Warns:
+        UserWarning: the loader's views are not normalised, and the selector has no ``prepare``.
         StaleSelectionWarning: the trainer asks for batches before it has trained on those that it has, so that views are chosen with
             weights of an earlier step.
 
@@ -64,6 +66,15 @@ class HardViewLoader:
         if loader.recipe.num_views < 2:
             raise HvsError(
                 f"expected a recipe of at least 2 candidates, got {loader.recipe.num_views}; pass candidates=4 or more to the recipe"
+            )
+        if not loader.normalizes and selector.prepare is None:
+            warnings.warn(
+                "expected views that are normalised, got a loader that leaves them as they are (normalize=False, uint8, or a recipe without "
+                "mean and standard deviation); so they are scored. If the trainer's step normalises them, pass what it does: "
+                "HardViewSelector(..., prepare=normalize). If the model does so by itself, or nothing does, prepare=torch.nn.Identity() "
+                "says that",
+                UserWarning,
+                stacklevel=2,
             )
         self.loader = loader
         self.selector = selector

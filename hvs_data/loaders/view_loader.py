@@ -209,6 +209,11 @@ class ViewLoader:
         return self._plan.device
 
     @property
+    def normalizes(self) -> bool:
+        """Whether views are normalised, by a mean or standard deviation that changes them."""
+        return self._plan.normalize and (self.recipe.mean, self.recipe.std) != ((0, 0, 0), (1, 1, 1))
+
+    @property
     def counters(self) -> dict[str, int]:
         """Plain numbers, for logs: images ``read`` and decoded; positions at which a bad image was ``replaced``; distinct ``bad`` images;
         ``retries`` of reads."""
