@@ -103,9 +103,10 @@ class _Search:
             if _top(value.__name__) not in _LIBRARIES:
                 self._all((vars(value)[name] for name in names or () if name in vars(value)), names)
             return
-        holds = getattr(type(value), "_searched", None)
+        kind: Any = type(value)
+        holds = getattr(kind, "_searched", None)
         if holds is not None:  # an objective, or what it keeps: these know
-            return self._all(holds(value), names_of_methods(type(value)))
+            return self._all(holds(value), names_of_methods(kind))
         self._object(value, names)
 
     def _all(self, values: Iterable[Any], names: _Names | None) -> None:

@@ -152,7 +152,7 @@ class HardViewCallback(MadeForLightning):
     - It logs, by ``LightningModule.log``, means over each batch: ``loss`` of the chosen pairs (with local views, of all chosen views)
       and ``random_loss``, the mean over all legal pairs, both in steps in which the model was asked, the latter for pairs only
       and without ``prefilter``, with which the losses of promising pairs alone are known;
-      ``iou`` of the chosen pairs' boxes and ``random_iou``. Nothing waits for the device. (In other steps loggers show the last
+      ``iou`` of the chosen pairs' boxes and ``random_iou``; and how many losses were ``non_finite``. Nothing waits for the device. (In other steps loggers show the last
       number again, as Lightning has them do.)
     - At the start of each step, before anything in it can move weights, it checks that the views were chosen with the
       weights that the model has, and that no batch was chosen and then not trained on.
@@ -275,11 +275,12 @@ class HardViewCallback(MadeForLightning):
 def statistics_of(selection: Selection) -> dict[str, Tensor]:
     """Means over a batch: ``loss``, ``random_loss``, ``iou`` and ``random_iou`` where they are known, float32 scalars on its device.
 
-    The number of a random pair is the mean over legal pairs. Losses that are not finite are left out.
+    ``non_finite`` is a count: losses that were NaN or infinite. The number of a random pair is the mean over legal pairs. Losses that are not finite are left out.
     """
     found: dict[str, Tensor] = {}
     if selection.scored:
         found["loss"] = _mean(selection.loss, selection.loss.isfinite())
+        found["non_finite"] = selection.non_finite.to(torch.float32)
         if selection.combination_loss is None:
             found["random_loss"] = _mean(selection.losses, selection.legal & selection.losses.isfinite())
     if selection.params is not None:

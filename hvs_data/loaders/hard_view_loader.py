@@ -69,8 +69,8 @@ class HardViewLoader:
             )
         if not loader.normalizes and selector.prepare is None:
             warnings.warn(
-                "expected views that are normalised, got a loader that leaves them as they are (normalize=False, uint8, or a recipe without "
-                "mean and standard deviation); so they are scored. If the trainer's step normalises them, pass what it does: "
+                "expected views that are normalised, got a loader that leaves them as they are (normalize=False, uint8, or a recipe "
+                "without mean and standard deviation); so they are scored. If the trainer's step normalises them, pass what it does: "
                 "HardViewSelector(..., prepare=normalize). If the model does so by itself, or nothing does, prepare=torch.nn.Identity() "
                 "says that",
                 UserWarning,

@@ -66,7 +66,8 @@ class ViewLoader:
         num_threads: threads that read, decode and render; None = one a core that this process may use.
         prefetch: batches that are made ahead of the one in use.
         engine: "auto", "fused", "dali-kornia" or "reference"; see :func:`hvs_data.render`.
-        dtype, channels_last, normalize: of the views; see :func:`hvs_data.render`.
+        dtype, channels_last, normalize: of the views; see :func:`hvs_data.render`. Where the trainer's step normalises instead, tell the
+            selector: ``HardViewSelector(prepare=...)``.
         exif_orientation, max_pixels: of decoding; see :func:`hvs_data.decode`.
         scaled_decode: decode JPEG files at a half, a quarter or an eighth of their size where all views of the image are smaller still.
             For photographs of many megapixels; the pixels are close to the exact ones, not equal (:mod:`hvs_data.pipelines.scaled`).

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from hvs_data.errors import SelectionError
@@ -15,7 +15,7 @@ from hvs_data.errors import SelectionError
 
 @contextmanager
 def unseen_refused(shown: Iterable[nn.Module], owner: str) -> Iterator[None]:
-    """Inside, this thread may call no module with parameters or buffers but those shown and those below them.
+    """Inside, this thread may call no module with parameters or buffers of others than the modules shown.
 
     Modules that are in evaluation mode and not trained have nothing to protect. Compiled ones are not looked into.
 
@@ -30,13 +30,15 @@ def unseen_refused(shown: Iterable[nn.Module], owner: str) -> Iterator[None]:
     if any(module._compiled_call_impl is not None or "_orig_mod" in module._modules for module in known.values()):
         yield  # a hook would become part of their graphs
         return
+    shown_tensors = {id(tensor) for module in known.values() for tensor in _own_tensors(module)}
     thread = threading.get_ident()
 
     def check(module: nn.Module, args: Any) -> None:
         if id(module) in known or threading.get_ident() != thread:
             return
-        trained = any(parameter.requires_grad for parameter in module.parameters())
-        if trained or (module.training and (any(True for _ in module.parameters()) or any(True for _ in module.buffers()))):
+        # a module that is made in the forward, around those that are shown, holds nothing of its own
+        others = [tensor for part in module.modules() for tensor in _own_tensors(part) if id(tensor) not in shown_tensors]
+        if any(module.training or tensor.requires_grad for tensor in others):
             raise SelectionError(
                 f"expected scoring to call modules that {owner} shows, got {type(module).__name__}, which was not found behind its "
                 "functions: its dropout would stay on and its batch normalisation move. Keep the model in an attribute of the objective, "
@@ -48,3 +50,8 @@ def unseen_refused(shown: Iterable[nn.Module], owner: str) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def _own_tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters(recurse=False)
+    yield from module.buffers(recurse=False)

@@ -95,6 +95,14 @@ def test_a_model_that_is_not_found_is_refused_and_the_remedy_works():
     assert changes(before, state_of(model)) == set()
 
 
+def test_a_module_that_is_made_around_the_model_is_no_other_model():
+    model, predictor = made()
+    objective = hvs.objectives.SimSiam(
+        encoder=lambda x: nn.Sequential(model, nn.AdaptiveAvgPool2d(1), nn.Flatten())(x), predictor=predictor
+    )
+    hvs.HardViewSelector(objective).select(pixels())
+
+
 def test_a_frozen_model_and_layers_without_state_need_not_be_shown():
     encode, model = hidden()
     model.eval().requires_grad_(False)
