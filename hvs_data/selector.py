@@ -69,7 +69,8 @@ class HardViewSelector:
         budget: what selection may cost, in one word: "exact" is the published method; "balanced" and "cheap" set ``score_size`` (of
             vision transformers ``keep_tokens``) and ``prefilter``, as :mod:`hvs_data.selection.budgets` says and a log message tells.
             These three options are the budget's by default, None without one; what is given stays as it is. Rows are free: draw 8
-            candidates for "balanced" and 16 for "cheap".
+            candidates for "balanced" and 16 for "cheap". A size, or a share of tokens, that the model turns out not to take is given up
+            for the next one that it does, which a warning in the log tells.
         score_size: side in pixels at which candidates are scored; None scores them as they come. Larger candidates of an explicit
             call are scaled down (antialiased bilinear) just for their scores; a loader renders them at this size to begin with. A
             number is that of the largest candidates, and the size of others shrinks in proportion (224 and 96 at 112: 112 and 48); a
@@ -407,7 +408,7 @@ class HardViewSelector:
         with (
             scoring(*self.objective.modules(), bn="running" if self.bn == "running" else "batch", dropout=self.dropout),
             self._casting(device),
-            self.encoding.guards(first=not self._settled, dropout=self.dropout),
+            self.encoding.guards(first=not self._settled, dropout=self.dropout, prepare=self.prepare),
             self.encoding.levers(),
         ):
             if isinstance(self.objective, AdditiveObjective):

@@ -152,8 +152,8 @@ class HardViewCallback(MadeForLightning):
     - It logs, by ``LightningModule.log``, means over each batch: ``loss`` of the chosen pairs (with local views, of all chosen views)
       and ``random_loss``, the mean over all legal pairs, both in steps in which the model was asked, the latter for pairs only
       and without ``prefilter``, with which the losses of promising pairs alone are known;
-      ``iou`` of the chosen pairs' boxes and ``random_iou``; and how many losses were ``non_finite``. Nothing waits for the device. (In other steps loggers show the last
-      number again, as Lightning has them do.)
+      ``iou`` of the chosen pairs' boxes and ``random_iou``; and how many losses were ``non_finite``. Nothing waits for the device. (In
+      other steps loggers show the last number again, as Lightning has them do.)
     - At the start of each step, before anything in it can move weights, it checks that the views were chosen with the
       weights that the model has, and that no batch was chosen and then not trained on.
     - It lets a loader that was passed to ``trainer.fit`` score in the trainer's mixed precision, as a data module does.
@@ -275,7 +275,7 @@ class HardViewCallback(MadeForLightning):
 def statistics_of(selection: Selection) -> dict[str, Tensor]:
     """Means over a batch: ``loss``, ``random_loss``, ``iou`` and ``random_iou`` where they are known, float32 scalars on its device.
 
-    ``non_finite`` is a count: losses that were NaN or infinite. The number of a random pair is the mean over legal pairs. Losses that are not finite are left out.
+    The number of a random pair is the mean over legal pairs. Losses that are not finite are left out, and counted in ``non_finite``.
     """
     found: dict[str, Tensor] = {}
     if selection.scored:

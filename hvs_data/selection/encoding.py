@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
 from hvs_data.errors import SelectionError
 from hvs_data.functional_noise import INDIFFERENT, silent, use_in
@@ -64,12 +65,13 @@ class Encoding:
         return self._both(self._tokens)
 
     @contextmanager
-    def guards(self, first: bool, dropout: bool) -> Iterator[None]:
+    def guards(self, first: bool, dropout: bool, prepare: Any = None) -> Iterator[None]:
         """The context that keeps functions of the user's in order, as scoring keeps modules.
 
         Args:
             first: whether nothing was scored so far; then modules are looked for that the objective does not show.
             dropout: whether dropout stays on.
+            prepare: what else runs, and needs no protection: it is the trainer's own.
 
         Raises:
             SelectionError: see :func:`unseen_refused`.
@@ -80,7 +82,7 @@ class Encoding:
             if self._draws and not dropout:
                 stack.enter_context(silent())
             if first and self._arguments is None:
-                stack.enter_context(unseen_refused(self.objective.modules(), type_name(self.objective)))
+                stack.enter_context(unseen_refused([*self.objective.modules(), *reachable_modules(prepare)], type_name(self.objective)))
             yield
 
     @contextmanager

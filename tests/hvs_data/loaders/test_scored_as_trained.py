@@ -76,6 +76,24 @@ def test_views_that_are_not_normalised_are_warned_of_unless_it_is_said_what_is_d
         hvs.HardViewLoader(hvs.ViewLoader(photos, RECIPE, 8), hvs.HardViewSelector(Embeds()))
 
 
+class Standardize(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", MEAN)
+        self.register_buffer("std", STD)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return (pixels - self.mean) / self.std
+
+
+def test_a_module_prepares_like_a_function(photos: Path) -> None:
+    selected = [
+        selections(photos, hvs.HardViewSelector(Embeds(), prepare=prepare), normalize=False)[0].selection.losses.nan_to_num()
+        for prepare in (normalize, Standardize())
+    ]
+    assert torch.equal(*selected)
+
+
 def test_a_prepare_that_is_none_is_refused(photos: Path) -> None:
     with pytest.raises(SelectionError, match="prepare must be a function of views"):
         hvs.HardViewSelector(Embeds(), prepare="normalize")
