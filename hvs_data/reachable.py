@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+import sysconfig
 import weakref
-from collections import deque
+from collections import UserDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache, partial
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 
-# Packages whose functions keep no module of the user's in their globals. What their functions close over still counts.
-_LIBRARIES = frozenset({"torch", "torchvision", "timm", "transformers", "lightning", "pytorch_lightning", "numpy", "functools", "hvs_data"})
+# Where installed packages and Python's own lie. Their functions keep no module of the user's in their globals; what they close over
+# still counts.
+_INSTALLED = ("site-packages", "dist-packages", sysconfig.get_paths()["stdlib"])
+# Those that may be installed from elsewhere.
+_LIBRARIES = frozenset({"torch", "torchvision", "timm", "transformers", "hvs_data"})
 # Those whose base classes call back what was written for them.
 _FRAMEWORKS = frozenset({"torch", "lightning", "pytorch_lightning", "builtins"})
+_DICTS = (dict, UserDict, weakref.WeakValueDictionary, weakref.WeakKeyDictionary, MappingProxyType)
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, Tensor)
 _PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
 _HOLDERS = frozenset({list, tuple, set, dict, partial, FunctionType, MethodType, weakref.ref})
 # Methods that run without being named.
 _UNNAMED = frozenset({"__call__", "__getitem__", "__getattr__", "__iter__", "__enter__"})
-# Values that are looked at: far more than a model's code comes to, and few enough for each step.
-_MOST = 10_000
+# Values that are looked at in all, in one container, and one behind the other: far more than a model's code comes to, and few enough for
+# each step.
+_MOST, _IN_ONE, _DEEP = 10_000, 1_000, 100
 
 _Names = frozenset[str]
 _NONE: _Names = frozenset()
@@ -77,13 +84,19 @@ class _Search:
         self._seen: set[tuple[int, _Names | None]] = set()
         self.functions: dict[int, FunctionType] = {}
         self._kept: list[Any] = []  # values made on the way, whose ids must stay their own
+        self._depth = 0
 
     def visit(self, value: Any, names: _Names | None) -> None:
         if type(value) in _PROXIES:  # first: one of a thing that is gone has not even a class
             return self._proxy(value, names)
-        if isinstance(value, _PLAIN) or len(self._seen) >= _MOST or (id(value), names) in self._seen:
+        if isinstance(value, _PLAIN) or (id(value), names) in self._seen or len(self._seen) >= _MOST or self._depth >= _DEEP:
             return
         self._seen.add((id(value), names))
+        self._depth += 1
+        self._look_into(value, names)
+        self._depth -= 1
+
+    def _look_into(self, value: Any, names: _Names | None) -> None:
         if isinstance(value, nn.Module):
             return self._module(value, names)
         if isinstance(value, FunctionType):
@@ -95,18 +108,17 @@ class _Search:
             return self._all((value.func, *value.args, *value.keywords.values()), names)
         if isinstance(value, weakref.ref):
             return self._made(value(), names)
-        if isinstance(value, Mapping):
-            return self._all(list(value.values()), names)
+        if isinstance(value, _DICTS):
+            return self._all(list(value.values())[:_IN_ONE], names)
         if isinstance(value, _CONTAINERS):
-            return self._all(list(value), names)
+            return self._all(value[:_IN_ONE] if isinstance(value, (list, tuple)) else list(value)[:_IN_ONE], names)
         if isinstance(value, ModuleType):
-            if _top(value.__name__) not in _LIBRARIES:
+            if not _is_library(value.__name__):
                 self._all((vars(value)[name] for name in names or () if name in vars(value)), names)
             return
-        kind: Any = type(value)
-        holds = getattr(kind, "_searched", None)
+        holds = getattr(type(value), "_searched", None)
         if holds is not None:  # an objective, or what it keeps: these know
-            return self._all(holds(value), names_of_methods(kind))
+            return self._all(holds(value), names_of_methods(type(value)))
         self._object(value, names)
 
     def _all(self, values: Iterable[Any], names: _Names | None) -> None:
@@ -155,14 +167,14 @@ class _Search:
                 continue
         self._all((*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values(), *vars(function).values()), names)
         known = function.__globals__
-        if _top(known.get("__name__", "")) not in _LIBRARIES:
+        if not _is_library(known.get("__name__", "")):
             self._all([known[name] for name in names if name in known], names)
 
     def _object(self, value: Any, names: _Names | None) -> None:
         kind = value if isinstance(value, type) else type(value)
-        if _top(kind.__module__) in _LIBRARIES and names is not None:
-            return
         fields = {} if value is kind else dict(_fields(value))
+        if _is_library(kind.__module__) and names is not None:
+            return self._all([fields[name] for name in names if name in fields], names)
         if names is None or (value is not kind and _defined(kind, "__call__")):
             names = (names or _NONE) | names_of_methods(kind)
             self._all(list(fields.values()), names)
@@ -199,6 +211,15 @@ def _top(name: str) -> str:
     return name.partition(".")[0]
 
 
+@lru_cache(maxsize=4096)
+def _is_library(module: str) -> bool:
+    if _top(module) in _LIBRARIES:
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None)
+    # Python's own that are built in have no file, and neither have notebooks and sessions, which are the user's
+    return _top(module) in sys.builtin_module_names if file is None else any(part in file for part in _INSTALLED)
+
+
 def _fields(value: Any) -> Iterator[tuple[str, Any]]:
     yield from getattr(value, "__dict__", {}).items()
     for kind in type(value).__mro__:
@@ -220,14 +241,14 @@ def _function_of(attribute: Any) -> FunctionType | None:
 
 
 @lru_cache(maxsize=256)
-def methods_of(kind: type) -> tuple[FunctionType, ...]:
+def methods_of(kind: Any) -> tuple[FunctionType, ...]:
     """The functions that a class and its bases define, but for bases of libraries."""
-    bases = [base for base in kind.__mro__ if base is not object and _top(base.__module__) not in _LIBRARIES]
+    bases = [base for base in kind.__mro__ if base is not object and not _is_library(base.__module__)]
     functions = [_function_of(attribute) for base in bases for attribute in base.__dict__.values()]
     return tuple(function for function in functions if function is not None)
 
 
 @lru_cache(maxsize=256)
-def names_of_methods(kind: type) -> _Names:
+def names_of_methods(kind: Any) -> _Names:
     """The names that these functions use."""
     return _NONE.union(*(names_in(function.__code__) for function in methods_of(kind)))
