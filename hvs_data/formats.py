@@ -116,9 +116,11 @@ def view_major(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def unnormalized(batch: Batch) -> Batch:
-    """The batch with float32 views from 0 to 255, for models that normalise by themselves. Copies the pixels.
+    """The batch with float32 views from 0 to 255, for steps and preprocessors that normalise before the model. Copies the pixels.
 
-    To be followed by another format, or used as it is. Views that the loader made without normalising keep their values.
+    To be followed by another format, or used as it is. Views that the loader made without normalising keep their values. Selection saw
+    them as the loader made them: normalised ones, as the model will. Of a model that normalises in the parts that the objective calls, the
+    loader must not normalise (``normalize=False``).
     """
     spec = batch.params.spec
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -25,6 +25,7 @@ from hvs_data.selection.budgets import BY_BUDGET, ByBudget, budgeted
 from hvs_data.selection.candidates import Group, checked_views, groups_of
 from hvs_data.selection.combinations import Chosen, Parts, additive_parts, choose_combination, listed_combinations
 from hvs_data.selection.compiled import Compile
+from hvs_data.selection.concessions import Concessions, Sides, SizeConcededError, add_note
 from hvs_data.selection.draws import WHICH, unit_numbers
 from hvs_data.selection.encoding import Encoding
 from hvs_data.selection.forward import BN_MODES, Forward
@@ -36,6 +37,7 @@ from hvs_data.selection.policies import POLICIES
 from hvs_data.selection.schedule import Schedule, Scheduled, checked, positive, share, whole
 from hvs_data.selection.taken import Taken, narrowed, widened
 from hvs_data.selection.tokens import KeepTokens
+from hvs_data.selection.unfit import UnfitImages
 from hvs_data.selection.unscored import unscored_selection
 from hvs_data.trace_free import scoring
 from hvs_data.types import LOCAL, Selection, ViewParams
@@ -71,7 +73,8 @@ class HardViewSelector(Fixed):
         budget: what selection may cost, in one word: "exact" is the published method; "balanced" and "cheap" set ``score_size`` (of
             vision transformers ``keep_tokens``) and ``prefilter``, as :mod:`hvs_data.selection.budgets` says and a log message tells.
             These three options are the budget's by default, None without one; what is given stays as it is. Rows are free: draw 8
-            candidates for "balanced" and 16 for "cheap".
+            candidates for "balanced" and 16 for "cheap". A size, or a share of tokens, that the model turns out not to take is given up
+            for the next one that it does, which a warning in the log tells.
         score_size: side in pixels at which candidates are scored; None scores them as they come. Larger candidates of an explicit
             call are scaled down (antialiased bilinear) just for their scores; a loader renders them at this size to begin with. A
             number is that of the largest candidates, and the size of others shrinks in proportion (224 and 96 at 112: 112 and 48); a
@@ -116,6 +119,9 @@ class HardViewSelector(Fixed):
             "hardest" and "easiest", and candidates with rows.
         compile: run the scoring forward through ``torch.compile``, as one graph for each shape: True, a mode such as "reduce-overhead"
             (CUDA graphs), or a dict of ``backend``, ``mode`` and ``options``. A forward that cannot be compiled raises.
+        prepare: what the trainer's step does to its views before the model, such as normalising: a function of [N, 3, S, S], of the
+            candidates' type, that returns what the model takes. Scoring does it too; the chosen views are handed out without it.
+            None for nothing. ``torch.nn.Identity()`` says that nothing is meant, to a loader whose views are not normalised.
 
     Attributes:
         budget: as given.
@@ -155,6 +161,7 @@ class HardViewSelector(Fixed):
         allowed: RowRule | Sequence[RowRule] | None = None,
         keep_tokens: float | KeepTokens | ByBudget | None = BY_BUDGET,
         compile: Compile = False,
+        prepare: Callable[[Tensor], Tensor] | None = None,
     ):
         if not isinstance(objective, Objective):
             raise SelectionError(
@@ -191,6 +198,9 @@ class HardViewSelector(Fixed):
         if autocast is not None and not (isinstance(autocast, torch.dtype) and autocast.is_floating_point):
             raise SelectionError(f"autocast must be a floating type, such as torch.bfloat16, or None, got {autocast!r}")
         self.encoding = Encoding(objective, self.keep_tokens, compile)
+        self._concessions = Concessions(budget, options.concessions)
+        self._settled = False  # whether a forward has gone through
+        self._unfit = UnfitImages()
         reusable = getattr(objective, "has_teacher", False) and self.score_size is None and self.encoding.spares_teacher()
         if keep_teacher and not reusable:
             raise SelectionError(
@@ -198,6 +208,9 @@ class HardViewSelector(Fixed):
                 "a teacher that sees all tokens (keep_tokens=KeepTokens(share, teacher=False)), "
                 f"got {type(objective).__name__}, score_size={self.score_size!r} and keep_tokens={self.keep_tokens!r}"
             )
+        if prepare is not None and not callable(prepare):
+            raise SelectionError(f"prepare must be a function of views, such as one that normalises them, or None, got {prepare!r}")
+        self.prepare = prepare
         self.objective = objective
         self.bn = bn
         self.chunk = None if chunk is None else int(chunk)
@@ -296,6 +309,11 @@ class HardViewSelector(Fixed):
             return tuple(_scored_size(own, size.get(role, own), own) for role, own in zip(roles, sizes, strict=True))
         return tuple(_scored_size(own, size, max(sizes)) for own in sizes)
 
+    @property
+    def unfit_images(self) -> int:
+        """Images so far of which no loss was finite, so that they got their first legal pair. Waits for losses in the making."""
+        return self._unfit.count
+
     def is_fresh(self, selection: Selection) -> bool:
         """Whether the model's weights are still those that chose. To be asked right before training on the chosen views; True for a
         selection that did not ask the model.
@@ -393,14 +411,36 @@ class HardViewSelector(Fixed):
         return weights_version(self.objective.modules())
 
     def _scored(self, taken: Taken, step: int, device: torch.device, allowed: AllowedPairs | None) -> Selection:
+        try:
+            selection = self._asked(taken, step, device, allowed)
+        except Exception as error:
+            sides = self._sides(taken)
+            add_note(error, sides, self.score_size, self.keep_tokens, self.budget)
+            concession = None if self._settled else self._concessions.after(error)
+            if concession is None:
+                raise
+            self.score_size, self.keep_tokens = concession
+            self.encoding = self.encoding.with_tokens(self.keep_tokens)
+            if any(side.given < side.own for side in sides):
+                raise SizeConcededError(
+                    f"expected candidates at a size that the model takes, got them at {sides[0].given} pixels, not their own "
+                    f"{sides[0].own}; give them at the sizes that selector.score_sizes now tells"
+                ) from error
+            return self._scored(taken, step, device, allowed)
+        self._settled = True
+        self._concessions.announce()
+        return selection
+
+    def _asked(self, taken: Taken, step: int, device: torch.device, allowed: AllowedPairs | None) -> Selection:
         groups, layout, params = taken.groups, taken.layout, taken.rows
         tables = tables_of(layout, device)
         open_BP = None if allowed is None else allowed.pairs(layout, taken.slots).to(device, non_blocking=True)
-        forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout, params), params, self.encoding)
+        forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout, params), params, self.encoding, self.prepare)
         teacher: Outputs = None
         with (
             scoring(*self.objective.modules(), bn="running" if self.bn == "running" else "batch", dropout=self.dropout),
             self._casting(device),
+            self.encoding.guards(first=not self._settled, dropout=self.dropout, prepare=self.prepare),
             self.encoding.levers(),
         ):
             if isinstance(self.objective, AdditiveObjective):
@@ -416,6 +456,7 @@ class HardViewSelector(Fixed):
         if open_BP is not None:
             parts, first_BK = parts.only(open_BP), first_of(open_BP, layout)
         chosen = self._choice(parts, layout, tables, step, first_BK)
+        self._unfit.note(step, chosen.loss)
         if self.prefilter is not None and params is not None:
             self.geometry.observe(step, params, layout.pairs, chosen.pair_losses)
         selection = self._selection(chosen, parts, layout, tables, non_finite, params, step)
@@ -468,6 +509,12 @@ class HardViewSelector(Fixed):
             weights=self._weights(),
             combination_loss=None if parts.local is None else chosen.loss.to(torch.float32),
         )
+
+    def _sides(self, taken: Taken) -> list[Sides]:
+        given = [max(group.views[0].shape[-2:]) for group in taken.groups]
+        own = given if taken.rows is None else [taken.rows.size[group.slots[0]] for group in taken.groups]
+        scored = [size or side for size, side in zip(self._group_sizes(taken.groups, taken.layout, taken.rows), own, strict=True)]
+        return [Sides(*sides) for sides in zip(own, given, scored, strict=True)]
 
     def _group_sizes(self, groups: list[Group], layout: Layout, params: ViewParams | None) -> tuple[int | None, ...]:
         """The largest side at which each group is scored."""

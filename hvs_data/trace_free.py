@@ -6,7 +6,7 @@ import operator
 import random
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from hvs_data.errors import SelectionError
+from hvs_data.functional_noise import silent, use_of_mode
 from hvs_data.sharded import gathered
 
 BN_STATISTICS = ("batch", "running")
@@ -44,8 +45,9 @@ def scoring(*modules: nn.Module, bn: str = "batch", dropout: bool = False) -> It
       ``eval()`` stays frozen. Every module with buffers named ``running_...`` counts as a normalisation.
     - Every other module below those given is in evaluation mode, which turns off dropout and drop path in whatever form they come.
       The modules given keep their own mode, because a model's forward may return something else in evaluation mode; unless
-      they are layers of ``torch.nn`` themselves, which do not. So the one dropout that stays on is a functional one in the
-      very ``forward`` of a module given.
+      they are layers of ``torch.nn`` themselves, which do not, or their code shows that it asks for its mode for dropout and drop path
+      alone. In those that keep it, PyTorch's own dropout functions do nothing (:mod:`hvs_data.functional_noise`). So the one noise that
+      stays on is what the very ``forward`` of such a module draws itself.
     - Attention runs as in training, never by PyTorch's fused inference path. Neither autocast nor ``parametrize.cached`` keeps
       weights computed here, which would be cut off from the gradient.
     - A DistributedDataParallel wrapper among the modules does not broadcast buffers. Parameters that FSDP2 shards are gathered for
@@ -78,7 +80,7 @@ def scoring(*modules: nn.Module, bn: str = "batch", dropout: bool = False) -> It
     walk = _every_module(modules)
     given = list(_given(modules))
     with _random_states_kept(), _uncached_autocast(), _uncached_parametrizations(), _plain_attention(), _no_gradient():
-        with gathered(walk, given):
+        with gathered(walk, given), nullcontext() if dropout else _silenced(given):
             before = _Snapshot(walk)
             try:
                 _set_modes(walk, {id(module) for module in given}, bn, dropout)
@@ -125,11 +127,21 @@ def _set_modes(walk: list[nn.Module], given: set[int], bn: str, dropout: bool) -
         if not attributes.get("training"):  # compiled wrappers have no mode of their own
             continue
         if not _is_normalisation(module):
-            attributes["training"] = dropout or (id(module) in given and not _is_torch_layer(module))
+            attributes["training"] = dropout or (id(module) in given and _keeps_mode(module) and not use_of_mode(module).noise_alone)
         elif bn == "running":
             attributes["training"] = False
         elif attributes.get("track_running_stats"):
             attributes["track_running_stats"] = False
+
+
+def _silenced(given: list[nn.Module]) -> AbstractContextManager[None]:
+    """Switches off what modules that keep their mode would draw, where their code may draw at all: it costs some microseconds a call."""
+    kept = [module for module in given if vars(module).get("training") and _keeps_mode(module)]
+    return silent() if any(use_of_mode(module).unswitched for module in kept) else nullcontext()
+
+
+def _keeps_mode(module: nn.Module) -> bool:
+    return not _is_normalisation(module) and not _is_torch_layer(module)
 
 
 def _is_normalisation(module: nn.Module) -> bool:

@@ -36,6 +36,8 @@ LAYER_OF = {
     "hvs_data.pipelines": 4,
     "hvs_data.sampling": 4,
     "hvs_data.objectives": 5,
+    "hvs_data.functional_noise": 5,
+    "hvs_data.reachable": 5,
     "hvs_data.sharded": 5,
     "hvs_data.trace_free": 5,
     "hvs_data.selection": 5,

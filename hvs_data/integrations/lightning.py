@@ -157,8 +157,8 @@ class HardViewCallback(MadeForLightning):
     - It logs, by ``LightningModule.log``, means over each batch: ``loss`` of the chosen pairs (with local views, of all chosen views)
       and ``random_loss``, the mean over all legal pairs, both in steps in which the model was asked, the latter for pairs only
       and without ``prefilter``, with which the losses of promising pairs alone are known;
-      ``iou`` of the chosen pairs' boxes and ``random_iou``. Nothing waits for the device. (In other steps loggers show the last
-      number again, as Lightning has them do.)
+      ``iou`` of the chosen pairs' boxes and ``random_iou``; and how many losses were ``non_finite``. Nothing waits for the device. (In
+      other steps loggers show the last number again, as Lightning has them do.)
     - At the start of each step, before anything in it can move weights, it checks that the views were chosen with the
       weights that the model has, and that no batch was chosen and then not trained on.
     - Where the training step fetches its batches itself (``training_step(self, dataloader_iter)``), it logs after the step, and checks
@@ -296,11 +296,13 @@ class HardViewCallback(MadeForLightning):
 def statistics_of(selection: Selection) -> dict[str, Tensor]:
     """Means over a batch: ``loss``, ``random_loss``, ``iou`` and ``random_iou`` where they are known, float32 scalars on its device.
 
-    The number of a random pair is the mean over legal pairs that the selector's rule allows. Losses that are not finite are left out.
+    The number of a random pair is the mean over legal pairs that the selector's rule allows. Losses that are not finite are left out, and
+    counted in ``non_finite``.
     """
     found: dict[str, Tensor] = {}
     if selection.scored:
         found["loss"] = _mean(selection.loss, selection.loss.isfinite())
+        found["non_finite"] = selection.non_finite.to(torch.float32)
         if selection.combination_loss is None:
             found["random_loss"] = _mean(selection.losses, selection.legal & selection.losses.isfinite())
     if selection.params is not None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -20,6 +21,7 @@ from hvs_data.loaders.sampler import EpochSampler
 from hvs_data.loaders.view_loader import NO_BATCH_SAMPLER, ViewLoader, checked_format
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.recipes.spec import Recipe
+from hvs_data.selection.concessions import SizeConcededError
 from hvs_data.selection.freshness import KeptBatches, LookAhead
 from hvs_data.selector import UNSCORED, HardViewSelector
 from hvs_data.sources.base import Source
@@ -45,6 +47,7 @@ class HardViewLoader(Fixed):
         format: as for :class:`ViewLoader`; by default that of ``loader``.
 
     Warns:
+        UserWarning: the loader's views are not normalised, and the selector has no ``prepare``.
         StaleSelectionWarning: the trainer asks for batches before it has trained on those that it has, so that views are chosen with
             weights of an earlier step, or it trains on batches of an iteration that is over, as ``list(loader)`` keeps them.
 
@@ -68,6 +71,15 @@ class HardViewLoader(Fixed):
         if loader.recipe.num_views < 2:
             raise HvsError(
                 f"expected a recipe of at least 2 candidates, got {loader.recipe.num_views}; pass candidates=4 or more to the recipe"
+            )
+        if not loader.normalizes and selector.prepare is None:
+            warnings.warn(
+                "expected views that are normalised, got a loader that leaves them as they are (normalize=False, uint8, or a recipe "
+                "without mean and standard deviation); so they are scored. If the trainer's step normalises them, pass what it does: "
+                "HardViewSelector(..., prepare=normalize). If the model does so by itself, or nothing does, prepare=torch.nn.Identity() "
+                "says that",
+                UserWarning,
+                stacklevel=2,
             )
         self.loader = loader
         self.selector = selector
@@ -169,12 +181,19 @@ class HardViewLoader(Fixed):
             for product in products:
                 look_ahead.asked()
                 kept.asked()
-                batch = self._selected(product)
+                batch = self._settled(product)
                 made = batch if self.format is None else self.format(batch)
                 if batch.selection is not None and batch.selection.scored:
                     kept.handed_out(made)
                 del batch  # a format's copy is held in its place, not beside it
                 yield made
+
+    def _settled(self, product: Product) -> Batch:
+        while True:
+            try:
+                return self._selected(product)
+            except SizeConcededError:  # the selector wants other sizes by now, which are rendered anew; it has only so many
+                continue
 
     def _selected(self, product: Product) -> Batch:
         rows, views, slots, selector = product.batch.params, product.batch.views, product.slots, self.selector

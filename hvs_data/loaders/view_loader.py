@@ -72,7 +72,8 @@ class ViewLoader(Fixed):
             is made. The log says the number and where it comes from, and so does ``repr``.
         prefetch: batches that are made ahead of the one in use.
         engine: "auto", "fused", "dali-kornia" or "reference"; see :func:`hvs_data.render`.
-        dtype, channels_last, normalize: of the views; see :func:`hvs_data.render`.
+        dtype, channels_last, normalize: of the views; see :func:`hvs_data.render`. Where the trainer's step normalises instead, tell the
+            selector: ``HardViewSelector(prepare=...)``.
         exif_orientation, max_pixels: of decoding; see :func:`hvs_data.decode`.
         scaled_decode: decode JPEG files at a half, a quarter or an eighth of their size where all views of the image are smaller still.
             For photographs of many megapixels; the pixels are close to the exact ones, not equal (:mod:`hvs_data.pipelines.scaled`).
@@ -227,6 +228,11 @@ class ViewLoader(Fixed):
     def device(self) -> torch.device:
         """Where the batches go."""
         return self._plan.device
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether views are normalised, by a mean or standard deviation that changes them."""
+        return self._plan.normalize and (self.recipe.mean, self.recipe.std) != ((0, 0, 0), (1, 1, 1))
 
     @property
     def counters(self) -> dict[str, int]:

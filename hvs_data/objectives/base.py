@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from types import MethodType
 from typing import Any, TypeAlias
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from hvs_data.errors import SelectionError
 from hvs_data.kernels.pair_scores.reference import cosine_table
+from hvs_data.reachable import methods_of, names_of_methods, reachable_modules
 from hvs_data.sharded import fsdp_modules
 
 # A tensor, or a tuple, list or dict of outputs.
@@ -39,6 +39,8 @@ class Objective:
 
     ordered: bool = False
     extras: tuple[str, ...] = ()
+    # Attributes that are read and not called in a forward: functions there show no modules of the model.
+    _read_only: tuple[str, ...] = ()
 
     def encode(self, pixels: Tensor) -> Outputs:
         """Run the model on single views.
@@ -66,12 +68,18 @@ class Objective:
         return -torch.stack([cosine_table(vectors_BVD, vectors_BVD) for vectors_BVD in vectors]).mean(0)
 
     def modules(self) -> list[nn.Module]:
-        """The modules that scoring protects: every module in this object's attributes, each once.
+        """The modules that scoring protects, each once: those in this object's attributes, and those that its methods name.
 
-        Looks into dicts, lists, tuples, sets, bound methods of modules and other objectives, and no further: override it where
-        ``encode`` uses modules that are kept elsewhere. The model in an :class:`Owner` is listed if FSDP2 shards it.
+        Finds them behind dicts, lists, tuples, sets, other objectives, functions, ``functools.partial``, bound methods and objects
+        that can be called (:mod:`hvs_data.reachable` says how). The first scoring forward checks that it calls no others. Where it
+        does, keep them in an attribute, or override this. The model in an :class:`Owner` is listed if FSDP2 shards it.
         """
-        return modules_in(vars(self))
+        return reachable_modules(self._searched(), names_of_methods(type(self)))
+
+    def _searched(self) -> list[Any]:
+        """What a search for modules looks into."""
+        attributes = [value for name, value in vars(self).items() if name not in self._read_only]
+        return [*attributes, *methods_of(type(self))]
 
     def around_forwards(self) -> AbstractContextManager[None]:
         """A context in which the selector makes all forwards of a step: for what ``encode`` needs in its modules, such as hooks."""
@@ -87,6 +95,9 @@ class Owner:
 
     def __init__(self, model: Any):
         self.model = model
+
+    def _searched(self) -> list[Any]:
+        return [self.sharded()]
 
     def sharded(self) -> nn.Module | None:
         """The model if any of its modules is sharded by now, else None."""
@@ -105,33 +116,9 @@ def unwrapped(model: Any) -> Any:
         model = wrapper.module
 
 
-def modules_in(value: Any) -> list[nn.Module]:
-    """The modules in a value, each once: itself, what is bound to it, or what dicts, lists, tuples, sets and objectives hold."""
-    found: dict[int, nn.Module] = {}
-    _collect_modules(value, found, set())
-    return list(found.values())
-
-
 def _as_vectors(output: Tensor) -> Tensor:
     """[B, V, ...] -> [B, V, D]."""
     return output.flatten(2) if output.ndim > 2 else output[..., None]
-
-
-def _collect_modules(value: Any, found: dict[int, nn.Module], seen: set[int]) -> None:
-    if isinstance(value, nn.Module):
-        found.setdefault(id(value), value)
-        return
-    if isinstance(value, MethodType):
-        return _collect_modules(value.__self__, found, seen)
-    if isinstance(value, Owner):
-        return _collect_modules(value.sharded(), found, seen)
-    if isinstance(value, Objective):
-        value = vars(value)
-    if not isinstance(value, (Mapping, list, tuple, set, frozenset)) or id(value) in seen:
-        return
-    seen.add(id(value))
-    for item in value.values() if isinstance(value, Mapping) else value:
-        _collect_modules(item, found, seen)
 
 
 def map_outputs(function: Callable[..., Any], *outputs: Outputs) -> Outputs:

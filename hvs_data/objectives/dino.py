@@ -35,7 +35,7 @@ class DINO(AdditiveObjective):
             None for a teacher without a centre.
         teacher_temperature: a number, or a function that returns the current one.
         student_temperature: likewise.
-        modules: modules that student or teacher use, where these are functions that do not show them; scoring protects them, too.
+        modules: modules that student or teacher use, where these are functions behind which they are not found; scoring protects them, too.
         scored_by: "both" networks, as the trainer's loss; or "teacher", whose logits then stand for the student's too. The student is not
             called, which halves the forward, and with ``keep_teacher`` only views that are not chosen cost anything. A teacher that is a
             moving average of the student ranks views much as the student does, once it has followed it for a while.
@@ -43,6 +43,8 @@ class DINO(AdditiveObjective):
     Raises:
         SelectionError: an argument of another kind; while scoring, logits or a centre of another shape.
     """
+
+    _read_only = ("center", "teacher_temperature", "student_temperature")
 
     def __init__(
         self,

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from hvs_data.errors import SelectionError
 from hvs_data.kernels.pair_scores.reference import cosine_table
 from hvs_data.objectives.additive import AdditiveObjective
-from hvs_data.objectives.base import Objective, Owner, modules_in, unwrapped
+from hvs_data.objectives.base import Objective, Owner, unwrapped
 from hvs_data.objectives.dino import number_of_terms
 from hvs_data.objectives.hooks import refuse_compiled
 from hvs_data.objectives.parts import describe, type_name
+from hvs_data.reachable import reachable_modules
 
 
 class EarlyFeatures(AdditiveObjective):
@@ -75,7 +76,7 @@ class EarlyFeatures(AdditiveObjective):
 
     def modules(self) -> list[nn.Module]:
         """Those of the source; a layer is part of one."""
-        return modules_in([self.source, self.owner])
+        return reachable_modules([self.source, self.owner])
 
     @contextmanager
     def around_forwards(self) -> Iterator[None]:

@@ -52,6 +52,8 @@ class IBOT(AdditiveObjective):
 
     extras = ("mask",)
 
+    _read_only = ("center", "patch_center", "teacher_temperature", "teacher_patch_temperature", "student_temperature")
+
     def __init__(
         self,
         student: Network,

@@ -96,6 +96,8 @@ class MoCoV2(Objective):
             shape; a temperature that is no number above 0; outputs that are not tensors [N, D] of one shape.
     """
 
+    _read_only = ("queue", "temperature")
+
     def __init__(
         self,
         model: nn.Module | None = None,
@@ -164,6 +166,8 @@ class MoCoV3(Objective):
         SelectionError: neither a model nor parts, or both; a model without these names; a temperature that is no number above 0;
             while scoring, outputs that are not tensors [N, D] of one shape.
     """
+
+    _read_only = ("temperature",)
 
     def __init__(
         self,

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
 from hvs_data.errors import SelectionError
 from hvs_data.objectives.base import unwrapped
+from hvs_data.objectives.outputs import one_embedding
 from hvs_data.objectives.parts import describe, type_name
 
 # A module or function, or several that are called one after the other, such as backbone and head.
@@ -34,6 +35,8 @@ def run(parts: Sequence[Callable[..., Any]], pixels: Tensor, **extras: Any) -> A
     """Pixels through a network's parts; extras go to the first one."""
     output = parts[0](pixels, **extras)
     for part in parts[1:]:
+        if isinstance(output, Mapping):
+            output = one_embedding("the network", "backbone", output)
         # pooled features often come with their unit axes
         if isinstance(output, Tensor) and output.ndim > 2 and set(output.shape[2:]) == {1}:
             output = output.flatten(1)
@@ -43,6 +46,8 @@ def run(parts: Sequence[Callable[..., Any]], pixels: Tensor, **extras: Any) -> A
 
 def checked_logits(method: str, network: str, output: Any, axes: str) -> Tensor:
     """A network's output, if it is logits with these axes, such as "[N, K]"."""
+    if isinstance(output, Mapping):
+        output = one_embedding(method, network, output)
     if not isinstance(output, Tensor) or output.ndim != axes.count(",") + 1 or not output.is_floating_point():
         raise SelectionError(f"expected {method}'s {network} to return logits, a floating tensor {axes}, got {describe(output)}")
     return output

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hvs_data.errors import SelectionError
 from hvs_data.objectives.base import unwrapped
+from hvs_data.objectives.outputs import one_embedding
 from hvs_data.values import real_number
 
 # A module or a function of a tensor.
@@ -110,9 +111,7 @@ def _arguments(names: Sequence[str]) -> str:
 
 def embedded(method: str, pixels: Tensor, encoder: Part, projector: Part | None) -> Tensor:
     """Pixels [N, 3, S, S] through an encoder and its projector, if it has one: [N, D]."""
-    features = encoder(pixels)
-    if not isinstance(features, Tensor):
-        raise SelectionError(f"expected {method}'s encoder to return a tensor [N, D] or [N, D, 1, 1], got {describe(features)}")
+    features = one_embedding(method, "encoder", encoder(pixels))
     # pooled features often come with their unit axes
     features = features.flatten(1) if features.ndim > 2 and set(features.shape[2:]) == {1} else features
     return checked_embeddings(method, features if projector is None else projector(features))
@@ -121,7 +120,11 @@ def embedded(method: str, pixels: Tensor, encoder: Part, projector: Part | None)
 def checked_embeddings(method: str, embeddings: Any) -> Tensor:
     """A model's output, if it is embeddings [N, D]."""
     if not isinstance(embeddings, Tensor) or embeddings.ndim != 2 or not embeddings.is_floating_point():
-        raise SelectionError(f"expected {method}'s embeddings as one floating tensor [N, D], got {describe(embeddings)}")
+        tokens = isinstance(embeddings, Tensor) and embeddings.ndim == 3
+        raise SelectionError(
+            f"expected {method}'s embeddings as one floating tensor [N, D], got {describe(embeddings)}"
+            f"{'; of tokens [N, L, D] pass the one that is trained on, such as lambda pixels: model(pixels)[:, 0]' if tokens else ''}"
+        )
     return embeddings
 
 

@@ -37,6 +37,8 @@ class SimCLR(Objective):
             number above 0; while scoring, outputs that are not tensors [N, D].
     """
 
+    _read_only = ("temperature",)
+
     def __init__(
         self,
         model: nn.Module | None = None,

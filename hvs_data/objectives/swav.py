@@ -54,6 +54,8 @@ class SwAV(Objective):
             no number above 0; while scoring, a queue of another shape or outputs that are not tensors [N, D].
     """
 
+    _read_only = ("queue", "temperature", "epsilon")
+
     def __init__(
         self,
         model: nn.Module | None = None,

@@ -29,6 +29,8 @@ class VICReg(Objective):
             number above 0; while scoring, outputs that are not tensors [N, D].
     """
 
+    _read_only = ("weight",)
+
     def __init__(
         self,
         model: nn.Module | None = None,

@@ -12,6 +12,7 @@ from typing import Any
 from hvs_data.errors import SelectionError
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective
+from hvs_data.selection.concessions import Scoring
 from hvs_data.selection.tokens import KeepTokens
 from hvs_data.selection.transformers import first_blocks
 
@@ -35,17 +36,24 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "balanced": {"score_size": 0.375, "prefilter": 3},
     "cheap": {"score_size": 0.375, "prefilter": 2},
 }
+# What is tried after a smaller size that the model does not take, before views are scored as they are.
+_LARGER = 0.5
 # In place of a smaller size, the share of its tokens that a vision transformer keeps, whose sides must be multiples of a patch.
 _TOKENS = {"balanced": 0.25, "cheap": 0.25}
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a selector, see there."""
+    """Options of a selector, see there.
+
+    Attributes:
+        concessions: ``(score_size, keep_tokens)`` as the budget set them, and what comes after where the model does not take that.
+    """
 
     score_size: float | Mapping[str, float] | None = None
     keep_tokens: float | KeepTokens | None = None
     prefilter: int | None = None
+    concessions: tuple[Scoring, ...] = ()
 
 
 def budgeted(budget: str | None, objective: Objective, policy: str, keep_teacher: bool, given: Mapping[str, Any]) -> Options:
@@ -66,12 +74,14 @@ def budgeted(budget: str | None, objective: Objective, policy: str, keep_teacher
     if budget not in (None, "exact"):
         if given["score_size"] is BY_BUDGET and given["keep_tokens"] is BY_BUDGET:
             chosen |= _smaller_forward(str(budget), objective, keep_teacher)
+            if chosen:
+                chosen["concessions"] = _concessions(**chosen)
         # other policies are about candidates that rows would leave out
         if policy in ("hardest", "easiest"):
             chosen["prefilter"] = BUDGETS[str(budget)]["prefilter"]
     chosen |= {name: value for name, value in given.items() if value is not BY_BUDGET}
     if budget is not None:
-        _announce(budget, ", ".join(f"{name}={value!r}" for name, value in chosen.items() if value is not None))
+        _announce(budget, ", ".join(f"{name}={value!r}" for name, value in chosen.items() if name in given and value is not None))
     return Options(**chosen)
 
 
@@ -88,6 +98,11 @@ def _smaller_forward(budget: str, objective: Objective, keep_teacher: bool) -> d
         return {} if keep_teacher else {"score_size": BUDGETS[budget]["score_size"]}
     spared = keep_teacher and isinstance(objective, AdditiveObjective)
     return {"keep_tokens": KeepTokens(_TOKENS[budget], teacher=not spared)}
+
+
+def _concessions(score_size: float | None = None, keep_tokens: KeepTokens | None = None) -> tuple[Scoring, ...]:
+    larger: tuple[Scoring, ...] = () if score_size is None else ((_LARGER, None),)
+    return ((score_size, keep_tokens), *larger, (None, None))
 
 
 @cache

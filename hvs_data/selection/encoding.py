@@ -5,14 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from hvs_data.errors import SelectionError
-from hvs_data.objectives.base import Objective, Outputs, modules_in
+from hvs_data.functional_noise import INDIFFERENT, silent, use_in
+from hvs_data.objectives.base import Objective, Outputs
 from hvs_data.objectives.hooks import refuse_compiled
+from hvs_data.objectives.parts import type_name
+from hvs_data.reachable import reachable_functions, reachable_modules
 from hvs_data.selection.compiled import Compile, compile_arguments, compiled
 from hvs_data.selection.tokens import KeepTokens, TokenDropping
+from hvs_data.selection.unseen import unseen_refused
 from hvs_data.values import real_number
 
 
@@ -35,8 +39,14 @@ class Encoding:
         if not isinstance(setting, KeepTokens | None):
             raise SelectionError(f"keep_tokens must be a share of the patches, a KeepTokens, or None, got {keep_tokens!r}")
         self._tokens = None if setting is None else TokenDropping(setting, objective)
+        self._compile = compile
         self._arguments = compile_arguments(compile)
+        self._draws: bool | None = None  # whether functions among the objective's parts may draw noise
         self._compiled: dict[str, Callable[..., Outputs]] = {}
+
+    def with_tokens(self, keep_tokens: float | KeepTokens | None) -> Encoding:
+        """The same with another share of tokens."""
+        return Encoding(self.objective, keep_tokens, self._compile)
 
     @property
     def encode(self) -> Callable[..., Outputs]:
@@ -57,6 +67,27 @@ class Encoding:
         return self._both(self._tokens)
 
     @contextmanager
+    def guards(self, first: bool, dropout: bool, prepare: Any = None) -> Iterator[None]:
+        """The context that keeps functions of the user's in order, as scoring keeps modules.
+
+        Args:
+            first: whether nothing was scored so far; then modules are looked for that the objective does not show.
+            dropout: whether dropout stays on.
+            prepare: what else runs, and needs no protection: it is the trainer's own.
+
+        Raises:
+            SelectionError: see :func:`unseen_refused`.
+        """
+        with ExitStack() as stack:
+            if self._draws is None:
+                self._draws = use_in(reachable_functions(self.objective)) != INDIFFERENT
+            if self._draws and not dropout:
+                stack.enter_context(silent())
+            if first and self._arguments is None:
+                stack.enter_context(unseen_refused([*self.objective.modules(), *reachable_modules(prepare)], type_name(self.objective)))
+            yield
+
+    @contextmanager
     def _both(self, tokens: TokenDropping) -> Iterator[None]:
         with self.objective.around_forwards(), tokens.applied():
             yield
@@ -65,7 +96,7 @@ class Encoding:
         """Whether a teacher's outputs are those of its own forward of the same views."""
         if self._tokens is None:
             return True
-        teacher = {id(module) for root in modules_in(getattr(self.objective, "teacher", None)) for module in root.modules()}
+        teacher = {id(module) for root in reachable_modules(getattr(self.objective, "teacher", None)) for module in root.modules()}
         return not any(id(block) in teacher for block, _ in self._tokens.first_blocks())
 
     def _as_set(self, name: str) -> Callable[..., Outputs]:

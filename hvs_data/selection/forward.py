@@ -31,6 +31,7 @@ class Forward:
         sizes: side in pixels at which each group is scored; None as they come.
         params: the candidates' rows, of which objectives may want extras.
         encoding: what is called in place of the objective's own ``encode`` and ``encode_local``; None for those.
+        prepare: what the trainer's step does to views before the model; None for nothing.
     """
 
     bn: str
@@ -38,6 +39,7 @@ class Forward:
     sizes: tuple[int | None, ...]
     params: ViewParams | None
     encoding: Encoding | None = None
+    prepare: Callable[[Tensor], Tensor] | None = None
 
     def pair_losses(self, objective: Objective, group: Group) -> Tensor:
         """An objective's pair losses [B, V, V] of candidates of one size."""
@@ -82,7 +84,19 @@ class Forward:
         """What ``encode`` gives for some images' views of a group, with first axes [B, V]."""
         pixels = group.images(part)
         given = {name: _extra(objective, name, self.params, group, part, pixels.device) for name in extras}
-        return forward(encode, scaled_down(pixels, size), given, len(group.views), self.bn, self.chunk)
+        return forward(encode, self._prepared(scaled_down(pixels, size)), given, len(group.views), self.bn, self.chunk)
+
+    def _prepared(self, pixels: Tensor) -> Tensor:
+        if self.prepare is None:
+            return pixels
+        prepared = self.prepare(pixels)
+        if not isinstance(prepared, Tensor) or not prepared.is_floating_point() or prepared.shape[:1] != pixels.shape[:1]:
+            arrived = f"{prepared.dtype} {list(prepared.shape)}" if isinstance(prepared, Tensor) else type(prepared).__name__
+            raise SelectionError(
+                f"expected prepare to return a floating tensor of the {len(pixels)} views that it was given, {pixels.dtype} "
+                f"{list(pixels.shape)}, got {arrived}; pass what the trainer's step does to its views before the model"
+            )
+        return prepared
 
 
 def forward(

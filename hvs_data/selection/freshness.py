@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from weakref import WeakSet, ref
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from hvs_data.types import Batch
 
@@ -39,7 +40,9 @@ class LookAhead:
     _ENOUGH = 4  # passes after which nothing more is to be learned
 
     def __init__(self, modules: Iterable[nn.Module]):
-        self._parameters = [parameter for parameter in _parameters(modules) if parameter.requires_grad]
+        # those that lazy modules have still to make take no hooks; the optimizer's steps show with them too
+        made = [parameter for parameter in _parameters(modules) if not is_lazy(parameter)]
+        self._parameters = [parameter for parameter in made if parameter.requires_grad]
         self._hooks = [parameter.register_post_accumulate_grad_hook(self._gradient_came) for parameter in self._parameters]
         self._version = -1
         self._came = True

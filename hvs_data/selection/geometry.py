@@ -252,6 +252,11 @@ class HostCopy:
         # the stream of the tensor's device, which need not be the thread's current device
         self._arrived = torch.cuda.current_stream(tensor.device).record_event()
 
+    @property
+    def arrived(self) -> bool:
+        """Whether they have arrived; waits for nothing."""
+        return self._arrived is None or self._arrived.query()
+
     def numpy(self) -> NDArray[np.float64]:
         """float64; waits until they have arrived."""
         if self._arrived is not None:

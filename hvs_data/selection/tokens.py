@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from hvs_data.errors import SelectionError
-from hvs_data.objectives.base import Objective, modules_in
+from hvs_data.objectives.base import Objective
 from hvs_data.objectives.parts import describe, type_name
+from hvs_data.reachable import reachable_modules
 from hvs_data.selection.transformers import PATCH_EMBEDDINGS, STACKS, first_blocks
 from hvs_data.values import real_number, whole_number
 
@@ -82,7 +83,7 @@ class TokenDropping:
                 f"keep_tokens does not go with {type(objective).__name__}, whose loss needs an output for every masked patch; leave it "
                 "out, or score by the class tokens alone: objectives.DINO with functions that return a network's class logits"
             )
-        if not setting.teacher and not list(modules_in(getattr(objective, "teacher", None))):
+        if not setting.teacher and not list(reachable_modules(getattr(objective, "teacher", None))):
             raise SelectionError(
                 "KeepTokens(teacher=False) needs an objective whose attribute 'teacher' holds modules, such as DINO, got "
                 f"{type_name(objective)}"
@@ -108,7 +109,7 @@ class TokenDropping:
         if setting.blocks is not None:
             assert setting.prefix is not None
             return [(block, setting.prefix) for block in setting.blocks]
-        teacher = [] if setting.teacher else modules_in(getattr(self.objective, "teacher", None))
+        teacher = [] if setting.teacher else reachable_modules(getattr(self.objective, "teacher", None))
         whole = {id(module) for root in teacher for module in root.modules()}
         walk = {id(module): module for root in self.objective.modules() for module in root.modules() if id(module) not in whole}
         found = first_blocks(walk.values())

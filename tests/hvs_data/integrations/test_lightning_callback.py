@@ -83,9 +83,9 @@ def test_statistics_leave_out_what_is_not_finite() -> None:
     losses = torch.tensor([[[torch.nan, 1.0], [1.0, torch.nan]], [[torch.nan, torch.inf], [torch.inf, torch.nan]]])
     legal = torch.tensor([[False, True], [False, False]])
     found = statistics_of(hvs.Selection(torch.tensor([[0, 1], [0, 1]]), losses, legal, torch.tensor(1)))
-    assert found == {"loss": torch.tensor(1.0), "random_loss": torch.tensor(1.0)}
+    assert found == {"loss": torch.tensor(1.0), "non_finite": torch.tensor(1.0), "random_loss": torch.tensor(1.0)}
     combined = hvs.Selection(torch.tensor([[0, 1]]), losses[:1], legal, torch.tensor(0), combination_loss=torch.tensor([7.0]))
-    assert statistics_of(combined) == {"loss": torch.tensor(7.0)}
+    assert statistics_of(combined) == {"loss": torch.tensor(7.0), "non_finite": torch.tensor(0.0)}
 
 
 def test_batches_whose_tensors_are_copies_are_logged_too(photos: Path, tmp_path: Path) -> None:

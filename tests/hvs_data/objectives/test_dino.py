@@ -210,7 +210,7 @@ def test_parts_are_called_one_after_the_other():
 def test_functions_may_name_their_modules():
     network, other = make_network(1), make_network(2)
     objective = DINO(lambda pixels: network(pixels), other, None, 0.04, modules=[network])
-    assert objective.modules() == [other, network]
+    assert objective.modules() == [network, other]  # found behind the function too, and listed once
 
 
 def test_a_distributed_wrapper_is_passed_by():
@@ -245,7 +245,10 @@ def test_arguments_that_mean_nothing_are_refused(changes, message):
     ("changes", "message"),
     [
         ({"student": nn.Identity()}, r"DINO's student to return logits, a floating tensor \[N, K\], got torch.float32 \[10, 3, 8, 8\]"),
-        ({"teacher": lambda pixels: {"logits": pixels}}, "DINO's teacher to return logits.* got dict"),
+        (
+            {"teacher": lambda pixels: {"logits": pixels}},
+            r"DINO's teacher to return one tensor.* got dict \(\['logits'\]",
+        ),
         ({"teacher": lambda pixels: pixels.flatten(1).long()}, "got torch.int64"),
         ({"center": torch.zeros(K + 1)}, rf"center to hold one number for each of the {K} outputs.*\[{K + 1}\]"),
         ({"center": lambda: 0.5}, "center to hold one number"),

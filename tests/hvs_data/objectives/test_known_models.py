@@ -289,7 +289,7 @@ def test_what_cannot_be_a_model_is_refused(objective, arguments, message):
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (SimCLR(encoder=lambda pixels: {"features": pixels}), r"SimCLR's encoder to return a tensor \[N, D\] .* got dict"),
+        (SimCLR(encoder=lambda pixels: {"features": pixels}), r"SimCLR's encoder to return one tensor \[N, D\] .* got dict"),
         (VICReg(encoder=lambda pixels: pixels), r"VICReg's embeddings as one floating tensor \[N, D\], got torch.float32 \[7, 3, 8, 8\]"),
         (BarlowTwins(encoder=lambda pixels: pixels[:, 0, 0].long()), r"got torch.int64 \[7, 8\]"),
         (

@@ -156,5 +156,5 @@ def test_outputs_that_do_not_fit_are_refused(outputs, message):
 
 
 def test_an_encoder_must_return_a_tensor():
-    with pytest.raises(SelectionError, match="encoder to return a tensor .* got dict"):
+    with pytest.raises(SelectionError, match="encoder to return one tensor .* got dict"):
         SimSiam(encoder=lambda pixels: {"features": pixels}, predictor=nn.Identity()).encode(PIXELS)
