@@ -32,11 +32,14 @@ from hvs_data.pipelines.decode import decode_image
 from hvs_data.recipes.masking import Masking
 from numba_rendering import judged, stored
 from render_material import PRESETS, SIZES, drawn_rows, photo
-from small_simsiam import SmallSimSiam
+from small_simsiam import LENGTH, SmallSimSiam
 
-# Losses of two float64 forwards of the network below: sums of fewer than 100 terms up to 10 err by 1e-13, both normalisations at their
-# most, 1 / sqrt(1e-5) each, make 1e-8 of it, and the cosines' own rounding is far below that; ten times as much.
-SAME_LOSS = 1e-7
+# Losses of the same pixels on two machines: the network below works in float64, the cosines of its outputs in float32, where each errs
+# by 2 D + 8 units (see COSINE in pair_formulas.py), the loss by one more.
+SAME_LOSS = 2 * (2 * LENGTH + 9) * 2.0**-24
+
+CANDIDATES = 4
+LEGAL = torch.ones(CANDIDATES, CANDIDATES, dtype=torch.bool).triu(1)
 
 Record = dict[str, Tensor]
 Finding = tuple[str, bool]
@@ -200,7 +203,7 @@ def epoch(data: list[bytes], weights: Mapping[str, Tensor]) -> list[Record]:
             path.write_bytes(encoded_bytes)
 
         def loader() -> hvs.ViewLoader:
-            recipe = hvs.recipes.simsiam(candidates=4, size=24)
+            recipe = hvs.recipes.simsiam(CANDIDATES, size=24)
             return hvs.ViewLoader(folder, recipe, batch_size=6, seed=11, num_threads=2)
 
         kept = []
@@ -219,15 +222,15 @@ def compare_epoch(data: list[bytes], weights: Mapping[str, Tensor], theirs: list
         wrong += [name for name in exact if not equal_bits(ours[name], other[name])]
         # the other machine's candidates, scored here
         selection = selector_of(weights).select(list(other["candidates"].unbind(1)))
-        legal = torch.ones_like(selection.losses[0], dtype=torch.bool).triu(1)
-        if not bool(((selection.losses - other["losses"])[:, legal].abs() <= SAME_LOSS).all()):
+        # a NaN compares as not within
+        if not apart(selection.losses, other["losses"]) <= SAME_LOSS:
             wrong.append("losses of the other machine's candidates")
-        if not torch.equal(selection.pair, other["pair"]):
-            wrong.append("pairs of the other machine's candidates")
-        # own candidates: a pair may change where the lead is less than what the pixels change
-        change = float((ours["losses"] - other["losses"])[:, legal].abs().max())
-        behind = other["losses"][:, legal].amax(1) - other["losses"][torch.arange(len(ours["pair"])), *ours["pair"].T]
-        if not bool((behind <= 2 * change).all()):
+        for pair, losses in ((selection.pair, other["losses"]), (other["pair"], selection.losses)):
+            if not behind(pair, losses) <= 2 * SAME_LOSS:
+                wrong.append("pairs of the other machine's candidates")
+        # own candidates: a pair may change where its lead is less than what the pixels change
+        change = apart(ours["losses"], other["losses"])
+        if not behind(ours["pair"], other["losses"]) <= 2 * change:
             wrong.append("pairs of own candidates")
         gathered = ours["candidates"][torch.arange(len(ours["pair"]))[:, None], ours["pair"]]
         if not torch.equal(gathered, ours["chosen"]):
@@ -237,6 +240,16 @@ def compare_epoch(data: list[bytes], weights: Mapping[str, Tensor], theirs: list
         moved = max(moved, change)
     told = f"wrong: {', '.join(dict.fromkeys(wrong))}" if wrong else "rows and order equal, pairs as the losses say"
     yield f"an epoch of hardest pairs: {told}; {same} of {pairs} pairs the same, losses moved by at most {moved:.1g}", not wrong
+
+
+def apart(losses_BVV: Tensor, others_BVV: Tensor) -> float:
+    """The largest difference of a pair's loss; that of a view with itself is NaN."""
+    return float((losses_BVV - others_BVV).abs()[:, LEGAL].max())
+
+
+def behind(pair_B2: Tensor, losses_BVV: Tensor) -> float:
+    """By how much the losses of these pairs stay behind the hardest ones' at most."""
+    return float((losses_BVV[:, LEGAL].amax(1) - losses_BVV[torch.arange(len(pair_B2)), *pair_B2.T]).max())
 
 
 # --- the two commands -----------------------------------------------------------------------------------------------------
