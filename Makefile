@@ -8,7 +8,7 @@ DATA ?=
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-dali test-stable-pretraining lint bench bench-page evidence gpu docs clean distclean
+.PHONY: help demo test test-dali test-stable-pretraining test-arm lint bench bench-page evidence gpu docs clean distclean
 
 help:
 	@echo 'make demo        pretrain a small model on hardest pairs for about three minutes and write demo-report.html'
@@ -16,6 +16,7 @@ help:
 	@echo 'make test        run the test suite'
 	@echo 'make test-dali   run the tests of the pipelines with DALI and Kornia installed'
 	@echo 'make test-stable-pretraining   run the tests of that trainer in an environment of its own'
+	@echo 'make test-arm    run the tests of what computes on an emulated 64-bit Arm processor, beside this machine (half an hour)'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make bench       what fits this machine: images/s beside other loaders, cost of selection; then the page of all results (an hour)'
 	@echo 'make bench-page  the page of all results, and the plots of the README, from the results that are there'
@@ -59,6 +60,10 @@ $(VENV)-stable-pretraining/.installed: pyproject.toml $(VENV)/.installed-bench
 
 test-stable-pretraining: $(VENV)-stable-pretraining/.installed
 	$(VENV)-stable-pretraining/bin/python -m pytest tests/hvs_data/integrations/test_stable_pretraining.py
+
+# emulated on any x86 machine; says which Debian packages it needs
+test-arm: $(VENV)/.installed-bench
+	tests/machines/arm.sh $(BIN)/python
 
 lint: $(VENV)/.installed-bench
 	$(BIN)/ruff check
