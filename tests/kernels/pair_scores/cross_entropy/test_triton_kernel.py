@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from compiled_ahead import compiled_ahead
 from cross_entropies import bound, material, tables
 
 triton = pytest.importorskip("triton")
@@ -108,9 +109,6 @@ INTERPRETED_TESTS = len(SHAPES) + 2 + 4
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
 @pytest.mark.parametrize(("architecture", "logits", "tile_s"), [(80, "bf16", 32), (90, "fp16", 32), (90, "fp32", 64)])
 def test_it_compiles_for_gpus(architecture, logits, tile_s, monkeypatch, tmp_path):
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
     from hvs_data.kernels.pair_scores.cross_entropy import triton_kernel
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
@@ -129,7 +127,7 @@ def test_it_compiles_for_gpus(architecture, logits, tile_s, monkeypatch, tmp_pat
         for name in kernel.arg_names
         if name not in constants
     }
-    compiled = triton.compile(ASTSource(kernel, signature, constexprs=constants), target=GPUTarget("cuda", architecture, 32))
+    compiled = compiled_ahead(kernel, architecture, signature, constants)
     assert f".target sm_{architecture}" in compiled.asm["ptx"] and compiled.asm["cubin"]
     # products of float32 factors as they are: tensor cores would round them
     assert "fma.rn.f32" in compiled.asm["ptx"] and "mma" not in compiled.asm["ptx"]
