@@ -11,11 +11,14 @@ import torch
 
 from compiled_ahead import compiled_ahead
 from cross_entropies import bound, material, tables
+from interpreted import take_indices
 
 triton = pytest.importorskip("triton")
 
 # The interpreter must be chosen before triton is imported, so these tests run in a process of their own, see the first one.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+if INTERPRETED:
+    take_indices()
 interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in the interpreter's process")
 TEMPERATURES = (0.04, 0.1)
 
