@@ -5,10 +5,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?=
+WITH ?=
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-dali test-stable-pretraining test-arm lint bench bench-page evidence gpu docs clean distclean
+.PHONY: help demo test test-dali test-stable-pretraining test-held-down test-arm test-oldest test-versions \
+  lint bench bench-page evidence gpu docs clean distclean
 
 help:
 	@echo 'make demo        pretrain a small model on hardest pairs for about three minutes and write demo-report.html'
@@ -16,7 +18,10 @@ help:
 	@echo 'make test        run the test suite'
 	@echo 'make test-dali   run the tests of the pipelines with DALI and Kornia installed'
 	@echo 'make test-stable-pretraining   run the tests of that trainer in an environment of its own'
+	@echo 'make test-held-down   run the tests of what computes as processors with fewer instructions would: AVX2, and plain x86-64'
 	@echo 'make test-arm    run the tests of what computes on an emulated 64-bit Arm processor, beside this machine (half an hour)'
+	@echo 'make test-oldest   run the tests with the lowest versions that pyproject.toml promises, all together, in an environment of their own'
+	@echo 'make test-versions   run the central tests with another Python or other versions: PYTHON=python3.13 WITH="torch==2.11.*"'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make bench       what fits this machine: images/s beside other loaders, cost of selection; then the page of all results (an hour)'
 	@echo 'make bench-page  the page of all results, and the plots of the README, from the results that are there'
@@ -61,9 +66,36 @@ $(VENV)-stable-pretraining/.installed: pyproject.toml $(VENV)/.installed-bench
 test-stable-pretraining: $(VENV)-stable-pretraining/.installed
 	$(VENV)-stable-pretraining/bin/python -m pytest tests/hvs_data/integrations/test_stable_pretraining.py
 
+# what this machine computes, with all that it has, is compared with what it computes without
+HELD_DOWN := $(BIN)/python tests/machines/held_down.py
+test-held-down: $(VENV)/.installed-bench
+	$(BIN)/python tests/machines/twin.py write build/held-down/twin.pt
+	$(HELD_DOWN) avx2 tests/machines/twin.py compare build/held-down/twin.pt
+	$(HELD_DOWN) x86-64 tests/machines/twin.py compare build/held-down/twin.pt
+	$(HELD_DOWN) avx2 -m pytest $(HELD_DOWN_TESTS)
+	$(HELD_DOWN) x86-64 -m pytest $(HELD_DOWN_TESTS)
+
 # emulated on any x86 machine; says which Debian packages it needs
 test-arm: $(VENV)/.installed-bench
 	tests/machines/arm.sh $(BIN)/python
+# The lowest version of everything that the package and its tests ask for. Versions of that age have wheels for Python 3.11 and 3.12, and on
+# x86-64 PyPI's torch brings CUDA: six gigabytes.
+$(VENV)-oldest/.installed: pyproject.toml tests/machines/versions.py
+	$(PYTHON) -m venv --clear $(VENV)-oldest
+	$(VENV)-oldest/bin/python tests/machines/versions.py > $(VENV)-oldest/lowest.txt
+	$(VENV)-oldest/bin/python -m pip install --quiet --constraint $(VENV)-oldest/lowest.txt setuptools
+	$(VENV)-oldest/bin/python -m pip install --no-build-isolation --constraint $(VENV)-oldest/lowest.txt --editable '.[test]'
+	@touch $@
+
+test-oldest: $(VENV)-oldest/.installed
+	$(VENV)-oldest/bin/python -m pytest $(OLDEST_TESTS)
+
+# made anew each time: which Python and which versions is for the caller to say
+test-versions:
+	$(PYTHON) -m venv --clear $(VENV)-versions
+	$(VENV)-versions/bin/python -m pip install --quiet 'setuptools>=77.0.1'
+	$(VENV)-versions/bin/python -m pip install --no-build-isolation --editable '.[test]' $(foreach requirement,$(WITH),'$(requirement)')
+	$(VENV)-versions/bin/python -m pytest $(CENTRAL_TESTS)
 
 lint: $(VENV)/.installed-bench
 	$(BIN)/ruff check
@@ -96,4 +128,4 @@ clean:
 	find hvs_data kernels pipelines tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) $(VENV)-stable-pretraining
+	rm -rf $(VENV) $(VENV)-stable-pretraining $(VENV)-oldest $(VENV)-versions

@@ -19,6 +19,16 @@ ROOT = Path(__file__).parents[1]
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
 
 
+try:
+    from hypothesis import settings
+except ImportError:  # without it, the tests that need it cannot be collected, the others can
+    pass
+else:
+    # how long an example takes says how busy the machine is
+    settings.register_profile("any speed", settings.default, deadline=None)
+    settings.load_profile("any speed")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def ctrl_c_interrupts() -> Iterator[None]:
     """A shell starts what runs in its background with Ctrl-C ignored, and Python and its children then ignore it too."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,6 +107,17 @@ class RemoteStorage:
             filesystem = connect(self._url, self._options)[0]
             self._connected = (os.getpid(), filesystem)
         return filesystem
+
+
+def _leave_thread_behind() -> None:
+    """In a process that was forked: fsspec is to start its thread anew; versions before 2025.5 wait for the parent's, for ever."""
+    asynchronous = sys.modules.get("fsspec.asyn")
+    if asynchronous is not None:
+        asynchronous.reset_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_thread_behind)
 
 
 def connect(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:

@@ -136,12 +136,20 @@ def test_files_become_what_pillow_makes_of_them(kind: str, mode: str, options: d
     if kind == "AVIF" and not READS_AVIF:
         pytest.skip("this Pillow reads no AVIF")
     data = encoded(IMAGES[mode](), kind, **options)
-    decoded = decode_image(data)
-    assert pillow_opened == [kind]
     with warnings.catch_warnings():
         # Pillow's own, of palette images with alpha values
         warnings.simplefilter("ignore")
-        assert_image(decoded, by_pillow(data))
+        try:
+            expected = by_pillow(data)
+        except OSError:
+            expected = None
+    if expected is None:
+        # Pillow 10.1 writes TIFF of YCbCr that it cannot read
+        with pytest.raises(hvs.DecodeError):
+            decode_image(data)
+    else:
+        assert_image(decode_image(data), expected)
+    assert pillow_opened == [kind]
 
 
 @pytest.mark.usefixtures("no_warnings")

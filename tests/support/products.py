@@ -15,16 +15,24 @@ PRODUCTS = {torch.ops.aten.mm: (0, 1), torch.ops.aten.bmm: (0, 1), torch.ops.ate
 class LargestTensor(TorchDispatchMode):
     """Counts the elements of the largest tensor that any operator returns inside; views count as what they show.
 
-    What an operator takes for itself while it runs is not seen.
+    A view of an argument counts where it shows more than the argument does: what is only passed on takes nothing, and whether indexing
+    with ``[:]`` is an operator depends on PyTorch. What an operator takes for itself while it runs is not seen.
     """
 
     elements = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         outputs = function(*args, **(kwargs or {}))
-        sizes = [output.numel() for output in tree_leaves(outputs) if isinstance(output, torch.Tensor)]
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        made = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+        sizes = [output.numel() for output in made if not any(is_part(output, whole) for whole in given)]
         self.elements = max([self.elements, *sizes])
         return outputs
+
+
+def is_part(tensor, whole):
+    """It shows no more than another one of the same memory."""
+    return tensor.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr() and tensor.numel() <= whole.numel()
 
 
 class RoundsFactors(TorchDispatchMode):

@@ -12,12 +12,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+import interpreted
 import numba_rendering
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.triton import render
 from hvs_data.types import ViewParams
 from numba_rendering import watched
 from render_bounds import U32, assert_within
+
+interpreted.take_indices()
 
 # Half of the distance of two 16-bit values; before, a product and a sum of values up to 65535, and after, a rounded factor and a product.
 KEPT = 0.5 / 65535 + 4 * U32

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from compiled_ahead import compiled_ahead
 from cross_entropies import bound, material, tables
+from interpreted import take_indices
 
 triton = pytest.importorskip("triton")
 
 # The interpreter must be chosen before triton is imported, so these tests run in a process of their own, see the first one.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+if INTERPRETED:
+    take_indices()
 interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in the interpreter's process")
 TEMPERATURES = (0.04, 0.1)
 
@@ -108,9 +112,6 @@ INTERPRETED_TESTS = len(SHAPES) + 2 + 4
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
 @pytest.mark.parametrize(("architecture", "logits", "tile_s"), [(80, "bf16", 32), (90, "fp16", 32), (90, "fp32", 64)])
 def test_it_compiles_for_gpus(architecture, logits, tile_s, monkeypatch, tmp_path):
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
     from hvs_data.kernels.pair_scores.cross_entropy import triton_kernel
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
@@ -129,7 +130,7 @@ def test_it_compiles_for_gpus(architecture, logits, tile_s, monkeypatch, tmp_pat
         for name in kernel.arg_names
         if name not in constants
     }
-    compiled = triton.compile(ASTSource(kernel, signature, constexprs=constants), target=GPUTarget("cuda", architecture, 32))
+    compiled = compiled_ahead(kernel, architecture, signature, constants)
     assert f".target sm_{architecture}" in compiled.asm["ptx"] and compiled.asm["cubin"]
     # products of float32 factors as they are: tensor cores would round them
     assert "fma.rn.f32" in compiled.asm["ptx"] and "mma" not in compiled.asm["ptx"]

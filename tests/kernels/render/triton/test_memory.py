@@ -22,8 +22,10 @@ from hvs_data import recipes
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.triton import render
 from guarded_memory import guarded
+from interpreted import take_indices
 from render_material import drawn_rows, photo, plain_rows
 
+take_indices()
 at_end = sys.argv[2] == "end"
 taken = []
 
