@@ -94,7 +94,8 @@ def fair_share(mask: Set[int], ranks: Ranks, environment: Mapping[str, str], lim
     """
     parent = launcher(root, environment, ranks.variable) if ranks.count > 1 else None
     of_parent = group_folders(root, str(parent)) if parent else []
-    own, shared = [Limit(len(mask), f"{_counted(len(mask))} in the affinity mask")], []
+    own = [Limit(len(mask), f"{_counted(len(mask))} in the affinity mask")]
+    shared: list[Limit] = []
     for cpus, folder in limits:
         limit = Limit(max(1, math.floor(cpus + 0.5)), f"a quota of {cpus:g} CPUs in {folder}")
         (shared if parent is None or folder in of_parent else own).append(limit)
