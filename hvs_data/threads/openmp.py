@@ -1,10 +1,10 @@
 """Torch's threads beside the loader's on one CPU: they are made to sleep, not spin, while they wait.
 
 The threads of an OpenMP team wait for the next tensor operation by spinning for some milliseconds, on cores that a loader's threads could
-use. GNU's runtime, which torch's wheels bring, leaves that where it counts more threads than CPUs (its manual, "GOMP_SPINCOUNT"), but of
-the loader's threads it knows nothing. So while a loader works, as many idle threads of the runtime's own kind as it takes make up for
-them. Of other runtimes nothing of the kind is known, and the log says what to do. Whoever has set ``OMP_WAIT_POLICY=ACTIVE``,
-``GOMP_SPINCOUNT`` or ``KMP_BLOCKTIME`` has decided for himself.
+use. GNU's runtime, which torch's wheels for Linux bring, leaves that where it counts more threads than CPUs (GOMP_SPINCOUNT in its
+manual), but of the loader's threads it knows nothing. So while a loader works, idle threads of the runtime's own kind make up for them.
+Intel's and LLVM's runtimes spin whatever they count, and the log says what to do. ``OMP_WAIT_POLICY=ACTIVE``, ``GOMP_SPINCOUNT`` or
+``KMP_BLOCKTIME`` in the environment are a decision of the user, which is left alone.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 # The variables in which a launcher tells each rank how many there are on its host, and which one it is.
 LAUNCHERS = (
@@ -18,7 +18,8 @@ LAUNCHERS = (
 _SLURM = ("SLURM_STEP_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE")
 
 
-class Ranks(NamedTuple):
+@dataclass(frozen=True)
+class Ranks:
     """Ranks on this host.
 
     Attributes:

@@ -55,8 +55,8 @@ def default_threads() -> int:
 def default_share() -> Share:
     """This process's share at this moment."""
     ranks = local_ranks(os.environ, _world_size(os.environ), _cuda_devices)
-    matters = {name: os.environ.get(name, "") for name in (ranks.variable, SLURM_CPUS) if name}
-    return _share_here(os.getpid(), frozenset(usable_cpus()), ranks, tuple(matters.items()))
+    matters = tuple((name, os.environ[name]) for name in (ranks.variable, SLURM_CPUS) if name in os.environ)
+    return _share_here(os.getpid(), frozenset(usable_cpus()), ranks, matters)
 
 
 def announced_share() -> Share:
@@ -93,18 +93,17 @@ def fair_share(mask: Set[int], ranks: Ranks, environment: Mapping[str, str], lim
         root: where ``/proc`` and ``/sys`` lie.
     """
     parent = launcher(root, environment, ranks.variable) if ranks.count > 1 else None
-    with_parent = group_folders(root, str(parent)) if parent else [limit.folder for limit in limits]
-    own, shared = [Limit(len(mask), f"{_counted(len(mask))} in the affinity mask")], []
+    of_parent = group_folders(root, str(parent)) if parent else []
+    own = [Limit(len(mask), f"{_counted(len(mask))} in the affinity mask")]
+    shared: list[Limit] = []
     for cpus, folder in limits:
         limit = Limit(max(1, math.floor(cpus + 0.5)), f"a quota of {cpus:g} CPUs in {folder}")
-        (shared if folder in with_parent else own).append(limit)
+        (shared if parent is None or folder in of_parent else own).append(limit)
     if allocated := whole(environment.get(SLURM_CPUS)):
         shared.append(Limit(allocated, f"{SLURM_CPUS}={allocated}"))
     if ranks.count > 1:
         everyone = len(_cpus_of_all(mask, parent, root))
         shared.append(Limit(everyone, _counted(everyone)))
-    if parent == 0:
-        own, shared = own + shared, []  # a container for this rank alone, within which nothing is shared
     least = min(own)
     together = min(shared) if shared else None
     if together is None or least.cpus * ranks.count <= together.cpus:

@@ -131,6 +131,8 @@ def test_a_container_of_one_rank_is_its_own(machine) -> None:
     machine.online("0-95")
     machine.mounts(V2)
     machine.process(1, 0, environment=ranks_of(4), groups="0::/\n", me=True)
+    assert share(machine, range(12), ranks_of(4)).threads == 12
+    assert share(machine, range(96), ranks_of(4)).threads == 24  # nothing was set apart for it
     machine.write("/sys/fs/cgroup/cpu.max", "600000 100000\n")
     assert share(machine, range(12), ranks_of(4)).threads == 6
 
