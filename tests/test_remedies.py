@@ -31,13 +31,10 @@ RECIPE = hvs.recipes.simsiam(candidates=4, size=8)
 # Options of other packages' calls, of which a remedy speaks.
 FOREIGN = {
     "devices": "lightning's Trainer",
-    "model": "transformers' Trainer",
     "per_device_train_batch_size": "transformers' TrainingArguments",
     "streaming": "datasets.load_dataset",
     "target_transform": "torchvision's datasets",
-    "teacher_temp": "lightly's DINOLoss",
-    "brightness": "torchvision's ColorJitter",
-    "num_output_channels": "torchvision's Grayscale",
+    "backend": "the kernels",
 }
 
 
@@ -101,15 +98,10 @@ def test_there_are_messages_with_remedies() -> None:
 
 def test_every_option_that_a_remedy_names_is_one() -> None:
     """Mechanism: a message advises an option that nothing takes."""
-    known = set().union(*(parameters_of(function) for function in public_callables())) | FOREIGN.keys()
-    known |= {"backend"}  # of the kernels
-    wrong = [
-        (message.where, option)
-        for message in MESSAGES
-        for option in re.findall(r"(?<![\w.])([a-z_]+)=(?!=)", message.remedy)
-        if option not in known
-    ]
-    assert not wrong
+    ours = set().union(*(parameters_of(function) for function in public_callables()))
+    named = {option: message.where for message in MESSAGES for option in re.findall(r"(?<![\w.])([a-z_]+)=(?!=)", message.remedy)}
+    assert not {option: where for option, where in named.items() if option not in ours | FOREIGN.keys()}
+    assert not FOREIGN.keys() - named.keys() and not FOREIGN.keys() & ours
 
 
 def test_an_option_of_a_call_that_a_message_names_is_that_calls() -> None:
