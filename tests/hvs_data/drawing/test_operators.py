@@ -173,6 +173,7 @@ def test_dropout_that_takes_no_generator_is_refused() -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_device() -> None:
     device = torch.device("cuda")
     torch.cuda.manual_seed(1)
