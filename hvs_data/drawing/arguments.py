@@ -21,7 +21,7 @@ Give = Callable[[Numbers, torch.device], Any]
 
 # By annotation, however the module that defines the type is called there.
 _BY_TYPE: dict[Any, Give] = {
-    torch.Generator: lambda numbers, device: numbers.torch(device),
+    torch.Generator: lambda numbers, device: numbers.torch_on(device),
     np.random.Generator: lambda numbers, device: numbers.rng,
     np.random.RandomState: lambda numbers, device: numbers.new_random_state(),
     random.Random: lambda numbers, device: numbers.python,
@@ -49,10 +49,11 @@ def handed(asked: Mapping[str, Give], numbers: Numbers, device: torch.device = _
 
 def item_of(dataset: Any, index: int) -> Any:
     """``dataset[index]``, with generators where its ``__getitem__`` asks for them: those of what this thread reads just now."""
-    asked = _asked_by_items(type(dataset))
+    kind: Any = type(dataset)
+    asked = _asked_by_items(kind)
     if not asked:
         return dataset[index]
-    return type(dataset).__getitem__(dataset, index, **handed(asked, HERE.numbers or Numbers((index,))))
+    return kind.__getitem__(dataset, index, **handed(asked, HERE.numbers or Numbers((index,))))
 
 
 @functools.lru_cache(maxsize=64)

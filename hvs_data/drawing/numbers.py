@@ -32,7 +32,7 @@ class Numbers:
         self._python: random.Random | None = None
         self._children = 0
 
-    def torch(self, device: torch.device) -> torch.Generator:
+    def torch_on(self, device: torch.device) -> torch.Generator:
         """The generator of torch's operators on a device."""
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
@@ -47,7 +47,7 @@ class Numbers:
         self._torch_seed = int(seed)
         for generator in self._torch.values():
             generator.manual_seed(self._torch_seed)
-        return self.torch(torch.device("cpu"))
+        return self.torch_on(torch.device("cpu"))
 
     def new_seed(self) -> int:
         """64 bits, others at every call."""

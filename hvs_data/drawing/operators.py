@@ -160,7 +160,7 @@ def _generator(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Generator
     if device is None:
         device = next((value.device for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
     device = torch.device("cpu") if device is None else torch.device(device)
-    return None if device.type == "meta" else HERE.numbers.torch(device)
+    return None if device.type == "meta" else HERE.numbers.torch_on(device)
 
 
 # --- operators that have no overload with a generator, at least in some versions of torch ----------------------------------

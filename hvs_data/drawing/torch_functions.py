@@ -34,7 +34,7 @@ def _seed_all(numbers: Numbers) -> Callable[[], int]:
 
 def _set_state(numbers: Numbers) -> Callable[..., None]:
     def set_rng_state(new_state: Tensor, device: Any = _CPU) -> None:
-        numbers.torch(_device(device)).set_state(new_state)
+        numbers.torch_on(_device(device)).set_state(new_state)
 
     return set_rng_state
 
@@ -47,13 +47,13 @@ def _set_cuda_state(numbers: Numbers) -> Callable[..., None]:
 OF_TORCH: dict[str, Own] = {
     "manual_seed": lambda numbers: numbers.seed_torch,
     "seed": _seed_all,
-    "initial_seed": lambda numbers: numbers.torch(_CPU).initial_seed,
-    "get_rng_state": lambda numbers: numbers.torch(_CPU).get_state,
+    "initial_seed": lambda numbers: numbers.torch_on(_CPU).initial_seed,
+    "get_rng_state": lambda numbers: numbers.torch_on(_CPU).get_state,
     "set_rng_state": _set_state,
 }
 OF_CUDA: dict[str, Own] = {
     "manual_seed": lambda numbers: numbers.seed_torch,
     "manual_seed_all": lambda numbers: numbers.seed_torch,
-    "get_rng_state": lambda numbers: lambda device="cuda": numbers.torch(_device(device)).get_state(),
+    "get_rng_state": lambda numbers: lambda device="cuda": numbers.torch_on(_device(device)).get_state(),
     "set_rng_state": _set_cuda_state,
 }

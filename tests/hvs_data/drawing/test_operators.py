@@ -170,3 +170,19 @@ def test_dropout_that_takes_no_generator_is_refused() -> None:
         attend(q, q, q, 0.0)
         with pytest.raises(HvsError, match="takes no generator; put the module"):
             attend(q, q, q, 0.5)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_device() -> None:
+    device = torch.device("cuda")
+    torch.cuda.manual_seed(1)
+    before = torch.cuda.get_rng_state()
+    drawn = []
+    for identity in (1, 1, 2):
+        with drawing(Numbers((identity,))):
+            drawn.append(
+                [torch.rand(9, device=device), torch.empty(9, device="cuda:0").normal_(), F.dropout(torch.ones(99, device=device))]
+            )
+    assert all(torch.equal(a, b) and not torch.equal(a, c) for a, b, c in zip(*drawn, strict=True))
+    assert torch.equal(torch.cuda.get_rng_state(), before)

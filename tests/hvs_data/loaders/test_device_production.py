@@ -119,6 +119,23 @@ def test_batches_are_those_of_the_cpu(
     assert not threads_at_work()
 
 
+def test_a_stage_draws_on_the_launching_thread_what_it_draws_on_the_cpus_threads(
+    photos: Path, lane: DiaryLane, on_cpu: Callable[..., list[Batch]]
+) -> None:
+    def stage(x: Tensor) -> Tensor:
+        assert len(x) == 1
+        return x * torch.rand(())
+
+    def at_once(x: Tensor, keys: Tensor) -> Tensor:
+        return x * hvs.uniform(keys, 1)[:, :, None, None]
+
+    before = torch.get_rng_state()
+    for extra_stage in (stage, hvs.Stage(at_once, batched=True)):
+        actual = list(hvs.ViewLoader(photos, RECIPE, 5, extra_stage=extra_stage))
+        assert all(same(a, b) for a, b in zip(actual, on_cpu(batch_size=5, extra_stage=extra_stage), strict=True))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.uint8])
 def test_number_formats_and_memory_order(photos: Path, lane: DiaryLane, on_cpu: Callable[..., list[Batch]], dtype: torch.dtype) -> None:
     options = {"batch_size": 8, "dtype": dtype, "channels_last": True}

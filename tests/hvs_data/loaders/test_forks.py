@@ -17,6 +17,7 @@ import torch
 import hvs_data as hvs
 from hvs_data.errors import ForkError
 from hvs_data.loaders.forks import ForkSafeLock
+from hvs_data.pipelines.stage import Stage
 
 RECIPE = hvs.recipes.simsiam(candidates=2, size=16)
 # Python warns of forking with threads at work, which is what is tested
@@ -106,6 +107,29 @@ def test_a_batch_of_the_parent_stays_readable(photos: Path) -> None:
     batch = next(iter(hvs.ViewLoader(photos, RECIPE, batch_size=2)))
     total = batch.views[0].sum()
     assert in_a_fork(lambda: torch.testing.assert_close(batch.views[0].sum(), total)) == ""
+
+
+def test_a_stage_that_another_thread_is_in_can_be_called_after_a_fork() -> None:
+    held, go = threading.Event(), threading.Event()
+
+    def stay(x: torch.Tensor) -> torch.Tensor:
+        held.set()
+        go.wait(60)
+        return x
+
+    stage = Stage(stay, parallel=False)
+    views, keys = torch.zeros(1, 3, 4, 4), torch.tensor([1])
+    thread = threading.Thread(target=lambda: stage(views, keys))
+    thread.start()
+    held.wait(10)
+
+    def check() -> None:
+        go.set()  # the parent's stays as it is
+        stage(views, keys)
+
+    assert in_a_fork(check, 10) == ""
+    go.set()
+    thread.join()
 
 
 def test_a_lock_that_another_thread_holds_is_open_after_a_fork() -> None:
