@@ -98,8 +98,8 @@ def open_source(
         raise SourceError(f"parallel must be True, False or None, which decides by what is known of the dataset, got {parallel!r}")
     if layout not in LAYOUTS:
         raise SourceError(f"expected layout to be one of {LAYOUTS}, got {layout!r}")
-    for name in ("image", "label", "index_cache"):
-        if options[name] is not None and not os.fspath(options[name]):
+    for name, text in (("image", image), ("label", label), ("index_cache", index_cache)):
+        if text is not None and not os.fspath(text):
             raise SourceError(f"expected a name as {name}, got an empty text, such as of a variable that is not set; leave {name} out")
     if is_list_of_a_configuration(data):
         data = list(data)

@@ -92,7 +92,8 @@ def _values(values: Any, level: int) -> str:
         return repr(values)
     if isinstance(values, (np.ndarray, Tensor)):
         return _array(values)
-    if isinstance(values, getattr(sys.modules.get("pandas"), "DataFrame", ())):
+    frames: Any = getattr(sys.modules.get("pandas"), "DataFrame", ())
+    if isinstance(values, frames):
         return _joined([repr(list(values.columns)), *(_column(values[name].tolist(), level) for name in values.columns)])
     # None stands where something is still to be kept
     if not isinstance(values, (list, tuple)) or not values or any(value is None for value in values):

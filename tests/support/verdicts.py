@@ -72,16 +72,16 @@ def _of_pixels(data, pixels, upright):
 
 
 def by_pillow(data, upright=False):
-    """The image by Pillow's public functions, and its RGB pixels."""
+    """The image by Pillow's public functions as it is stored, and its RGB pixels."""
     Image.init()
-    image = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+    stored = image = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
     image.load()
     if upright:
         try:
             image = ImageOps.exif_transpose(image)
         except Exception:
             pass  # broken metadata count as none
-    return image, np.asarray(image.convert("RGB"))
+    return stored, np.asarray(image.convert("RGB"))
 
 
 def verdict_on_mutation(task):
