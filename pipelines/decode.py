@@ -134,12 +134,12 @@ def _rgb_of(data: Any, exif_orientation: bool, max_pixels: int, denominator: int
     if isinstance(data, (Tensor, np.ndarray)) and data.ndim != 1:
         return _rgb_of_pixels(data, max_pixels)
     if isinstance(data, Image.Image):
-        if is_closed(data):
-            raise DecodeError(
-                "expected a Pillow image that is loaded or whose file is open, got one that is still to be read from a closed file; "
-                "call image.load() before the file is closed"
-            )
         with turn_with(data):
+            if is_closed(data):
+                raise DecodeError(
+                    "expected a Pillow image that is loaded or whose file is open, got one that is still to be read from a closed file; "
+                    "call image.load() before the file is closed"
+                )
             return _rgb_of_pillow(data, exif_orientation, max_pixels)
     encoded = _encoded(data)
     pixels = _decode_jpeg(encoded, max_pixels, denominator) if encoded[:3] == _JPEG_START else None
