@@ -18,7 +18,7 @@ def turn_with(image: Any) -> AbstractContextManager[None]:
 
 
 def is_closed(image: Any) -> bool:
-    """Whether a Pillow image is still to be read from a file that is closed."""
+    """Whether a Pillow image is still to be read from a file that is closed. To be asked while it is the caller's turn."""
     file = getattr(image, "fp", None)
     return bool(getattr(image, "tile", None)) and (file is None or bool(getattr(file, "closed", False)))
 

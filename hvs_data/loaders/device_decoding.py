@@ -22,7 +22,6 @@ from hvs_data.loaders.device_production import DeviceProduction
 from hvs_data.loaders.lanes import Lane
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Group
-from hvs_data.loaders.samples import Opened
 from hvs_data.loaders.staging import Staging
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.order import EpochOrder
@@ -77,7 +76,7 @@ class DecodingProduction(DeviceProduction):
         images = Images(pixels, torch.ones(len(pixels), dtype=torch.int64))
         return [Group(params, index, [sample.label for sample in samples], images)], pixels
 
-    def _decoded_together(self, opened: list[Opened]) -> tuple[list[Opened], list[Tensor]]:
+    def _decoded_together(self, opened: list[Any]) -> tuple[list[Any], list[Tensor]]:
         """The samples of a batch, bad ones replaced, and their images on the device."""
         samples, pixels = list(opened), [torch.empty(0)] * len(opened)
         waiting = list(range(len(opened)))

@@ -66,13 +66,13 @@ class SampleReader:
         self._watch = watch
         self._draws_nothing = draws_nothing(plan.source)
 
-    def rows(self, index: Sequence[int], height: Sequence[int], width: Sequence[int]) -> ViewParams:
+    def rows(self, key: Sequence[int], height: Sequence[int], width: Sequence[int]) -> ViewParams:
         """Rows [B, V] of images by their key and their size.
 
         One that replaces another has the rows that the other one would have had: it may stand in the batch in its own right, too, and the
         views are not to be the same ones then.
         """
-        return sample_views(self._plan.recipe, seed=self._plan.seed, epoch=self._order.epoch, index=index, height=height, width=width)
+        return sample_views(self._plan.recipe, seed=self._plan.seed, epoch=self._order.epoch, index=key, height=height, width=width)
 
     def read(self, position: int, index: int, attempt: int = 0) -> DecodedSample:
         """The sample at a position of the epoch, or the first one to stand for it that can be read, from an attempt on."""

@@ -129,9 +129,10 @@ def _check_items(source: MapSource) -> None:
             with nullcontext() if type(source.dataset) in PLAIN_COLLECTIONS else drawing(Numbers((index,))):
                 source.read(index)
             return
-        except SourceError as error:
+        except (SourceError, OSError) as error:
             # what cannot be read, for a cause, may be read later, and is replaced if it cannot
-            refused = refused or (error if error.__cause__ is None else None)
+            if isinstance(error, SourceError) and error.__cause__ is None:
+                refused = refused or error
         except (NotImplementedError, KeyError) as error:
             name = source.name_of(index)
             raise SourceError(f"expected a map-style dataset, whose items are found by number, but {name} raised {error!r}") from error
@@ -143,7 +144,7 @@ def _read(dataset: Any, index: int, labels: bool) -> Sample:
     """An item's image and label.
 
     Raises:
-        SourceError: a bad image.
+        SourceError, OSError: a bad image.
         Exception: whatever the dataset raises by mistake, see :func:`is_bad_image`.
     """
     position = checked_index(index, len(dataset))
@@ -151,6 +152,8 @@ def _read(dataset: Any, index: int, labels: bool) -> Sample:
     try:
         item = item_of(dataset, position)
     except Exception as error:
+        if isinstance(error, OSError) and (error.errno is not None or isinstance(error, (TimeoutError, ConnectionError))):
+            raise  # of the storage, not of a decoder: a loader asks again where that may help
         if is_bad_image(error, position):
             raise _cannot_read(name, error) from error
         error.add_note(_REMEDY.format(name=name, kind=type(error).__name__))

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 import hvs_data as hvs
 from hvs_data.errors import SourceError
 from hvs_data.pipelines.decode import decode_image
+from hvs_data.sources import retry
 from hvs_data.sources.base import Sample
 from hvs_data.sources.folder import FileSource
 from hvs_data.sources.map_dataset import MapSource
@@ -275,6 +276,23 @@ def test_an_item_that_cannot_be_read_is_a_bad_image(error: Exception, place: int
     loader = hvs.ViewLoader(failing(error, place), hvs.recipes.simsiam(size=8), batch_size=4, engine="reference")
     assert place not in torch.cat([batch.index for batch in loader]).tolist()
     assert list(loader.quarantine.reasons) == [place]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "input/output error"), TimeoutError("no answer"), ConnectionResetError()], ids=repr)
+def test_storage_that_fails_for_a_moment_is_asked_again(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "sleep", lambda seconds: None)
+    failed: list[int] = []
+
+    def item(index: int) -> Any:
+        if index in (0, 5) and failed.count(index) < 2:
+            failed.append(index)
+            raise error
+        return PIXELS_NHWC[index % 5]
+
+    loader = hvs.ViewLoader(Made(item, 8), hvs.recipes.simsiam(size=8), batch_size=4, engine="reference")
+    assert sorted(torch.cat([batch.index for batch in loader]).tolist()) == list(range(8))
+    # the first one fails once when the dataset is opened
+    assert loader.counters == {"read": 8, "replaced": 0, "bad": 0, "retries": 3}
 
 
 @pytest.mark.parametrize("place", [0, 5])
