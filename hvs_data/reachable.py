@@ -240,15 +240,19 @@ def _function_of(attribute: Any) -> FunctionType | None:
     return attribute if isinstance(attribute, FunctionType) else None
 
 
-@lru_cache(maxsize=256)
 def methods_of(kind: Any) -> tuple[FunctionType, ...]:
     """The functions that a class and its bases define, but for bases of libraries."""
-    bases = [base for base in kind.__mro__ if base is not object and not _is_library(base.__module__)]
-    functions = [_function_of(attribute) for base in bases for attribute in base.__dict__.values()]
-    return tuple(function for function in functions if function is not None)
+    return _methods_and_names(kind)[0]
+
+
+def names_of_methods(kind: Any) -> _Names:
+    """The names that these functions use."""
+    return _methods_and_names(kind)[1]
 
 
 @lru_cache(maxsize=256)
-def names_of_methods(kind: Any) -> _Names:
-    """The names that these functions use."""
-    return _NONE.union(*(names_in(function.__code__) for function in methods_of(kind)))
+def _methods_and_names(kind: Any) -> tuple[tuple[FunctionType, ...], _Names]:
+    bases = [base for base in kind.__mro__ if base is not object and not _is_library(base.__module__)]
+    found = [_function_of(attribute) for base in bases for attribute in base.__dict__.values()]
+    functions = tuple(function for function in found if function is not None)
+    return functions, _NONE.union(*(names_in(function.__code__) for function in functions))

@@ -4,12 +4,14 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import hvs_data as hvs
 from hvs_data import trace_free
-from traces import WIDTH, SplitNorm, beside, bits, changes, inputs, make, state_of, transformer
+from hvs_data.functional_noise import Use
+from traces import WIDTH, Forward, SplitNorm, beside, bits, changes, inputs, make, state_of, transformer
 
 
 def state_changed(name, **options):
@@ -93,6 +95,26 @@ def nothing(*args, **kwargs):
     return None
 
 
+class HandsItsModeOn(Forward):
+    def forward(self, x):
+        return F.dropout(self.linear(x), 0.5, self.training)
+
+
+class KeepsItsMode(Forward):
+    def forward(self, x):
+        x = F.dropout(self.linear(x), 0.5, self.training)
+        return x if self.training else x - x
+
+
+def seeded(kind):
+    torch.manual_seed(0)
+    return kind()
+
+
+def linear_alone(model):
+    return model.linear(inputs())
+
+
 def as_trained(model):
     return model(inputs())
 
@@ -115,6 +137,16 @@ SAFEGUARDS = {
     "frozen running statistics": ("_set_modes", nothing, state_changed("batch norm")),
     "batch statistics": ("_is_normalisation", lambda module: False, scores_changed(lambda: make("batch norm"), as_trained)),
     "dropout off": ("_set_modes", nothing, scores_changed(lambda: make("dropout"), without_dropout)),
+    "dropout as a function off": (
+        "use_of_mode",
+        lambda module: Use(noise_alone=False, unswitched=False),
+        scores_changed(lambda: seeded(HandsItsModeOn), without_dropout),
+    ),
+    "dropout as a function off, in a module that keeps its mode": (
+        "_silenced",
+        lambda given: nullcontext(),
+        scores_changed(lambda: seeded(KeepsItsMode), linear_alone),
+    ),
     "drop path off": ("_set_modes", nothing, scores_changed(lambda: make("drop path"), without_dropout)),
     "attributes": ("_put_back", nothing, state_changed("counter")),
     "training flags": ("_put_back", nothing, state_changed("dropout")),
