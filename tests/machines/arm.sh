@@ -114,6 +114,7 @@ PYTHON
   cat > "$1/python" << SHELL
 #!/bin/sh
 export ARM_PYTHON='$arm/wrapper/python' PYTHONPATH='$arm/wrapper:$arm/packages'"\${PYTHONPATH:+:\$PYTHONPATH}"
+unset PYTHONDONTWRITEBYTECODE  # compiling torch's sources takes the emulator half a minute
 export PYTHONPYCACHEPREFIX='$arm/bytecode' NUMBA_CACHE_DIR="\${NUMBA_CACHE_DIR:-$arm/compiled}"
 exec qemu-aarch64-static -cpu max -L '$arm/root' '$arm/root/usr/bin/python$ABI' "\$@"
 SHELL

@@ -143,18 +143,18 @@ def pixels() -> Record:
 
 
 def compare_pixels(theirs: Record) -> Iterator[Finding]:
-    outside, equal, count, largest = [], 0, 0, dict.fromkeys(("float32", "the shorter types"), 0.0)
+    outside, unequal, count, largest = [], 0, 0, dict.fromkeys(("float32", "the shorter types"), 0.0)
     for name, images, params, size, dtype in renderings():
         ours = rendered(images, params, size, dtype)
         expected, bounds = theirs[f"{name}, expected"], theirs[f"{name}, bounds"]
         # NaN compares as not within
         if not bool(((ours.double() - expected).abs() <= bounds).all()):
             outside.append(name)
-        equal += int((ours == theirs[name]).sum())
+        unequal += int((ours != theirs[name]).sum())
         count += ours.numel()
         kind = "float32" if dtype == torch.float32 else "the shorter types"
         largest[kind] = max(largest[kind], levels(ours, theirs[name], params))
-    yield f"{count} rendered values: {describe(outside)}; {equal / count:.1%} equal the other machine's", not outside
+    yield f"{count} rendered values: {describe(outside)}; {unequal} differ from the other machine's", not outside
     yield "farthest from the other machine's, in levels of 0 to 255: " + ", ".join(f"{k} {v:.2g}" for k, v in largest.items()), True
 
 
