@@ -63,6 +63,12 @@ $(VENV)-stable-pretraining/.installed: pyproject.toml $(VENV)/.installed-bench
 test-stable-pretraining: $(VENV)-stable-pretraining/.installed
 	$(VENV)-stable-pretraining/bin/python -m pytest tests/hvs_data/integrations/test_stable_pretraining.py
 
+# all but what a trainer, the demo and the benches need
+OLDEST_TESTS := tests/kernels tests/pipelines tests/hvs_data --ignore=tests/hvs_data/integrations --ignore=tests/hvs_data/demo \
+  tests/machines/test_versions.py tests/test_house.py tests/test_layers.py
+# what is compiled or interpreted by something with a version, and a training
+CENTRAL_TESTS := tests/kernels tests/hvs_data/loaders/test_hard_view_loader.py tests/hvs_data/demo/test_training.py tests/test_house.py
+
 # The lowest version of everything that the package and its tests ask for. Versions of that age have wheels for Python 3.11 and 3.12, and on
 # x86-64 PyPI's torch brings CUDA: six gigabytes.
 $(VENV)-oldest/.installed: pyproject.toml tests/machines/versions.py

@@ -41,7 +41,8 @@ def gradients_of_a_step(name, score, autocast):
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         score(model)
         model(inputs(seed=1)).float().square().mean().backward()
-    return {name: bits(parameter.grad) for name, parameter in model.named_parameters()}
+    # PyTorch 2.6 leaves layers in a reentrant checkpoint without gradients under autocast, scored or not
+    return {name: None if parameter.grad is None else bits(parameter.grad) for name, parameter in model.named_parameters()}
 
 
 @pytest.mark.parametrize("name", DANGERS)
