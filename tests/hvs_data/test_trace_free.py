@@ -93,7 +93,8 @@ def test_dropout_is_off_unless_asked_for(name):
 
 @pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.MultiheadAttention(WIDTH, 2, dropout=0.5), nn.LSTM(WIDTH, WIDTH, 2, dropout=0.5)])
 def test_a_dropout_given_on_its_own_is_off(layer):
-    arguments = (inputs()[None],) * (3 if isinstance(layer, nn.MultiheadAttention) else 1)
+    # so many that two draws of an attention's dropout do not agree by chance
+    arguments = (inputs(images=40)[None],) * (3 if isinstance(layer, nn.MultiheadAttention) else 1)
 
     def first_output():
         out = layer(*arguments)
