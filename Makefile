@@ -66,18 +66,27 @@ $(VENV)-stable-pretraining/.installed: pyproject.toml $(VENV)/.installed-bench
 test-stable-pretraining: $(VENV)-stable-pretraining/.installed
 	$(VENV)-stable-pretraining/bin/python -m pytest tests/hvs_data/integrations/test_stable_pretraining.py
 
-# what this machine computes, with all that it has, is compared with what it computes without
+# What this machine computes with all that it has, compared with what it computes with fewer instructions; then what computes, and trainings.
 HELD_DOWN := $(BIN)/python tests/machines/held_down.py
+HELD_DOWN_TESTS := tests/kernels tests/pipelines tests/hvs_data/selection tests/hvs_data/objectives tests/hvs_data/test_sampling.py \
+  tests/hvs_data/test_selector.py tests/hvs_data/test_trace_free.py tests/hvs_data/demo/test_training.py tests/bench/test_arms.py \
+  --ignore=tests/kernels/render/triton
 test-held-down: $(VENV)/.installed-bench
+	@mkdir -p build/held-down
 	$(BIN)/python tests/machines/twin.py write build/held-down/twin.pt
-	$(HELD_DOWN) avx2 tests/machines/twin.py compare build/held-down/twin.pt
-	$(HELD_DOWN) x86-64 tests/machines/twin.py compare build/held-down/twin.pt
-	$(HELD_DOWN) avx2 -m pytest $(HELD_DOWN_TESTS)
-	$(HELD_DOWN) x86-64 -m pytest $(HELD_DOWN_TESTS)
+	for level in avx2 x86-64; do $(HELD_DOWN) $$level tests/machines/twin.py compare build/held-down/twin.pt || exit 1; done
+	for level in avx2 x86-64; do $(HELD_DOWN) $$level -m pytest $(HELD_DOWN_TESTS) || exit 1; done
 
 # emulated on any x86 machine; says which Debian packages it needs
 test-arm: $(VENV)/.installed-bench
 	tests/machines/arm.sh $(BIN)/python
+
+# all but what a trainer, the demo and the benches need
+OLDEST_TESTS := tests/kernels tests/pipelines tests/hvs_data --ignore=tests/hvs_data/integrations --ignore=tests/hvs_data/demo \
+  tests/machines/test_versions.py tests/test_house.py tests/test_layers.py
+# what is compiled or interpreted by something with a version, and a training
+CENTRAL_TESTS := tests/kernels tests/hvs_data/loaders/test_hard_view_loader.py tests/hvs_data/demo/test_training.py tests/test_house.py
+
 # The lowest version of everything that the package and its tests ask for. Versions of that age have wheels for Python 3.11 and 3.12, and on
 # x86-64 PyPI's torch brings CUDA: six gigabytes.
 $(VENV)-oldest/.installed: pyproject.toml tests/machines/versions.py

@@ -41,7 +41,8 @@ def gradients_of_a_step(name, score, autocast):
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         score(model)
         model(inputs(seed=1)).float().square().mean().backward()
-    return {name: bits(parameter.grad) for name, parameter in model.named_parameters()}
+    # PyTorch 2.6 leaves layers in a reentrant checkpoint without gradients under autocast, scored or not
+    return {name: None if parameter.grad is None else bits(parameter.grad) for name, parameter in model.named_parameters()}
 
 
 @pytest.mark.parametrize("name", DANGERS)
@@ -92,7 +93,8 @@ def test_dropout_is_off_unless_asked_for(name):
 
 @pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.MultiheadAttention(WIDTH, 2, dropout=0.5), nn.LSTM(WIDTH, WIDTH, 2, dropout=0.5)])
 def test_a_dropout_given_on_its_own_is_off(layer):
-    arguments = (inputs()[None],) * (3 if isinstance(layer, nn.MultiheadAttention) else 1)
+    # so many that two draws of an attention's dropout do not agree by chance
+    arguments = (inputs(images=40)[None],) * (3 if isinstance(layer, nn.MultiheadAttention) else 1)
 
     def first_output():
         out = layer(*arguments)

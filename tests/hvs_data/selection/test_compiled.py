@@ -14,6 +14,11 @@ from small_vits import WIDTH, VisionTransformer
 from traces import changes, state_of
 from trainers import TRAINERS, make_candidates, next_step, started, traces
 
+# iBOT without a mask and early features enter one while they run
+takes_context_managers = pytest.mark.skipif(
+    torch.__version__.startswith("2.6."), reason="PyTorch 2.6 traces no context managers that are written as generators"
+)
+
 RECIPE, IMAGES = make_recipe(locals_=3, chosen=2), 3
 
 
@@ -83,6 +88,7 @@ def test_scores_of_several_sizes_are_the_same(options):
         assert torch.equal(plain.teacher_outputs, compiled.teacher_outputs)
 
 
+@takes_context_managers
 def test_views_with_masks():
     trainer = started(DISTILLERS["iBOT"])
     pixels = make_pixels(make_recipe(), 5)
@@ -93,6 +99,7 @@ def test_views_with_masks():
     assert torch.equal(plain, compiled)
 
 
+@takes_context_managers
 @pytest.mark.parametrize("keep", [None, 0.5])
 def test_early_features(keep):
     early = EarlyFeatures(distiller(), "0.blocks.1")
