@@ -419,7 +419,8 @@ class HardViewSelector(Fixed):
             concession = None if self._settled else self._concessions.after(error)
             if concession is None:
                 raise
-            self.score_size, self.keep_tokens = concession
+            score_size, keep_tokens = concession
+            vars(self).update(score_size=score_size, keep_tokens=keep_tokens)  # decided for others
             self.encoding = self.encoding.with_tokens(self.keep_tokens)
             if any(side.given < side.own for side in sides):
                 raise SizeConcededError(

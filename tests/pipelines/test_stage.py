@@ -62,7 +62,7 @@ def test_libraries_draw_for_every_view(make: Any) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("stage", [lambda x: x.transpose(-1, -2), lambda x: x.mul_(0.5), lambda x: x[:, [2, 1, 0]], nn.Identity()], ids=str)
+@pytest.mark.parametrize("stage", [lambda x: x.transpose(-1, -2), lambda x: x.mul_(0.5), lambda x: x[:, [2, 1, 0]], nn.Identity()])
 def test_what_shares_memory_with_what_it_was_given(stage: Any) -> None:
     plain = rendered()
     assert torch.equal(rendered(stage), torch.stack([stage(view[None].clone())[0] for view in plain.flatten(0, 1)]).view_as(plain))
@@ -150,7 +150,6 @@ class Unknown:
         (Unknown(), False),
         (Unknown().__call__, False),
     ],
-    ids=str,
 )
 def test_what_is_known_to_keep_nothing(stage: Any, parallel: bool) -> None:
     assert Stage(stage).parallel is parallel

@@ -59,7 +59,6 @@ T, N, S, P = torch.Generator, np.random.Generator, np.random.RandomState, random
         (torch.relu, {}),
         (abs, {}),
     ],
-    ids=str,
 )
 def test_what_is_asked_for(function: Any, expected: dict[str, type]) -> None:
     given = handed(asked_generators(function), Numbers((1,)))

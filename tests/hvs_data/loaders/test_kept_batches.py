@@ -40,7 +40,9 @@ KEEPING: dict[str, Callable[[hvs.HardViewLoader], Iterable[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("form", [None, hvs.formats.views_and_labels, hvs.formats.as_dict, hvs.formats.stacked], ids=str)
+@pytest.mark.parametrize(
+    "form", [None, hvs.formats.views_and_labels, hvs.formats.as_dict, hvs.formats.stacked], ids=["batch", "pair", "dict", "stack"]
+)
 @pytest.mark.parametrize("how", KEEPING)
 def test_batches_that_are_kept_and_trained_on_are_told_of_once(photos: Path, how: str, form: Any) -> None:
     """Mechanism: without a sign of training before the loader is asked again, nothing told of `list(loader)`, nor of `cycle`."""

@@ -108,7 +108,6 @@ def select(losses, params=None, **options):
         ({"policy": "softmax", "temperature": lambda step: 1e-3 + step}, (1, 2)),
         ({"policy": "random"}, (0, 1)),
     ],
-    ids=str,
 )
 def test_each_policy_takes_its_pair(options, expected):
     losses = torch.zeros(1, 4, 4)

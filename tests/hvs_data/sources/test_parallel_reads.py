@@ -335,7 +335,6 @@ SAFE = TensorDataset(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
         (ConcatDataset([SAFE, Mine()]), False),
         (type("Subclass", (TensorDataset,), {})(torch.zeros(2)), False),
     ],
-    ids=str,
 )
 def test_only_what_is_known_is_read_in_parallel(dataset: Any, parallel: bool) -> None:
     assert may_be_read_in_parallel(dataset) is parallel
