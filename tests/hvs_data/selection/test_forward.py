@@ -6,9 +6,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import hvs_data as hvs
+from fake_cuda import needs_fake_cuda
 from hvs_data.selection.forward import _extra
 
 
+@needs_fake_cuda
 def test_what_an_objective_wants_of_the_rows_travels_from_page_locked_memory(monkeypatch):
     """Fake tensors stand for those of a CUDA device, which is not here."""
     recipe = hvs.recipes.simsiam(candidates=4, size=16)

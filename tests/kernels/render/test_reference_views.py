@@ -15,6 +15,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.transforms.v2 import functional as tv
 
+from fake_cuda import needs_fake_cuda
 from hvs_data import recipes
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.reference import (
@@ -243,15 +244,7 @@ def test_autocast_does_not_reach_it() -> None:
         assert torch.equal(render_reference(images, params, 16, compute_dtype=torch.float32), expected)
 
 
-def fakes_cuda() -> bool:
-    try:
-        with FakeTensorMode():
-            return torch.empty(1, device="cuda")[None].device.type == "cuda"
-    except RuntimeError:
-        return False
-
-
-@pytest.mark.skipif(not fakes_cuda(), reason="the fake tensors of PyTorch 2.6 stand for a CUDA device only where there is one")
+@needs_fake_cuda
 @pytest.mark.parametrize(
     "operation",
     [
