@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?=
+# processes that share the tests; each takes a gigabyte or two
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))')
 WITH ?=
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 
@@ -48,7 +50,7 @@ demo: $(VENV)/.installed-demo
 
 # the bench extra holds the test and demo extras, whose parts have tests too
 test: $(VENV)/.installed-bench
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # the engine of DALI and Kornia on their CPU backends; their packages are large, so that make test leaves them out
 test-dali: $(VENV)/.installed-dali-test
