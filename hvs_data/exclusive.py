@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from hvs_data.stopping import go_on
@@ -63,4 +63,10 @@ def _open_all() -> None:
     _turns.clear()
 
 
-os.register_at_fork(after_in_child=_open_all)
+def after_fork(renew: Callable[[], None]) -> None:
+    """Have a function called in every process that is forked from this one, which has none of the threads that hold locks here."""
+    if hasattr(os, "register_at_fork"):  # Windows has no fork
+        os.register_at_fork(after_in_child=renew)
+
+
+after_fork(_open_all)

@@ -124,7 +124,7 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
             return _rgb_of(data, exif_orientation, max_pixels, denominator)
         except Warning:
             # Python's -W error makes errors of what Pillow warns of, such as broken metadata, which are no reason to lose the picture
-            warnings.filterwarnings("default", module=r"PIL\.")
+            warnings.filterwarnings("default", module=r"PIL\.|hvs_data\.pipelines\.decode$")
             return _rgb_of(data, exif_orientation, max_pixels, denominator)
     except DecodeError:
         raise

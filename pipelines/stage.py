@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from torch import Tensor
 from hvs_data.drawing.arguments import asked_generators, handed, takes
 from hvs_data.drawing.numbers import Numbers, drawing
 from hvs_data.errors import HvsError
+from hvs_data.exclusive import after_fork
 from hvs_data.pipelines.sharing import keeps_nothing
 
 ExtraStage = Callable[..., Tensor]
@@ -112,5 +112,4 @@ def _renew_locks() -> None:
         stage._renew_lock()
 
 
-# a forked process has none of the threads that would release them
-os.register_at_fork(after_in_child=_renew_locks)
+after_fork(_renew_locks)

@@ -7,7 +7,6 @@ thread's own generator, or the very function for which they stand.
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 import threading
@@ -19,6 +18,7 @@ import torch
 
 from hvs_data.drawing.numbers import HERE, Numbers
 from hvs_data.drawing.torch_functions import OF_CUDA, OF_TORCH
+from hvs_data.exclusive import after_fork
 
 # Functions of numpy.random that are no methods of its generator, and the methods that do what they do.
 _NUMPY_FUNCTIONS = {"seed": "seed", "sample": "random_sample", "ranf": "random_sample"}
@@ -117,4 +117,4 @@ def _renew_lock() -> None:
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_renew_lock)  # the thread that held it is not there
+after_fork(_renew_lock)

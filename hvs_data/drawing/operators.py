@@ -8,7 +8,6 @@ a colour jitter of torchvision's took half as long again, a Kornia jitter three 
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from hvs_data.drawing.numbers import HERE
 from hvs_data.errors import HvsError
+from hvs_data.exclusive import after_fork
 
 _KEY = "TESTING_ONLY_GenericMode"
 # Operators with a dropout inside; nothing is drawn where it is off.
@@ -203,4 +203,4 @@ def _renew_lock() -> None:
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_renew_lock)  # the thread that held it is not there
+after_fork(_renew_lock)

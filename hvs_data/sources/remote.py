@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hvs_data.errors import HvsError, MissingDependencyError, SourceError
+from hvs_data.exclusive import after_fork
 from hvs_data.sources.retry import USUAL, Retries
 from hvs_data.sources.storage import FileState, shown, without_query
 
@@ -116,8 +117,7 @@ def _leave_thread_behind() -> None:
         asynchronous.reset_lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_thread_behind)
+after_fork(_leave_thread_behind)
 
 
 def connect(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:

@@ -121,10 +121,8 @@ def index_shard(window: Window, shard: str, choice: Choice, damaged: str) -> Sha
             images.popitem()  # it stands behind the damage
         lost = f"damaged at offset {error.offset}: {error.reason}"
         if damaged != "keep":
-            raise SourceError(
-                f'the shard {shard} is {lost}; restore it, or pass hvs.open_source(..., damaged_shards="keep") to go on with the '
-                f"{len(images)} samples before"
-            ) from error
+            keep = f'pass hvs.open_source(..., damaged_shards="keep") to go on with the {len(images)} samples before'
+            raise SourceError(f"the shard {shard} is {lost}; restore it, or {keep if images else 'leave it out'}") from error
         logger.warning("the shard %s is %s; its %d samples before are kept", shard, lost, len(images))
     else:
         for remark in remarks:

@@ -248,7 +248,7 @@ def test_what_is_scored_small_drew_as_at_full_size() -> None:
 
 
 def test_a_read_that_is_begun_again_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hvs_data.sources.retry.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("hvs_data.sources.retry.sleep", lambda seconds: None)
     failing = set(range(0, IMAGES, 3))
 
     class Flaky(ShadedSource):
