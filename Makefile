@@ -77,7 +77,7 @@ test-held-down: $(VENV)/.installed-bench
 	@mkdir -p build/held-down
 	$(BIN)/python tests/machines/twin.py write build/held-down/twin.pt
 	for level in avx2 x86-64; do $(HELD_DOWN) $$level tests/machines/twin.py compare build/held-down/twin.pt || exit 1; done
-	for level in avx2 x86-64; do $(HELD_DOWN) $$level -m pytest $(HELD_DOWN_TESTS) || exit 1; done
+	for level in avx2 x86-64; do $(HELD_DOWN) $$level -m pytest -n $(WORKERS) --dist loadfile $(HELD_DOWN_TESTS) || exit 1; done
 
 # emulated on any x86 machine; says which Debian packages it needs
 test-arm: $(VENV)/.installed-bench
