@@ -225,6 +225,15 @@ def test_an_incomplete_line_is_neither_written_nor_read(tmp_path: Path) -> None:
         file.lines()
 
 
+def test_committed_experiments_are_complete_and_of_their_plan() -> None:
+    paths = sorted((pretrain.common.RESULTS / "experiments").glob("*.jsonl"))
+    assert {path.stem for path in paths} <= set(pretrain.EXPERIMENTS) and paths
+    for path in paths:
+        planned = {(seed, arm, str(its.as_json())) for part in pretrain.EXPERIMENTS[path.stem].parts for seed, its, arm in part.runs()}
+        made = [(its["seed"], its["arm"], str(its["comparison"]["views"])) for its in runs.Runs(path).lines()]
+        assert set(made) <= planned and len(set(made)) == len(made)
+
+
 def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
     rates = [schedule(step, 100) for step in range(101)]
     assert rates[0] == pytest.approx(1 / 5) and rates[4] == rates[5] == 1 and rates[100] == pytest.approx(0)
