@@ -50,7 +50,7 @@ demo: $(VENV)/.installed-demo
 
 # the bench extra holds the test and demo extras, whose parts have tests too
 test: $(VENV)/.installed-bench
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=20
 
 # the engine of DALI and Kornia on their CPU backends; their packages are large, so that make test leaves them out
 test-dali: $(VENV)/.installed-dali-test

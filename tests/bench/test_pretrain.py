@@ -230,8 +230,9 @@ def test_committed_experiments_are_complete_and_of_their_plan() -> None:
     assert {path.stem for path in paths} <= set(pretrain.EXPERIMENTS) and paths
     for path in paths:
         planned = {(seed, arm, str(its.as_json())) for part in pretrain.EXPERIMENTS[path.stem].parts for seed, its, arm in part.runs()}
-        made = [(its["seed"], its["arm"], str(its["comparison"]["views"])) for its in runs.Runs(path).lines()]
-        assert set(made) <= planned and len(set(made)) == len(made)
+        lines = runs.Runs(path).lines()
+        assert {(its["seed"], its["arm"], str(its["comparison"]["views"])) for its in lines} <= planned
+        assert len({runs.Run.of(its).key for its in lines}) == len(lines)
 
 
 def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
