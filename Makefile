@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?=
-# processes that share the tests; each takes a gigabyte or two
+# Processes that share the tests, each of which takes a gigabyte or two: a file at a time, in the order of the folders, whose long files are not the last.
+SHARED = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))')
 WITH ?=
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
@@ -50,7 +51,7 @@ demo: $(VENV)/.installed-demo
 
 # the bench extra holds the test and demo extras, whose parts have tests too
 test: $(VENV)/.installed-bench
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=20
+	$(BIN)/python -m pytest $(SHARED) --durations=20
 
 # the engine of DALI and Kornia on their CPU backends; their packages are large, so that make test leaves them out
 test-dali: $(VENV)/.installed-dali-test
@@ -77,7 +78,7 @@ test-held-down: $(VENV)/.installed-bench
 	@mkdir -p build/held-down
 	$(BIN)/python tests/machines/twin.py write build/held-down/twin.pt
 	for level in avx2 x86-64; do $(HELD_DOWN) $$level tests/machines/twin.py compare build/held-down/twin.pt || exit 1; done
-	for level in avx2 x86-64; do $(HELD_DOWN) $$level -m pytest -n $(WORKERS) --dist loadfile $(HELD_DOWN_TESTS) || exit 1; done
+	for level in avx2 x86-64; do $(HELD_DOWN) $$level -m pytest $(SHARED) $(HELD_DOWN_TESTS) || exit 1; done
 
 # emulated on any x86 machine; says which Debian packages it needs
 test-arm: $(VENV)/.installed-bench
