@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 
 # Before torch is loaded: OpenMP's threads that spin while they wait would take the cores from the loaders' threads, and from other workers.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# torch.compile keeps what it made on disk without the instructions that it was made for, and with fewer of them computes wrong values.
+OF_WHOM = f"{getattr(os, 'getuid', int)()}-{os.environ.get('ATEN_CPU_CAPABILITY', 'own')}"
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"hvs_data-inductor-{OF_WHOM}"))
 
 # `python -m pytest` puts the working directory on the path, where packages that look for one named "kernels", as transformers does, would
 # find our folder; hvs_data is imported as it is installed.
