@@ -27,7 +27,7 @@ def owned(image: Any) -> Any:
         return bytes(image)
     from PIL.Image import Image
 
-    if not isinstance(image, Image) or (_references_to(image) <= _ALONE and _reads_its_own_file(image)):
+    if not isinstance(image, Image) or (_references_to(image) <= _handed_over() and _reads_its_own_file(image)):
         return image
     with turn_with(image):
         copied = image.copy()
@@ -43,7 +43,7 @@ def _reads_its_own_file(image: Any) -> bool:
         return True
     file = image.fp
     # other files may read from a further one
-    return type(file).__name__ == "BytesIO" and _references_to(file) <= _ALONE_IN_ONE_PLACE + _held_by(image, file)
+    return type(file).__name__ == "BytesIO" and _references_to(file) <= _in_one_place() + _held_by(image, file)
 
 
 def _held_by(image: Any, file: Any) -> int:
@@ -56,8 +56,8 @@ def _held_by(image: Any, file: Any) -> int:
 
 
 # --- counting references -----------------------------------------------------------------------------------------------
-# Versions of Python count differently, so what is counted of an object that nobody else has is found by counting. More than that is a
-# holder that is not known, and means a copy.
+# Versions of Python count differently, and while code of torch.compile runs in any thread, every call holds its arguments once more. So what
+# is counted of an object that nobody else has is found by counting, each time. More than that is a holder that is not known, and a copy.
 
 
 def _references_to(thing: Any) -> int:
@@ -75,6 +75,3 @@ def _handed_over() -> int:
 
     thing = bytearray()
     return receive(thing)
-
-
-_ALONE_IN_ONE_PLACE, _ALONE = _in_one_place(), _handed_over()

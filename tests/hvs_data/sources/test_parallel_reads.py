@@ -309,6 +309,18 @@ def test_decoding_stays_parallel(kind: type[Packed], format: str, tmp_path: Path
     assert len(pending) == 16 and all(pending)
 
 
+@pytest.mark.parametrize("kind", [FromFiles, FromBytes])
+def test_decoding_stays_parallel_while_compiled_code_runs(kind: type[Packed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While torch.compile looks at how functions run, in whatever thread, every call holds its arguments once more."""
+    from torch._C._dynamo.eval_frame import set_eval_frame
+
+    before = set_eval_frame(False)
+    try:
+        test_decoding_stays_parallel(kind, "JPEG", tmp_path, monkeypatch)
+    finally:
+        set_eval_frame(before)
+
+
 class Mine(Dataset[Any]):
     def __len__(self) -> int:
         return 1
