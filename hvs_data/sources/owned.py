@@ -56,8 +56,8 @@ def _held_by(image: Any, file: Any) -> int:
 
 
 # --- counting references -----------------------------------------------------------------------------------------------
-# Versions of Python count differently, and while code of torch.compile runs in any thread, every call holds its arguments once more. So what
-# is counted of an object that nobody else has is found by counting, each time. More than that is a holder that is not known, and a copy.
+# Versions of Python count differently, and while code of torch.compile runs in any thread, every call holds its arguments once more. So
+# what is counted of an object that nobody else has is found by counting, each time. More means a holder that is not known, and a copy.
 
 
 def _references_to(thing: Any) -> int:
