@@ -19,12 +19,13 @@ TESTS=(
   tests/hvs_data/test_philox.py tests/hvs_data/test_order.py tests/hvs_data/test_boxes.py tests/hvs_data/test_sampling.py
   tests/kernels/test_rows.py tests/kernels/render/test_canvas.py
   tests/kernels/render/numba/test_render.py tests/kernels/render/numba/test_store.py
-  tests/kernels/render/numba/test_isolation.py tests/kernels/render/numba/test_memory.py
+  tests/kernels/render/numba/test_isolation.py
   tests/pipelines/test_decode.py tests/pipelines/test_decode_given.py tests/pipelines/test_scaled.py tests/pipelines/test_render.py
   tests/hvs_data/loaders/test_hard_view_loader.py
 )
 # Left out: statistics of 100,000 draws in Python, of rows that are compared bit for bit; gigabytes of views; the memory of a process that
-# an emulator shares; two sizes of a photograph of 2000 x 1300, for the time that the reference takes.
+# an emulator shares; guarded memory (test_memory.py), whose process compiles everything anew and has five minutes; two sizes of a
+# photograph of 2000 x 1300, for the time that the reference takes.
 LEFT_OUT='not torchvisions and not than_int32 and not takes_no_memory and not (strong_downscaling and (96 or 224))'
 
 say() { echo "[arm $(date +%H:%M:%S)] $*"; }
