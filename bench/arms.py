@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import hvs_data as hvs
 from hvs_data.demo.timing import TimedSelector
-from hvs_data.philox import philox_4x32, split_64, to_integer, to_unit
+from hvs_data.drawing.philox import philox_4x32, split_64, to_integer, to_unit
 from hvs_data.recipes.spec import Recipe
 from hvs_data.selection.budgets import BUDGETS
 
@@ -23,7 +23,7 @@ CANDIDATES = 4
 # so high that exp(loss / temperature) is the same for all pairs, and every pair is drawn as often as any
 EVERY_PAIR_ALIKE = 1e9
 CROP_TRIES = 10
-# words of the random generator that rows do not use, see hvs_data.sampling
+# words of the random generator that rows do not use, see hvs_data.rows.sampling
 _AREAS, _SHAPES = 64, 65
 
 

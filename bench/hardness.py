@@ -13,7 +13,7 @@ from torch import Tensor
 
 import hvs_data as hvs
 from hvs_data.objectives.additive import AdditiveObjective
-from hvs_data.selection.layout import Layout, layout_of
+from hvs_data.rows.layout import Layout, layout_of
 
 
 @dataclass(frozen=True)

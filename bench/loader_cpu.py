@@ -36,8 +36,8 @@ TV, ALB, AREA = "torchvision", "albumentations", "albumentations-area"
 TESTS = (
     "tests/kernels/render",
     "tests/pipelines",
-    "tests/hvs_data/test_sampling.py",
-    "tests/hvs_data/test_selector.py",
+    "tests/hvs_data/rows/test_sampling.py",
+    "tests/hvs_data/selection/test_selector.py",
     "tests/hvs_data/loaders",
     "tests/bench/test_peers.py",
 )

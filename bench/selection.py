@@ -42,7 +42,7 @@ VANILLA = "vanilla"
 WORK = common.ROOT / "build" / "bench" / "selection"
 TESTS = (
     "tests/bench/test_hardness.py",
-    "tests/hvs_data/test_selector.py",
+    "tests/hvs_data/selection/test_selector.py",
     "tests/hvs_data/loaders/test_hard_view_loader.py",
 )
 TARGET_COST, TARGET_SHARE = 1.10, 0.9

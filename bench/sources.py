@@ -28,7 +28,7 @@ from schema import MIN_REPEATS
 from timing import Spread, ratio
 
 import hvs_data as hvs
-from hvs_data.order import EpochOrder
+from hvs_data.loaders.order import EpochOrder
 from hvs_data.sources import shards
 from hvs_data.sources.folder import FileSource
 from hvs_data.sources.packed import PackedStrings
@@ -37,7 +37,7 @@ from hvs_data.sources.storage import LocalStorage
 from hvs_data.sources.tar import Window
 
 BENCH = "sources"
-TESTS = ("tests/hvs_data/sources", "tests/hvs_data/test_order.py")
+TESTS = ("tests/hvs_data/sources", "tests/hvs_data/loaders/test_order.py")
 SAMPLES, SHARDS, WALKED = 1_300_000, 1282, 8
 CLASSES, IMAGE_BYTES, NAME_LENGTH = 1000, 110_000, 30
 BATCH, SIZE = 256, 224

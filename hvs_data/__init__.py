@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hvs_data import formats, objectives, recipes, rules
-    from hvs_data.boxes import iou
     from hvs_data.drawing.by_key import uniform
     from hvs_data.errors import BadImagesError, DecodeError, HvsError, MissingDependencyError, RecipeError, SelectionError, SourceError
+    from hvs_data.forwards.tokens import KeepTokens
     from hvs_data.integrations.transforms.recipe import recipe_from
     from hvs_data.loaders.hard_view_loader import HardViewLoader
     from hvs_data.loaders.view_loader import ViewLoader
+    from hvs_data.modules.freshness import StaleSelectionWarning
+    from hvs_data.modules.trace_free import scoring
     from hvs_data.objectives.base import Objective
     from hvs_data.pipelines.decode import decode
     from hvs_data.pipelines.render import render
     from hvs_data.pipelines.stage import Stage
-    from hvs_data.sampling import sample_views
-    from hvs_data.selection.freshness import StaleSelectionWarning
-    from hvs_data.selection.tokens import KeepTokens
-    from hvs_data.selector import HardViewSelector
+    from hvs_data.rows.boxes import iou
+    from hvs_data.rows.sampling import sample_views
+    from hvs_data.selection.selector import HardViewSelector
     from hvs_data.sources import open_source
     from hvs_data.sources.base import Sample, Source
-    from hvs_data.trace_free import scoring
     from hvs_data.types import Batch, ImageBatch, RenderSpec, Selection, ViewParams
 
 _HOME_OF = {
@@ -35,10 +35,10 @@ _HOME_OF = {
     "Batch": "types",
     "DecodeError": "errors",
     "HardViewLoader": "loaders.hard_view_loader",
-    "HardViewSelector": "selector",
+    "HardViewSelector": "selection.selector",
     "HvsError": "errors",
     "ImageBatch": "types",
-    "KeepTokens": "selection.tokens",
+    "KeepTokens": "forwards.tokens",
     "MissingDependencyError": "errors",
     "Objective": "objectives.base",
     "RecipeError": "errors",
@@ -48,17 +48,17 @@ _HOME_OF = {
     "SelectionError": "errors",
     "Source": "sources.base",
     "Stage": "pipelines.stage",
-    "StaleSelectionWarning": "selection.freshness",
+    "StaleSelectionWarning": "modules.freshness",
     "SourceError": "errors",
     "ViewLoader": "loaders.view_loader",
     "ViewParams": "types",
     "decode": "pipelines.decode",
-    "iou": "boxes",
+    "iou": "rows.boxes",
     "open_source": "sources",
     "recipe_from": "integrations.transforms.recipe",
     "render": "pipelines.render",
-    "sample_views": "sampling",
-    "scoring": "trace_free",
+    "sample_views": "rows.sampling",
+    "scoring": "modules.trace_free",
     "uniform": "drawing.by_key",
 }
 _SUBMODULES = ("formats", "objectives", "recipes", "rules")

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvs_data.boxes import iou
+from hvs_data.arguments.values import listed, real_number
 from hvs_data.errors import SelectionError
+from hvs_data.rows.boxes import iou
 from hvs_data.types import ViewParams
-from hvs_data.values import listed, real_number
 
 RowRule: TypeAlias = Callable[[ViewParams], Tensor]
 

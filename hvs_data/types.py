@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvs_data.boxes import pairwise_iou
 from hvs_data.errors import HvsError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -241,6 +240,21 @@ class ImageBatch(Sequence[Tensor]):
 
     def __repr__(self) -> str:
         return f"ImageBatch({len(self)} images, {sum(image.numel() for image in self._images) / 2**20:.1f} MiB, {self.device})"
+
+
+def pairwise_iou(box_BV4: Tensor) -> Tensor:
+    """Intersection over union of every two boxes: integer [..., V, 4] as (top, left, height, width) -> float32 [..., V, V]."""
+    top, left, height, width = box_BV4.to(torch.int64).unbind(-1)
+
+    def overlap(start: Tensor, length: Tensor) -> Tensor:
+        end = start + length
+        shared = torch.minimum(end[..., :, None], end[..., None, :]) - torch.maximum(start[..., :, None], start[..., None, :])
+        return shared.clamp_min(0)
+
+    intersection = overlap(top, height) * overlap(left, width)
+    area = height * width
+    union = area[..., :, None] + area[..., None, :] - intersection
+    return (intersection.to(torch.float64) / union.to(torch.float64)).to(torch.float32)
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from hvs_data.arguments.values import whole_number
 from hvs_data.errors import DecodeError, HvsError
-from hvs_data.pillow import is_closed, turn_with
 from hvs_data.pipelines.eight_bits import check_fourth, check_image, check_jpeg2000
+from hvs_data.threads.pillow import is_closed, turn_with
 from hvs_data.threads.share import default_threads
 from hvs_data.types import EncodedImage, ImageBatch
-from hvs_data.values import whole_number
 
 DEFAULT_MAX_PIXELS = 2**27
 # Formats of still pictures whose plugins only read bytes; Pillow knows others that start programs (EPS) or accept nearly anything.

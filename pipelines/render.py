@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvs_data.arguments.values import whole_number
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import Canvas, check_dtype
 from hvs_data.kernels.render.request import check_request
@@ -19,7 +20,6 @@ from hvs_data.pipelines.extra_stage import with_extra_stage
 from hvs_data.pipelines.stage import ExtraStage, Stage
 from hvs_data.threads.share import default_threads
 from hvs_data.types import ImageBatch, ViewParams
-from hvs_data.values import whole_number
 
 
 def render(

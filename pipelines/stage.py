@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from hvs_data.drawing.arguments import asked_generators, handed, takes
-from hvs_data.drawing.numbers import Numbers, drawing
+from hvs_data.drawing.context import drawing
+from hvs_data.drawing.numbers import Numbers
 from hvs_data.errors import HvsError
-from hvs_data.exclusive import after_fork
 from hvs_data.pipelines.sharing import keeps_nothing
+from hvs_data.threads.exclusive import after_fork
 
 ExtraStage = Callable[..., Tensor]
 

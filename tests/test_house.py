@@ -155,7 +155,7 @@ def test_a_wheel_holds_the_package_and_nothing_beside_it(built: str, source: Pat
         assert metadata == f"hvs_data-{hvs.__version__}.dist-info"
         assert {name: archive.read(name) for name in names if not name.startswith(metadata)} == expected
         assert archive.read(f"{metadata}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
-        assert "hvs-data = hvs_data.cli:main" in archive.read(f"{metadata}/entry_points.txt").decode()
+        assert "hvs-data = hvs_data.commands.main:main" in archive.read(f"{metadata}/entry_points.txt").decode()
 
 
 def test_an_installed_wheel_works_without_the_repository(wheel: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_an_installed_wheel_works_without_the_repository(wheel: Path, tmp_path: 
 
 
 def test_the_command_exists() -> None:
-    from hvs_data.cli import main
+    from hvs_data.commands.main import main
 
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"hvs-data": f"{main.__module__}:{main.__name__}"}

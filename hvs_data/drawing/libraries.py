@@ -18,7 +18,7 @@ import torch
 
 from hvs_data.drawing.numbers import HERE, Numbers
 from hvs_data.drawing.torch_functions import OF_CUDA, OF_TORCH
-from hvs_data.exclusive import after_fork
+from hvs_data.threads.exclusive import after_fork
 
 # Functions of numpy.random that are no methods of its generator, and the methods that do what they do.
 _NUMPY_FUNCTIONS = {"seed": "seed", "sample": "random_sample", "ranf": "random_sample"}

@@ -1,4 +1,4 @@
-"""The random numbers of one view or sample, and the context in which the libraries draw from them."""
+"""The random numbers of one view or sample."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import random
 import struct
 import threading
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -113,27 +112,3 @@ class _Here(threading.local):
 
 
 HERE = _Here()  # the numbers of what this thread is at; None for the process' own generators
-
-
-class drawing:  # noqa: N801
-    """In this context the libraries draw this thread's random numbers from an identity's streams. Contexts nest."""
-
-    __slots__ = ("_before", "_guard", "_numbers")
-
-    def __init__(self, numbers: Numbers):
-        self._numbers = numbers
-
-    def __enter__(self) -> None:
-        # both prepare the process when they are first needed, and not when the package is imported
-        from hvs_data.drawing.libraries import exchange_functions
-        from hvs_data.drawing.operators import random_operators
-
-        exchange_functions()
-        self._guard = random_operators()
-        self._guard.__enter__()
-        self._before, HERE.numbers = HERE.numbers, self._numbers
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        HERE.numbers = self._before
-        self._guard.__exit__(kind, error, trace)
-        self._numbers.close()

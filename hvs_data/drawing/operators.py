@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hvs_data.drawing.numbers import HERE
 from hvs_data.errors import HvsError
-from hvs_data.exclusive import after_fork
+from hvs_data.threads.exclusive import after_fork
 
 _KEY = "TESTING_ONLY_GenericMode"
 # Operators with a dropout inside; nothing is drawn where it is off.

@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hvs_data.arguments.values import type_name
 from hvs_data.errors import MissingDependencyError, SelectionError
 from hvs_data.objectives.barlow_twins import BarlowTwins
 from hvs_data.objectives.base import Objective, Owner, unwrapped
 from hvs_data.objectives.byol import BYOL
 from hvs_data.objectives.dino import DINO
 from hvs_data.objectives.moco import MoCoV2
-from hvs_data.objectives.parts import Number, type_name
+from hvs_data.objectives.parts import Number
 from hvs_data.objectives.simclr import SimCLR
 from hvs_data.objectives.simsiam import SimSiam
 from hvs_data.objectives.swav import SwAV

@@ -18,17 +18,17 @@ from weakref import ref
 import torch
 from torch import Tensor
 
-from hvs_data.boxes import iou
 from hvs_data.errors import HvsError
 from hvs_data.formats import Format, views_and_labels, with_masks
 from hvs_data.integrations.lightning_classes import MadeForLightning, class_for_lightning
 from hvs_data.integrations.lightning_precision import autocast_of, check_precision, check_strategy, in_precision, views_dtype
 from hvs_data.loaders.hard_view_loader import HardViewLoader
 from hvs_data.loaders.view_loader import ViewLoader
+from hvs_data.modules.freshness import StaleSelectionWarning
 from hvs_data.objectives.base import Objective
 from hvs_data.recipes.spec import Recipe
-from hvs_data.selection.freshness import StaleSelectionWarning
-from hvs_data.selector import HardViewSelector
+from hvs_data.rows.boxes import iou
+from hvs_data.selection.selector import HardViewSelector
 from hvs_data.types import Batch, Selection
 
 # An objective, or a function that makes one of the LightningModule, such as hvs_data.objectives.SimSiam.

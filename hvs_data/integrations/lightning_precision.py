@@ -12,7 +12,7 @@ from torch import Tensor
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import DTYPES
 from hvs_data.objectives.base import Objective, Outputs
-from hvs_data.selector import HardViewSelector
+from hvs_data.selection.selector import HardViewSelector
 
 # Strategies that keep parameters where a forward of single parts cannot gather them.
 _REFUSED = {

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from hvs_data.arguments.values import type_name, whole_number
 from hvs_data.errors import SelectionError
 from hvs_data.objectives.dino import DINO
 from hvs_data.objectives.ibot import IBOT
 from hvs_data.objectives.networks import Network
-from hvs_data.objectives.parts import type_name
-from hvs_data.values import whole_number
 
 # The epoch that the loss is called with, or a function that returns it.
 Epoch = int | Callable[[], int]

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from hvs_data.errors import ForkError
-from hvs_data.stopping import stop_at
+from hvs_data.threads.stopping import stop_at
 
 # Seconds that closing waits for all threads together: a thread ends after the image that it is busy with, which takes milliseconds unless
 # storage holds it up. Who breaks a run off is not to wait for that.
@@ -81,7 +81,7 @@ class Crew:
         return future
 
     def stop(self) -> None:
-        """Cancel what has not begun, and have what has end where it next asks (:mod:`hvs_data.stopping`). Waits for nothing."""
+        """Cancel what has not begun, and have what has end where it next asks (:mod:`hvs_data.threads.stopping`). Waits for nothing."""
         if os.getpid() != self._process:
             return
         with self._ready:

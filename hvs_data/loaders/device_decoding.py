@@ -15,16 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvs_data.drawing.numbers import Numbers, drawing
+from hvs_data.drawing.context import drawing
+from hvs_data.drawing.numbers import Numbers
 from hvs_data.errors import DecodeError, HvsError, MissingDependencyError
 from hvs_data.loaders.canvases import Images
 from hvs_data.loaders.device_production import DeviceProduction
 from hvs_data.loaders.lanes import Lane
+from hvs_data.loaders.order import EpochOrder
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Group
 from hvs_data.loaders.staging import Staging
 from hvs_data.loaders.wanted import Wanted
-from hvs_data.order import EpochOrder
 from hvs_data.pipelines.decode import decode_image, jpeg_size
 from hvs_data.sources.base import Source
 from hvs_data.types import ImageBatch

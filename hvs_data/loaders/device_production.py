@@ -22,28 +22,15 @@ from torch import Tensor
 
 from hvs_data.loaders.canvases import Canvases, Images
 from hvs_data.loaders.crew import CLOSE_PATIENCE, Crew
-from hvs_data.loaders.lanes import CudaLane, Lane
+from hvs_data.loaders.lanes import Lane
+from hvs_data.loaders.order import EpochOrder
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Group, Product, Production
 from hvs_data.loaders.samples import DecodedSample
 from hvs_data.loaders.staging import Staging
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.loaders.watch import result_of
-from hvs_data.order import EpochOrder
 from hvs_data.types import Batch, ViewParams
-
-
-def begin_production(
-    plan: Plan, order: EpochOrder, *, wanted: Callable[[int], Wanted] | None = None, keep_images: bool = False
-) -> Production:
-    """Begin an iteration, on the device where it is a CUDA device, else on the CPU; arguments as of :class:`Production`."""
-    if plan.device.type == "cuda" and plan.decoder is not None:
-        from hvs_data.loaders.device_decoding import DecodingProduction
-
-        return DecodingProduction(plan, order, CudaLane(plan.device), plan.decoder, wanted=wanted, keep_images=keep_images)
-    if plan.device.type == "cuda":
-        return DeviceProduction(plan, order, CudaLane(plan.device), wanted=wanted, keep_images=keep_images)
-    return Production(plan, order, wanted=wanted, keep_images=keep_images)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import threading
 import weakref
 from typing import Any
 
-from hvs_data.exclusive import after_fork
+from hvs_data.threads.exclusive import after_fork
 
 _locks: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
 

@@ -12,18 +12,18 @@ from typing import Any, NoReturn
 
 import torch
 
+from hvs_data.arguments.fixed import Fixed
 from hvs_data.errors import HvsError
-from hvs_data.fixed import Fixed
 from hvs_data.formats import Format
 from hvs_data.loaders.production import Product
 from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.loaders.sampler import EpochSampler
 from hvs_data.loaders.view_loader import NO_BATCH_SAMPLER, ViewLoader, checked_format
 from hvs_data.loaders.wanted import Wanted
+from hvs_data.modules.freshness import KeptBatches, LookAhead
 from hvs_data.recipes.spec import Recipe
 from hvs_data.selection.concessions import SizeConcededError
-from hvs_data.selection.freshness import KeptBatches, LookAhead
-from hvs_data.selector import UNSCORED, HardViewSelector
+from hvs_data.selection.selector import UNSCORED, HardViewSelector
 from hvs_data.sources.base import Source
 from hvs_data.types import Batch
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from hvs_data.loaders.canvases import Canvases, Images
 from hvs_data.loaders.crew import CLOSE_PATIENCE, Crew
+from hvs_data.loaders.order import EpochOrder
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.samples import DecodedSample, Opened, SampleReader
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.loaders.watch import Watch
-from hvs_data.order import EpochOrder
 from hvs_data.pipelines.scaled import boxes_in_decoded
 from hvs_data.threads.openmp import let_openmp_count
 from hvs_data.types import Batch, ImageBatch, ViewParams

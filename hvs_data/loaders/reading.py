@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
-from hvs_data.drawing.numbers import Numbers, drawing
+from hvs_data.drawing.context import drawing
+from hvs_data.drawing.numbers import Numbers
 from hvs_data.loaders.counters import Counters
 from hvs_data.sources.base import Sample, Source
 from hvs_data.sources.map_dataset import PLAIN_COLLECTIONS, MapSource

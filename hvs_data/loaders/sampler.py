@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import SequentialSampler
 
-if TYPE_CHECKING:
-    from hvs_data.loaders.view_loader import ViewLoader
+
+class InEpochs(Protocol):
+    """What a sampler asks of its loader."""
+
+    dataset: Any
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+    def epoch_indices(self) -> Iterable[NDArray[np.int64]]: ...
 
 
 class EpochSampler:
@@ -18,7 +27,7 @@ class EpochSampler:
         loader: the loader that it belongs to.
     """
 
-    def __init__(self, loader: ViewLoader):
+    def __init__(self, loader: InEpochs):
         self._loader = loader
 
     def set_epoch(self, epoch: int) -> None:
@@ -38,6 +47,6 @@ class EpochSampler:
 class InOrderSampler(EpochSampler, SequentialSampler):
     """The same of a loader that does not shuffle, for trainers that ask by the class whether one does."""
 
-    def __init__(self, loader: ViewLoader):
+    def __init__(self, loader: InEpochs):
         super().__init__(loader)
         self.data_source = loader.dataset  # as torch's has it

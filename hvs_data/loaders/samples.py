@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvs_data.errors import BadImagesError, DecodeError, HvsError
+from hvs_data.loaders.order import EpochOrder
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.reading import draws_nothing, read_with_retries
 from hvs_data.loaders.watch import Watch
-from hvs_data.order import EpochOrder
 from hvs_data.pipelines.decode import decode_image, jpeg_size
 from hvs_data.pipelines.scaled import denominator_for
-from hvs_data.sampling import sample_views
+from hvs_data.rows.sampling import sample_views
 from hvs_data.types import ViewParams
 
 

@@ -13,20 +13,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hvs_data.arguments.fixed import Fixed
+from hvs_data.arguments.values import real_number, whole_number
 from hvs_data.errors import HvsError
-from hvs_data.fixed import Fixed
 from hvs_data.formats import Format
 from hvs_data.kernels.render.canvas import check_dtype
+from hvs_data.loaders.beginning import begin_production
 from hvs_data.loaders.buffers import BufferPool
 from hvs_data.loaders.counters import Counters
 from hvs_data.loaders.device_decoding import choose_decoder
-from hvs_data.loaders.device_production import begin_production
+from hvs_data.loaders.order import EpochOrder, Shares
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Product
 from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.loaders.sampler import EpochSampler, InOrderSampler
 from hvs_data.loaders.wanted import Wanted
-from hvs_data.order import EpochOrder, Shares, current_rank
 from hvs_data.pipelines.decode import DEFAULT_MAX_PIXELS, usable_device
 from hvs_data.pipelines.engine import choose_engine
 from hvs_data.pipelines.extra_stage import with_extra_stage
@@ -37,8 +38,8 @@ from hvs_data.sources import open_source
 from hvs_data.sources.base import Source
 from hvs_data.sources.retry import Retries
 from hvs_data.threads.share import Share, announced_share
+from hvs_data.threads.this_rank import current_rank
 from hvs_data.types import Batch
-from hvs_data.values import real_number, whole_number
 
 STATE_VERSION = 1
 

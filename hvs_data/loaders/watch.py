@@ -11,7 +11,7 @@ from typing import Any
 from hvs_data.errors import StalledError
 from hvs_data.loaders.crew import Crew
 from hvs_data.sources.base import Source
-from hvs_data.stopping import go_on
+from hvs_data.threads.stopping import go_on
 
 # Seconds between two looks at whether the threads are still alive.
 PATROL = 1.0

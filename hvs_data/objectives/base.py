@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from hvs_data.errors import SelectionError
 from hvs_data.kernels.pair_scores.reference import cosine_table
-from hvs_data.reachable import methods_of, names_of_methods, reachable_modules
-from hvs_data.sharded import fsdp_modules
+from hvs_data.modules.reachable import methods_of, names_of_methods, reachable_modules
+from hvs_data.modules.sharded import fsdp_modules
 
 # A tensor, or a tuple, list or dict of outputs.
 Outputs: TypeAlias = Any
@@ -71,7 +71,7 @@ class Objective:
         """The modules that scoring protects, each once: those in this object's attributes, and those that its methods name.
 
         Finds them behind dicts, lists, tuples, sets, other objectives, functions, ``functools.partial``, bound methods and objects
-        that can be called (:mod:`hvs_data.reachable` says how). The first scoring forward checks that it calls no others. Where it
+        that can be called (:mod:`hvs_data.modules.reachable` says how). The first scoring forward checks that it calls no others. Where it
         does, keep them in an attribute, or override this. The model in an :class:`Owner` is listed if FSDP2 shards it.
         """
         return reachable_modules(self._searched(), names_of_methods(type(self)))

@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hvs_data.arguments.values import type_name
 from hvs_data.errors import SelectionError
 from hvs_data.kernels.pair_scores.reference import cosine_table
+from hvs_data.modules.reachable import reachable_modules
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective, Owner, unwrapped
 from hvs_data.objectives.dino import number_of_terms
 from hvs_data.objectives.hooks import refuse_compiled
-from hvs_data.objectives.parts import describe, type_name
-from hvs_data.reachable import reachable_modules
+from hvs_data.objectives.parts import describe
 
 
 class EarlyFeatures(AdditiveObjective):

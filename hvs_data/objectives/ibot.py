@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hvs_data.arguments.values import real_number
 from hvs_data.errors import SelectionError
 from hvs_data.kernels.pair_scores.cross_entropy.blocks import cross_entropy_rows
 from hvs_data.kernels.pair_scores.cross_entropy.table import cross_entropy_table
@@ -19,7 +20,6 @@ from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.dino import number_of_terms
 from hvs_data.objectives.networks import Center, Network, checked_center, checked_logits, checked_network, current_center, run
 from hvs_data.objectives.parts import Number, checked_number, current_number, describe
-from hvs_data.values import real_number
 
 
 class IBOT(AdditiveObjective):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hvs_data.arguments.values import type_name
 from hvs_data.errors import SelectionError
 from hvs_data.kernels.pair_scores.contrast.blocks import lse_table
 from hvs_data.kernels.pair_scores.reference import dot_table
@@ -26,7 +27,6 @@ from hvs_data.objectives.parts import (
     number_of,
     of_one_shape,
     take_parts,
-    type_name,
 )
 from hvs_data.objectives.queues import Queue, keys_of, queue_reader
 

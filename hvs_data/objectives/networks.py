@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
+from hvs_data.arguments.values import type_name
 from hvs_data.errors import SelectionError
 from hvs_data.objectives.base import unwrapped
 from hvs_data.objectives.outputs import one_embedding
-from hvs_data.objectives.parts import describe, type_name
+from hvs_data.objectives.parts import describe
 
 # A module or function, or several that are called one after the other, such as backbone and head.
 Network: TypeAlias = Callable[..., Any] | Sequence[Callable[..., Any]]

@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
+from hvs_data.arguments.values import real_number, type_name
 from hvs_data.errors import SelectionError
 from hvs_data.objectives.base import unwrapped
 from hvs_data.objectives.outputs import one_embedding
-from hvs_data.values import real_number
 
 # A module or a function of a tensor.
 Part: TypeAlias = Callable[[Tensor], Any]
@@ -180,7 +180,3 @@ def describe(outputs: Any) -> str:
     if isinstance(outputs, (tuple, list)):
         return f"{type_name(outputs)} of {len(outputs)} ({', '.join(describe(output) for output in outputs[:4])})"
     return type_name(outputs)
-
-
-def type_name(value: Any) -> str:
-    return "None" if value is None else type(value).__name__

@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from hvs_data.arguments.values import type_name
 from hvs_data.errors import SelectionError
-from hvs_data.objectives.parts import describe, type_name
+from hvs_data.objectives.parts import describe
 
 # A tensor, one of lightly's memory banks (or one for each view), or a function that returns either at each scoring.
 Queue: TypeAlias = Tensor | nn.Module | Sequence[nn.Module] | Callable[[], Any]

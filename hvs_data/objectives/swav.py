@@ -9,13 +9,13 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hvs_data.arguments.values import whole_number
 from hvs_data.errors import SelectionError
 from hvs_data.kernels.pair_scores.swapped.blocks import swapped_table
 from hvs_data.objectives.base import Objective, Owner, unwrapped
 from hvs_data.objectives.gather import alone, reduced
 from hvs_data.objectives.parts import Number, Part, checked_embeddings, checked_number, current_number, embedded, number_of, take_parts
 from hvs_data.objectives.queues import Queue, queue_reader, samples_of
-from hvs_data.values import whole_number
 
 _KNOWN = (
     {"encoder": "forward_backbone", "projector": "projection_head", "prototypes": "prototypes"},  # facebookresearch/swav

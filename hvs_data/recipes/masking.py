@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from hvs_data.arguments.values import listed, real_number, whole_number
 from hvs_data.errors import RecipeError
-from hvs_data.values import listed, real_number, whole_number
 
 SHAPES = ("block", "random")
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from hvs_data.arguments.values import whole_number
 from hvs_data.errors import RecipeError
 from hvs_data.recipes.spec import ColorJitter, Recipe, Role
-from hvs_data.values import whole_number
 
 VARIANTS = ("paper", "as_run")
 

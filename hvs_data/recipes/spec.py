@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hvs_data.arguments.values import listed, real_number, whole_number
 from hvs_data.errors import RecipeError
 from hvs_data.recipes.masking import Masking
 from hvs_data.types import LOCAL, RenderSpec
-from hvs_data.values import listed, real_number, whole_number
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 MAX_SLOTS = 2**16

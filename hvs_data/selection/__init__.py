@@ -1,1 +1,1 @@
-"""The parts of the selector: what may be chosen, the forward that scores it, and the rules of choice."""
+"""Which pair is taken: who is needed, what may be chosen, what is chosen, in which steps, at which cost."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hvs_data.errors import SelectionError
+from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.rules import RowRule, table_of
-from hvs_data.selection.layout import Layout, tables_of
 from hvs_data.types import ViewParams
 
 

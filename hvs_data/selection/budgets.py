@@ -10,11 +10,11 @@ from functools import cache
 from typing import Any
 
 from hvs_data.errors import SelectionError
+from hvs_data.forwards.tokens import KeepTokens
+from hvs_data.modules.transformers import first_blocks
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective
 from hvs_data.selection.concessions import Scoring
-from hvs_data.selection.tokens import KeepTokens
-from hvs_data.selection.transformers import first_blocks
 
 logger = logging.getLogger("hvs_data")
 

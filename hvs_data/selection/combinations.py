@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from hvs_data.errors import SelectionError
+from hvs_data.rows.layout import Layout, Tables
 from hvs_data.selection.draws import WHAT, unit_numbers
-from hvs_data.selection.layout import Layout, Tables
 from hvs_data.selection.policies import RANKING, choose
 
 # The most combinations of which a list is made without being asked to.

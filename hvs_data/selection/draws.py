@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hvs_data.philox import philox_4x32, split_64, to_unit
+from hvs_data.drawing.philox import philox_4x32, split_64, to_unit
 
 # Apart from the words of rows, masks and orders under the same seed. The numbers are part of the draws' definition and never change.
 _DOMAIN = 0x73656C65

@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvs_data.arguments.values import real_number
 from hvs_data.errors import SelectionError
-from hvs_data.selection.features import FEATURES, pair_features
+from hvs_data.rows.features import FEATURES, pair_features
 from hvs_data.types import ViewParams
-from hvs_data.values import real_number
 
 # Weights before so many pairs were seen: the less overlap, the harder.
 PRIOR = {"iou": -1.0}

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvs_data.errors import SelectionError
+from hvs_data.rows.features import pair_scores
+from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.rules import RowRule
 from hvs_data.selection.allowed import AllowedPairs
-from hvs_data.selection.features import pair_scores
 from hvs_data.selection.geometry import Weights
-from hvs_data.selection.layout import Layout, tables_of
 from hvs_data.selection.unscored import least_overlap
 from hvs_data.types import ViewParams
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from hvs_data.arguments.values import real_number, whole_number
 from hvs_data.errors import SelectionError
 from hvs_data.selection.draws import WHETHER, unit_numbers
-from hvs_data.values import real_number, whole_number
 
 # A number, or a function of the step that returns one.
 Scheduled: TypeAlias = float | Callable[[int], float]

@@ -7,11 +7,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hvs_data.boxes import pairwise_iou
+from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.selection.allowed import AllowedPairs
 from hvs_data.selection.combinations import additive_parts, choose_combination
-from hvs_data.selection.layout import Layout, tables_of
-from hvs_data.types import Selection, ViewParams
+from hvs_data.types import Selection, ViewParams, pairwise_iou
 
 
 def least_overlap(layout: Layout, params: ViewParams, allowed: AllowedPairs | None = None) -> Tensor:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hvs_data.arguments.values import is_list_of_a_configuration
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import Source
 from hvs_data.sources.braces import expand_braces
@@ -17,7 +18,6 @@ from hvs_data.sources.parquet import open_parquet
 from hvs_data.sources.parts import WithoutLabels, open_parts
 from hvs_data.sources.shards import open_shards
 from hvs_data.sources.storage import is_url, shown, without_query
-from hvs_data.values import is_list_of_a_configuration
 
 _KIND_OF_ENDING = {".tar": "tar shards", ".parquet": "Parquet files", ".pq": "Parquet files"}
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from hvs_data.drawing.arguments import item_of
-from hvs_data.drawing.numbers import Numbers, drawing
+from hvs_data.drawing.context import drawing
+from hvs_data.drawing.numbers import Numbers
 from hvs_data.errors import SourceError
-from hvs_data.exclusive import one_at_a_time
 from hvs_data.sources.bad_items import is_bad_image
 from hvs_data.sources.base import NO_LABEL, ImageData, Sample, Source, checked_index, digest
 from hvs_data.sources.contents import contents_of
@@ -24,6 +24,7 @@ from hvs_data.sources.folder import FileSource
 from hvs_data.sources.labels import checked_label, checked_labels
 from hvs_data.sources.owned import owned
 from hvs_data.sources.parallel_reads import may_be_read_in_parallel, shared_by_reads
+from hvs_data.threads.exclusive import one_at_a_time
 
 IMAGE_KEYS = ("image", "img", "jpg")
 # Their items are there, and no code of the user's makes them.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hvs_data.pillow import turn_with
+from hvs_data.threads.pillow import turn_with
 
 
 def owned(image: Any) -> Any:

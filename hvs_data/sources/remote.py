@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hvs_data.errors import HvsError, MissingDependencyError, SourceError
-from hvs_data.exclusive import after_fork
 from hvs_data.sources.retry import USUAL, Retries
 from hvs_data.sources.storage import FileState, shown, without_query
+from hvs_data.threads.exclusive import after_fork
 
 # Seconds that one attempt at a read may take, where the file system can be told to stop.
 REMOTE_TIMEOUT = 60.0

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from hvs_data.stopping import sleep
+from hvs_data.threads.stopping import sleep
 
 T = TypeVar("T")
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import torch
 
+from hvs_data.arguments.values import whole_number
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.types import ImageBatch, ViewParams
-from hvs_data.values import whole_number
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 

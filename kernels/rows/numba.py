@@ -10,9 +10,9 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
+from hvs_data.drawing.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, TWO_TO_MINUS_32, WEYL_0, WEYL_1, split_64
 from hvs_data.kernels.numba_compile import exact_jit
 from hvs_data.kernels.rows.slots import CROP, CROP_TRIES, EFFECTS, FACTORS, KEY, SWITCHES, Drawn, Slots, empty_rows
-from hvs_data.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, TWO_TO_MINUS_32, WEYL_0, WEYL_1, split_64
 
 _ORDERS = np.array(list(permutations(range(4))), dtype=np.uint8)
 _PLAIN_ORDER = np.arange(4, dtype=np.uint8)
@@ -35,7 +35,7 @@ def draw_rows(slots: Slots, seed: int, epoch: int, index: NDArray[np.int64], hei
 
 @exact_jit
 def _philox(c0, c1, c2, c3, key_0, key_1):
-    """Four words, see hvs_data/philox.py."""
+    """Four words, see hvs_data/drawing/philox.py."""
     for _ in range(ROUNDS):
         product_0, product_1 = c0 * _M0, c2 * _M1
         c0, c1, c2, c3 = (product_1 >> _SHIFT) ^ c1 ^ key_0, product_1 & _LOW, (product_0 >> _SHIFT) ^ c3 ^ key_1, product_0 & _LOW

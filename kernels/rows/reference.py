@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hvs_data.drawing.philox import philox_4x32, split_64, to_integer, to_unit
 from hvs_data.kernels.rows.slots import CROP, CROP_TRIES, EFFECTS, FACTORS, KEY, SWITCHES, Drawn, Slots
-from hvs_data.philox import philox_4x32, split_64, to_integer, to_unit
 
 _PERMUTATIONS = np.array(list(permutations(range(4))), dtype=np.uint8)
 

@@ -15,7 +15,7 @@ from hardness import Exact, Ratio
 from torch import Tensor
 
 import hvs_data as hvs
-from hvs_data.selection.layout import layout_of
+from hvs_data.rows.layout import layout_of
 
 IMAGES = 5
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import hvs_data as hvs
-from hvs_data.order import EpochOrder
+from hvs_data.loaders.order import EpochOrder
 from ranks import checks_of, launch
 
 WORKERS = Path(__file__).parent / "workers"

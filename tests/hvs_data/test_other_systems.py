@@ -79,9 +79,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PURE = """
 for name in hvs.__all__:
     getattr(hvs, name)
-from hvs_data.order import EpochOrder
-from hvs_data.philox import philox_4x32
-import hvs_data.demo.machine, hvs_data.cli
+from hvs_data.loaders.order import EpochOrder
+from hvs_data.drawing.philox import philox_4x32
+import hvs_data.demo.machine, hvs_data.commands.main
 assert "for this process" in hvs_data.demo.machine.machine_facts()["Cores"]
 recipe = hvs.recipes.simsiam(candidates=3, size=16)
 rows = hvs.sample_views(recipe, seed=1, epoch=2, index=[3, 4], height=[24, 24], width=[32, 32])

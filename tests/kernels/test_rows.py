@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hvs_data.kernels.rows import numba, reference
 from hvs_data.kernels.rows.slots import Drawn, Slots
 from hvs_data.recipes import ColorJitter, Recipe, Role, dino, simsiam
-from hvs_data.sampling import slot_table
+from hvs_data.rows.sampling import slot_table
 
 SIDE = st.integers(1, 2**31 - 1) | st.integers(1, 600)
 SHARE = st.sampled_from([0.0, 1.0]) | st.floats(0, 1)

@@ -16,7 +16,7 @@ TORCH=(torch==2.8.0 torchvision==0.23.0)  # the newest whose wheels for aarch64 
 TORCH_NEEDS=(filelock typing-extensions sympy networkx jinja2 fsspec)
 PACKAGES=(numpy pillow numba simplejpeg pytest pytest-timeout hypothesis scipy)
 TESTS=(
-  tests/hvs_data/test_philox.py tests/hvs_data/test_order.py tests/hvs_data/test_boxes.py tests/hvs_data/test_sampling.py
+  tests/hvs_data/drawing/test_philox.py tests/hvs_data/loaders/test_order.py tests/hvs_data/rows/test_boxes.py tests/hvs_data/rows/test_sampling.py
   tests/kernels/test_rows.py tests/kernels/render/test_canvas.py
   tests/kernels/render/numba/test_render.py tests/kernels/render/numba/test_store.py
   tests/kernels/render/numba/test_isolation.py

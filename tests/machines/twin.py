@@ -26,10 +26,10 @@ sys.path.append(str(Path(__file__).parents[1] / "support"))
 import hvs_data as hvs
 from encoded_files import encoded
 from encoded_files import photo as picture
-from hvs_data.masking import sample_masks
-from hvs_data.order import EpochOrder
+from hvs_data.loaders.order import EpochOrder
 from hvs_data.pipelines.decode import decode_image
 from hvs_data.recipes.masking import Masking
+from hvs_data.rows.masking import sample_masks
 from numba_rendering import judged, stored
 from render_material import PRESETS, SIZES, drawn_rows, photo
 from small_simsiam import LENGTH, SmallSimSiam

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hvs_data import recipes
 from hvs_data.recipes import Recipe
-from hvs_data.sampling import sample_views
+from hvs_data.rows.sampling import sample_views
 from hvs_data.types import RenderSpec, ViewParams
 
 INTERPOLATIONS = ("bilinear", "bicubic")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hvs_data.arguments.values import whole_number
 from hvs_data.errors import RecipeError
 from hvs_data.integrations.transforms.flatten import ROOT, steps_of
 from hvs_data.integrations.transforms.law import Law, law_of
@@ -14,7 +15,6 @@ from hvs_data.integrations.transforms.report import Report
 from hvs_data.integrations.transforms.views import Pipeline, views_of
 from hvs_data.recipes.spec import Recipe, Role
 from hvs_data.types import LOCAL, RenderSpec
-from hvs_data.values import whole_number
 
 PILLOW_KERNEL = RenderSpec.blur_kernel  # for sigmas up to 2, of which it holds all but 4e-8
 

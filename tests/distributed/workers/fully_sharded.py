@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, register_fsdp_forward_method
 
 import hvs_data as hvs
-from hvs_data import sharded
+from hvs_data.modules import sharded
 from traces import bits, changes, state_of
 
 HALF = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)

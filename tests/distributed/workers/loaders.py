@@ -10,7 +10,8 @@ import torch.distributed as dist
 from models import from_all
 
 import hvs_data as hvs
-from hvs_data.order import EpochOrder, current_rank
+from hvs_data.loaders.order import EpochOrder
+from hvs_data.threads.this_rank import current_rank
 
 SEED = 7
 BATCH = 3

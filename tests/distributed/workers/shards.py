@@ -6,7 +6,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from hvs_data import sharded
+from hvs_data.modules import sharded
 from traces import changes, state_of
 
 

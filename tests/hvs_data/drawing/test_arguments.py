@@ -15,8 +15,8 @@ from torch import nn
 from hvs_data.drawing.arguments import asked_generators, handed
 from hvs_data.drawing.by_key import uniform
 from hvs_data.drawing.numbers import Numbers
+from hvs_data.drawing.philox import philox_4x32
 from hvs_data.errors import HvsError
-from hvs_data.philox import philox_4x32
 
 
 def by_name(x, generator, rng=None): ...  # noqa: E704

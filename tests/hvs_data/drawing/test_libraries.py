@@ -15,7 +15,8 @@ import numba
 import numpy as np
 import pytest
 
-from hvs_data.drawing.numbers import Numbers, drawing
+from hvs_data.drawing.context import drawing
+from hvs_data.drawing.numbers import Numbers
 
 DRAWS: dict[str, Callable[[], Any]] = {
     "np.rand": lambda: np.random.rand(3).tolist(),
@@ -115,7 +116,8 @@ exec(taken + "def draw(): return random(), randint(0, 10**9), rand()", vars(user
 import hvs_data
 import numpy.random
 assert type(random.random).__module__ == "builtins", "importing the package must exchange nothing"
-from hvs_data.drawing.numbers import Numbers, drawing
+from hvs_data.drawing.context import drawing
+from hvs_data.drawing.numbers import Numbers
 drawn = []
 for identity in (1, 1, 2):
     with drawing(Numbers((identity,))):

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, distributions, nn
 from torchvision.transforms import v2
 
-from hvs_data.drawing.numbers import Numbers, drawing
+from hvs_data.drawing.context import drawing
+from hvs_data.drawing.numbers import Numbers
 from hvs_data.errors import HvsError
 
 

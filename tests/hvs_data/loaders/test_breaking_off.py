@@ -17,14 +17,14 @@ import torch
 from torch.utils.data import Dataset
 
 import hvs_data as hvs
-from hvs_data import stopping
-from hvs_data.exclusive import one_at_a_time
 from hvs_data.loaders.crew import Crew
 from hvs_data.loaders.device_production import DeviceProduction
+from hvs_data.loaders.order import EpochOrder
 from hvs_data.loaders.watch import result_of
-from hvs_data.order import EpochOrder
 from hvs_data.sources.base import Sample, Source
 from hvs_data.sources.retry import Retries
+from hvs_data.threads import stopping
+from hvs_data.threads.exclusive import one_at_a_time
 
 RECIPE = hvs.recipes.simsiam(candidates=2, size=8)
 

@@ -20,9 +20,9 @@ import hvs_data as hvs
 from hvs_data.errors import BadImagesError, DecodeError, HvsError, MissingDependencyError
 from hvs_data.loaders import device_decoding, view_loader
 from hvs_data.loaders.device_decoding import DecodingProduction, choose_decoder, device_decoder, faster_on_device
+from hvs_data.loaders.order import EpochOrder
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Production
-from hvs_data.order import EpochOrder
 from hvs_data.pipelines.decode import decode_image
 from hvs_data.types import Batch
 

@@ -18,8 +18,8 @@ import hvs_data as hvs
 from hvs_data.errors import BadImagesError
 from hvs_data.loaders import staging, view_loader
 from hvs_data.loaders.device_production import DeviceProduction
+from hvs_data.loaders.order import EpochOrder
 from hvs_data.loaders.plan import Plan
-from hvs_data.order import EpochOrder
 from hvs_data.types import Batch
 
 RECIPE = hvs.recipes.simsiam(candidates=3, size=24)

@@ -12,8 +12,8 @@ import torch
 
 import hvs_data as hvs
 from hvs_data.errors import BadImagesError, SourceError
+from hvs_data.loaders.order import EpochOrder
 from hvs_data.loaders.quarantine import ALWAYS_ALLOWED, Quarantine
-from hvs_data.order import EpochOrder
 from hvs_data.sources.base import Sample, Source
 
 RECIPE = hvs.recipes.simsiam(candidates=2, size=16)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import hvs_data as hvs
-from hvs_data.order import EpochOrder
+from hvs_data.loaders.order import EpochOrder
 
 RECIPE = hvs.recipes.simsiam(candidates=2, size=8)
 COUNT, SEED = 96, 3

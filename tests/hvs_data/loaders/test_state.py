@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import hvs_data as hvs
 from hvs_data.errors import HvsError
-from hvs_data.order import EpochOrder
+from hvs_data.loaders.order import EpochOrder
 
 RECIPE = hvs.recipes.simsiam(candidates=2, size=8)
 SEED = 5

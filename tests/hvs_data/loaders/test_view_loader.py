@@ -18,7 +18,7 @@ from torch import Tensor
 
 import hvs_data as hvs
 from hvs_data.errors import HvsError
-from hvs_data.order import EpochOrder
+from hvs_data.loaders.order import EpochOrder
 from hvs_data.types import Batch
 
 RECIPE = hvs.recipes.simsiam(candidates=3, size=24)

@@ -28,7 +28,7 @@ def test_the_next_step_is_the_same(method, autocast):
 def test_the_trainers_own_forward_leaves_a_trace(method, monkeypatch):
     """So that the tests above can fail: the same model, scored by its trainer's loss."""
 
-    monkeypatch.setattr("hvs_data.selection.encoding.unseen_refused", lambda *_: nullcontext())  # it would be refused
+    monkeypatch.setattr("hvs_data.forwards.encoding.unseen_refused", lambda *_: nullcontext())  # it would be refused
 
     def make():
         trainer = TRAINERS[method]()

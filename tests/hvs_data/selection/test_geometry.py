@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import hvs_data as hvs
 from hvs_data import SelectionError
+from hvs_data.rows.features import FEATURES, pair_features, pair_scores
 from hvs_data.selection import geometry
-from hvs_data.selection.features import FEATURES, pair_features, pair_scores
 from hvs_data.selection.geometry import BEFORE, DELAY, ENOUGH_PAIRS, Geometry, HostCopy
 
 RECIPES = {

@@ -11,8 +11,8 @@ from scipy import stats
 
 import hvs_data as hvs
 from hvs_data import SelectionError
+from hvs_data.rows.layout import layout_of
 from hvs_data.selection.combinations import listed_combinations
-from hvs_data.selection.layout import layout_of
 from multi_crop import Terms, every_combination, make_pixels, make_recipe, make_rows, sum_of_terms
 
 RECIPES = {

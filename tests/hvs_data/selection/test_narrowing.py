@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import hvs_data as hvs
 from hvs_data import SelectionError
-from hvs_data.selection.features import FEATURES, pair_scores
+from hvs_data.rows.features import FEATURES, pair_scores
+from hvs_data.rows.layout import layout_of
 from hvs_data.selection.geometry import Weights
-from hvs_data.selection.layout import layout_of
 from hvs_data.selection.narrowing import ALL, FIRST, LEAST_OVERLAP, PROMISING, Narrowing
 from multi_crop import make_recipe, make_rows
 

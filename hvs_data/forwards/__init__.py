@@ -1,0 +1,1 @@
+"""How the model is asked: candidate views in, outputs and tables of losses out."""
