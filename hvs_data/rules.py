@@ -9,6 +9,7 @@ may be chosen as a pair. Any function of that kind is one; those below are objec
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -25,11 +26,12 @@ from hvs_data.types import ViewParams
 RowRule: TypeAlias = Callable[[ViewParams], Tensor]
 
 
-class Rule:
+class Rule(ABC):
     """Base of the rules by name."""
 
+    @abstractmethod
     def __call__(self, rows: ViewParams) -> Tensor:
-        raise NotImplementedError
+        """bool [B, V, V] on the CPU."""
 
     def __and__(self, other: RowRule) -> Rule:
         return All((self, other)) if callable(other) else NotImplemented
@@ -92,6 +94,32 @@ class MinArea(Rule):
         area_BV = rows.box[..., 2:].to(torch.float64).prod(-1) / rows.image_size.to(torch.float64).prod(-1)[:, None]
         large_BV = area_BV >= float(self.share)
         return large_BV[:, :, None] & large_BV[:, None, :]
+
+
+@dataclass(frozen=True)
+class SimilarColor(Rule):
+    """Pairs of similar colours: the factors of brightness, contrast and saturation of the two views, and their shifts of hue in turns,
+    differ by at most ``most`` each, and both views are grey or neither is. Grey views have no saturation and no hue to differ in."""
+
+    most: float
+
+    def __post_init__(self) -> None:
+        number = real_number(self.most)
+        if number is None or number < 0:
+            raise SelectionError(f"SimilarColor takes a number of at least 0, got {self.most!r}; it is the most by which colours differ")
+
+    def __call__(self, rows: ViewParams) -> Tensor:
+        gray_BV = rows.gray.bool()
+        both_gray_BVV = gray_BV[:, :, None] & gray_BV[:, None, :]
+        similar_BVV = gray_BV[:, :, None] == gray_BV[:, None, :]
+        for name in ("brightness", "contrast", "saturation", "hue"):
+            value_BV = getattr(rows, name).to(torch.float64)
+            apart_BVV = (value_BV[:, :, None] - value_BV[:, None, :]).abs()
+            if name == "hue":
+                apart_BVV = torch.minimum(apart_BVV, 1 - apart_BVV)  # shifts lie on a circle
+            near_BVV = apart_BVV <= float(self.most)
+            similar_BVV = similar_BVV & (near_BVV | both_gray_BVV if name in ("saturation", "hue") else near_BVV)
+        return similar_BVV
 
 
 @dataclass(frozen=True)

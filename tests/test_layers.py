@@ -25,7 +25,7 @@ LAYERS = {
     6: ("modules",),
     7: ("objectives",),
     8: ("forwards",),
-    9: ("selection",),
+    9: ("policies", "selection"),
     10: ("loaders",),
     11: ("integrations", "demo", "commands"),
 }

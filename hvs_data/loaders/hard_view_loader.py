@@ -23,7 +23,7 @@ from hvs_data.loaders.wanted import Wanted
 from hvs_data.modules.freshness import KeptBatches, LookAhead
 from hvs_data.recipes.spec import Recipe
 from hvs_data.selection.concessions import SizeConcededError
-from hvs_data.selection.selector import UNSCORED, HardViewSelector
+from hvs_data.selection.selector import HardViewSelector
 from hvs_data.sources.base import Source
 from hvs_data.types import Batch
 
@@ -161,7 +161,7 @@ class HardViewLoader(Fixed):
     @property
     def _late(self) -> bool:
         """Whether chosen views are rendered after they were scored at another size."""
-        return self._sizes(scored=True) != self._sizes(scored=False) and self.selector.policy not in UNSCORED
+        return self._sizes(scored=True) != self._sizes(scored=False) and self.selector.ever_scores
 
     def _sizes(self, scored: bool) -> tuple[int, ...]:
         """The side in pixels of every slot, as it is scored or handed out."""

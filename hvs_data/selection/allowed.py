@@ -11,9 +11,24 @@ import torch
 from torch import Tensor
 
 from hvs_data.errors import SelectionError
+from hvs_data.policies.base import FIRST, MOST_OVERLAP
 from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.rules import RowRule, table_of
-from hvs_data.types import ViewParams
+from hvs_data.types import ViewParams, pairwise_iou
+
+
+@dataclass(frozen=True)
+class PairRule:
+    """Which pairs may be chosen.
+
+    Attributes:
+        rule: of rows.
+        otherwise: what an image gets of whose pairs it allows none: FIRST, its first legal pair, or MOST_OVERLAP, that of the boxes that
+            overlap most.
+    """
+
+    rule: RowRule
+    otherwise: str = FIRST
 
 
 @dataclass(frozen=True)
@@ -23,13 +38,15 @@ class AllowedPairs:
     Attributes:
         layout: of all candidates.
         allowed_BVV: bool [B, V, V] on the CPU: of the layout's pairs, those that the rule allows.
+        otherwise_B2: int64 [B, 2] on the CPU: the pairs of images that have no allowed one.
     """
 
     layout: Layout
     allowed_BVV: Tensor
+    otherwise_B2: Tensor
 
     @staticmethod
-    def of(rule: RowRule | None, layout: Layout, rows: ViewParams | None) -> AllowedPairs | None:
+    def of(rule: PairRule | None, layout: Layout, rows: ViewParams | None) -> AllowedPairs | None:
         """None without a rule.
 
         Raises:
@@ -42,7 +59,11 @@ class AllowedPairs:
                 "allowed= reads the candidates' rows, got candidates without rows; pass params, such as batch.params, or give pairs that "
                 "may not be chosen the loss NaN in the objective"
             )
-        return AllowedPairs(layout, table_of(rule, rows) & tables_of(layout, torch.device("cpu")).legal)
+        tables = tables_of(layout, torch.device("cpu"))
+        place_B = torch.zeros(rows.batch_size, dtype=torch.int64)
+        if rule.otherwise == MOST_OVERLAP:
+            place_B = pairwise_iou(rows.box)[:, tables.pair[:, 0], tables.pair[:, 1]].argmax(1)  # of equal ones the first
+        return AllowedPairs(layout, table_of(rule.rule, rows) & tables.legal, tables.pair[place_B])
 
     @cached_property
     def without(self) -> Tensor:
@@ -51,9 +72,9 @@ class AllowedPairs:
 
     @cached_property
     def choosable(self) -> Tensor:
-        """bool [B, V, V]: the pairs to choose from, at least one for each image: the first pair in order where none is allowed."""
+        """bool [B, V, V]: the pairs to choose from, at least one for each image."""
         open_BVV = self.allowed_BVV.clone()
-        open_BVV[:, self.layout.pairs[0][0], self.layout.pairs[0][1]] |= self.without
+        open_BVV[torch.arange(len(open_BVV)), self.otherwise_B2[:, 0], self.otherwise_B2[:, 1]] |= self.without
         return open_BVV
 
     def pairs(self, layout: Layout, slots_BK: Tensor | None = None) -> Tensor:

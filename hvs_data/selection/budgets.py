@@ -14,6 +14,7 @@ from hvs_data.forwards.tokens import KeepTokens
 from hvs_data.modules.transformers import first_blocks
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective
+from hvs_data.policies.base import Policy
 from hvs_data.selection.concessions import Scoring
 
 logger = logging.getLogger("hvs_data")
@@ -56,7 +57,7 @@ class Options:
     concessions: tuple[Scoring, ...] = ()
 
 
-def budgeted(budget: str | None, objective: Objective, policy: str, keep_teacher: bool, given: Mapping[str, Any]) -> Options:
+def budgeted(budget: str | None, objective: Objective, policy: Policy, keep_teacher: bool, given: Mapping[str, Any]) -> Options:
     """The options that a budget sets.
 
     Args:
@@ -77,7 +78,7 @@ def budgeted(budget: str | None, objective: Objective, policy: str, keep_teacher
             if chosen:
                 chosen["concessions"] = _concessions(**chosen)
         # other policies are about candidates that rows would leave out
-        if policy in ("hardest", "easiest"):
+        if policy.seeks:
             chosen["prefilter"] = BUDGETS[str(budget)]["prefilter"]
     chosen |= {name: value for name, value in given.items() if value is not BY_BUDGET}
     if budget is not None:

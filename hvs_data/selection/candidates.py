@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from hvs_data.forwards.groups import Group, groups_of
+from hvs_data.arguments.values import type_name
+from hvs_data.errors import SelectionError
+from hvs_data.forwards.groups import Group, checked_views, groups_of
+from hvs_data.recipes.spec import Recipe
 from hvs_data.rows.layout import Layout, layout_of, tables_of
-from hvs_data.types import Selection, ViewParams
+from hvs_data.types import ViewParams
 
 
 @dataclass(frozen=True)
@@ -32,33 +36,60 @@ class Candidates:
     all_rows: ViewParams | None
     slots: Tensor | None = None
 
+    @staticmethod
+    def of(candidates: Sequence[Tensor] | Tensor, params: ViewParams | Recipe | None, slots: Tensor | None, ordered: bool) -> Candidates:
+        """Candidates as a selector's caller gives them.
 
-def narrowed(taken: Candidates, slots_BK: Tensor | None, device: torch.device, ordered: bool) -> Candidates:
+        Args:
+            candidates, params, slots: see :meth:`hvs_data.HardViewSelector.__call__`.
+            ordered: whether a pair's loss depends on its order.
+
+        Raises:
+            SelectionError: views of a wrong shape, or slots without rows.
+        """
+        rows = params if isinstance(params, ViewParams) else None
+        if slots is None:
+            views = checked_views(candidates, rows)
+            layout = layout_of(len(views), params, ordered)
+            return Candidates(groups_of(views, layout), layout, rows, layout, rows)
+        if rows is None:
+            raise SelectionError(f"slots= says which of the candidates' rows are shown, got {type_name(params)} for params; pass the rows")
+        shown = rows.take(slots)
+        views = checked_views(candidates, shown)
+        layout = layout_of(len(views), shown, ordered)
+        return Candidates(groups_of(views, layout), layout, shown, layout_of(rows.num_views, rows, ordered), rows, slots)
+
+    @property
+    def images(self) -> int:
+        return self.all_rows.batch_size if self.all_rows is not None else self.groups[0].views[0].shape[0]
+
+    @property
+    def own_sides(self) -> list[int]:
+        """The side of each group's views as the trainer gets them. A loader renders candidates at the size at which they are scored, so
+        that it is their rows which tell."""
+        if self.rows is None:
+            return [max(group.views[0].shape[-2:]) for group in self.groups]
+        return [self.rows.size[group.slots[0]] for group in self.groups]
+
+    def show(self, slots_BK: Tensor) -> list[Tensor]:
+        """The views of these slots, of all candidates, of the pair first: K tensors [B, 3, S, S]."""
+        device = slots_BK.device
+        if self.slots is not None:
+            # which of the views that are there shows each of the slots
+            shown_BK = self.slots.to(device, non_blocking=True)
+            slots_BK = (shown_BK[:, None] == slots_BK[:, :, None]).to(torch.uint8).argmax(2)
+        place_BK = tables_of(self.layout, device).position[slots_BK]
+        pairs_and_locals = zip(self.groups, (place_BK[:, :2], place_BK[:, 2:]), strict=False)
+        return [view for group, place in pairs_and_locals for view in group.pick(place)]
+
+
+def narrowed(given: Candidates, slots_BK: Tensor | None, device: torch.device, ordered: bool) -> Candidates:
     """Some slots of all candidates, other ones for each image."""
-    assert slots_BK is not None and taken.rows is not None
-    rows = taken.rows.take(slots_BK)
+    assert slots_BK is not None and given.rows is not None
+    rows = given.rows.take(slots_BK)
     layout = layout_of(rows.num_views, rows, ordered)
     globals_ = len(layout.global_slots)
-    place_BK = tables_of(taken.layout, device).position[slots_BK.to(device, non_blocking=True)]
+    place_BK = tables_of(given.layout, device).position[slots_BK.to(device, non_blocking=True)]
     parts = place_BK[:, :globals_], place_BK[:, globals_:]
-    views = [view for group, part in zip(taken.groups, parts, strict=False) for view in group.pick(part)]
-    return Candidates(groups_of(views, layout), layout, rows, taken.layout, taken.rows, slots_BK)
-
-
-def widened(selection: Selection, taken: Candidates, device: torch.device) -> Selection:
-    """A selection among some slots, told in terms of all candidates."""
-    assert taken.slots is not None
-    slots_BK = taken.slots.to(device, non_blocking=True)
-    views = taken.all_layout.views
-    losses_BVV = torch.full((len(slots_BK), views, views), torch.nan, dtype=torch.float32, device=device)
-    image_B11 = torch.arange(len(slots_BK), device=device)[:, None, None]
-    losses_BVV[image_B11, slots_BK[:, :, None], slots_BK[:, None, :]] = selection.losses
-    chosen_BK = slots_BK.gather(1, selection.slots)
-    return replace(
-        selection,
-        pair=chosen_BK[:, :2],
-        slots=chosen_BK,
-        losses=losses_BVV,
-        legal=tables_of(taken.all_layout, device).legal,
-        params=taken.all_rows,
-    )
+    views = [view for group, part in zip(given.groups, parts, strict=False) for view in group.pick(part)]
+    return Candidates(groups_of(views, layout), layout, rows, given.layout, given.rows, slots_BK)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from itertools import product as pairs_of
 
@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvs_data.drawing.steps import WHAT, unit_numbers
 from hvs_data.errors import SelectionError
+from hvs_data.policies.base import Moment, Policy
 from hvs_data.rows.layout import Layout, Tables
-from hvs_data.selection.draws import WHAT, unit_numbers
-from hvs_data.selection.policies import RANKING, choose
 
 # The most combinations of which a list is made without being asked to.
 MAX_LISTED = 4096
@@ -58,7 +58,7 @@ class Chosen:
     Attributes:
         slots: int64 [B, K], the pair and the local views by number.
         loss: floating [B], the combination's.
-        pair_losses: floating [B, P], of the hardest combination with each pair (of the easiest, under policy "easiest") of those that
+        pair_losses: floating [B, P], of the hardest combination with each pair (the easiest, where that is sought) of those that
             were considered; not finite where there is none.
     """
 
@@ -86,9 +86,8 @@ def choose_combination(
     parts: Parts,
     layout: Layout,
     tables: Tables,
-    policy: str,
-    parameter: float = 0.0,
-    unit_B: Tensor | None = None,
+    policy: Policy,
+    moment: Moment,
     listed: Listed | None = None,
     first_BK: Tensor | None = None,
 ) -> Chosen:
@@ -97,70 +96,91 @@ def choose_combination(
     Args:
         parts: what the combinations are made of.
         layout, tables: of the candidates.
-        policy, parameter, unit_B: see :func:`~hvs_data.selection.policies.choose`.
+        policy, moment: what chooses, and when.
         listed: the combinations to choose from; None for all of them, of which the best one is found without listing them.
-        first_BK: int64 [B, K], the slots of images that have no finite value; None for the layout's first pair and local views.
+        first_BK: int64 [B, K], the slots of images that have no finite value or are left to chance; None for the layout's first pair
+            and local views.
     """
+    first_BK = tables.first.expand(len(parts.pair), -1) if first_BK is None else first_BK
+    chosen = _of_values(parts, layout, tables, policy, moment, listed, first_BK)
+    random_B = policy.at_random(len(parts.pair), moment, parts.pair.device)
+    if random_B is None:
+        return chosen
+    slots_BK = torch.where(random_B[:, None], first_BK, chosen.slots)
+    return replace(chosen, slots=slots_BK, loss=torch.where(random_B, _loss_of(first_BK, parts, tables), chosen.loss))
+
+
+def _of_values(
+    parts: Parts, layout: Layout, tables: Tables, policy: Policy, moment: Moment, listed: Listed | None, first_BK: Tensor
+) -> Chosen:
     image_B = torch.arange(len(parts.pair), device=parts.pair.device)
-    fallback_BK = tables.first if first_BK is None else first_BK
     if listed is not None:
         local_BML = 0 if parts.local is None else parts.local[:, listed.pair[:, None], listed.local].sum(-1)
         value_BM = parts.pair[:, listed.pair] + local_BML
-        best_B = choose(value_BM, policy, parameter, unit_B)
+        best_B = policy.choose(value_BM, moment)
         slots_BK = torch.cat([tables.pair[listed.pair], tables.local[listed.local]], dim=1)[best_B]
-        slots_BK = torch.where(value_BM.isfinite().any(1, keepdim=True), slots_BK, fallback_BK)
+        slots_BK = torch.where(value_BM.isfinite().any(1, keepdim=True), slots_BK, first_BK)
         return Chosen(slots_BK, value_BM[image_B, best_B], _by_pair(value_BM, listed.pair, parts.pair.shape[1], policy))
     if parts.local is None:
-        best_B = choose(parts.pair, policy, parameter, unit_B)
-        slots_BK = tables.pair[best_B]  # the first pair where none is finite
-        if first_BK is not None:
-            slots_BK = torch.where(parts.pair.isfinite().any(1, keepdim=True), slots_BK, first_BK)
+        best_B = policy.choose(parts.pair, moment)
+        slots_BK = torch.where(parts.pair.isfinite().any(1, keepdim=True), tables.pair[best_B], first_BK)
         return Chosen(slots_BK, parts.pair[image_B, best_B], parts.pair)
     local_BPl = _best_locals(parts.local, layout.emitted_locals, policy)
     value_BP = parts.pair + parts.local.gather(2, local_BPl).sum(-1)
-    best_B = choose(value_BP, policy)
+    best_B = policy.choose(value_BP, moment)
     slots_BK = torch.cat([tables.pair[best_B], tables.local[local_BPl[image_B, best_B]]], dim=1)
-    slots_BK = torch.where(value_BP.isfinite().any(1, keepdim=True), slots_BK, fallback_BK)
+    slots_BK = torch.where(value_BP.isfinite().any(1, keepdim=True), slots_BK, first_BK)
     return Chosen(slots_BK, value_BP[image_B, best_B], value_BP)
 
 
-def _best_locals(local_BPL: Tensor, chosen: int, policy: str) -> Tensor:
-    """The local views that add most to each pair's loss (under policy "easiest", least), of equals the first: int64 [B, P, l], rising."""
-    hardest = policy != "easiest"
+def _loss_of(slots_BK: Tensor, parts: Parts, tables: Tables) -> Tensor:
+    """The loss of some combinations: floating [B]."""
+    image_B = torch.arange(len(slots_BK), device=slots_BK.device)
+    place_B = (slots_BK[:, None, :2] == tables.pair).all(2).to(torch.uint8).argmax(1)
+    loss_B = parts.pair[image_B, place_B]
+    if parts.local is None:
+        return loss_B
+    return loss_B + parts.local[image_B, place_B].gather(1, tables.position[slots_BK[:, 2:]]).sum(1)
+
+
+def _best_locals(local_BPL: Tensor, chosen: int, policy: Policy) -> Tensor:
+    """The local views that add most to each pair's loss (where the smallest is sought, least), of equals the first: int64 [B, P, l],
+    rising."""
+    hardest = policy.seeks >= 0
     value_BPL = local_BPL.masked_fill(~local_BPL.isfinite(), -torch.inf if hardest else torch.inf)
     order_BPL = value_BPL.sort(dim=2, descending=hardest, stable=True).indices
     return order_BPL[..., :chosen].sort(dim=2).values
 
 
-def _by_pair(value_BM: Tensor, pair_M: Tensor, pairs: int, policy: str) -> Tensor:
-    """[B, P]: the largest finite value (under policy "easiest", the smallest) of each pair's combinations, NaN if there is none."""
-    sign = -1 if policy == "easiest" else 1
+def _by_pair(value_BM: Tensor, pair_M: Tensor, pairs: int, policy: Policy) -> Tensor:
+    """[B, P]: the largest finite value (where the smallest is sought, that) of each pair's combinations, NaN if there is none."""
+    sign = -1 if policy.seeks < 0 else 1
     signed_BM = (sign * value_BM).masked_fill(~value_BM.isfinite(), -torch.inf)
     of_pair_PM = pair_M == torch.arange(pairs, device=pair_M.device)[:, None]
     best_BP = torch.stack([signed_BM.masked_fill(~of_pair_M, -torch.inf).amax(1) for of_pair_M in of_pair_PM], dim=1)
     return torch.where(best_BP.isfinite(), sign * best_BP, torch.nan)
 
 
-def listed_combinations(layout: Layout, policy: str, limit: int | None, seed: int, step: int, device: torch.device) -> Listed | None:
+def listed_combinations(layout: Layout, policy: Policy, limit: int | None, moment: Moment, device: torch.device) -> Listed | None:
     """The combinations that are considered in one step, if they must be listed.
 
     Args:
         layout: of the candidates.
         policy: policies that rank combinations need a list where there are local views.
         limit: the most combinations, drawn anew in every step, the same for all images and ranks; None for no bound.
-        seed, step: of the draw.
+        moment: of the draw.
         device: where the list goes, without waiting.
 
     Raises:
         SelectionError: a policy that would have to list more than ``MAX_LISTED`` combinations.
     """
     if limit is not None and limit < layout.combinations:
-        return _on_device(*_sampled(layout, limit, seed, step), device)
-    if policy not in RANKING or not layout.emitted_locals:
+        return _on_device(*_sampled(layout, limit, moment), device)
+    if not policy.lists or not layout.emitted_locals:
         return None
     if layout.combinations > MAX_LISTED:
         raise SelectionError(
-            f"policy {policy!r} ranks all combinations of global and local views, and there are {layout.combinations}; set limit= to "
+            f"policy {policy.name!r} ranks all combinations of global and local views, and there are {layout.combinations}; set limit= to "
             f"sample some of them, at most {MAX_LISTED} are listed without it"
         )
     locals_ = combinations(range(len(layout.local_slots)), layout.emitted_locals)
@@ -168,13 +188,13 @@ def listed_combinations(layout: Layout, policy: str, limit: int | None, seed: in
     return _on_device(np.array(pair_M), np.array(local_Ml).reshape(len(pair_M), -1), device)
 
 
-def _sampled(layout: Layout, limit: int, seed: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+def _sampled(layout: Layout, limit: int, moment: Moment) -> tuple[np.ndarray, np.ndarray]:
     """Different combinations, each drawn with the same probability: pairs [M] and local views [M, l]."""
     locals_, chosen = len(layout.local_slots), layout.emitted_locals
     rows: dict[bytes, np.ndarray] = {}
     stream = 0
     while len(rows) < limit:
-        unit = unit_numbers(seed, step, WHAT, 2 * limit * (1 + locals_), stream).reshape(2 * limit, 1 + locals_)
+        unit = unit_numbers(moment.seed, moment.step, WHAT, 2 * limit * (1 + locals_), stream).reshape(2 * limit, 1 + locals_)
         pair_N = (unit[:, 0] * len(layout.pairs)).astype(np.int64)
         local_Nl = np.sort(unit[:, 1:].argsort(axis=1, kind="stable")[:, :chosen], axis=1)
         for row in np.column_stack([pair_N, local_Nl]):

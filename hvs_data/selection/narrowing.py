@@ -12,18 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvs_data.errors import SelectionError
+from hvs_data.policies.base import FIRST, LEAST_OVERLAP
 from hvs_data.rows.features import pair_scores
 from hvs_data.rows.layout import Layout, tables_of
-from hvs_data.rules import RowRule
-from hvs_data.selection.allowed import AllowedPairs
+from hvs_data.selection.allowed import AllowedPairs, PairRule
 from hvs_data.selection.geometry import Weights
-from hvs_data.selection.unscored import least_overlap
+from hvs_data.selection.overlap import least_overlap
 from hvs_data.types import ViewParams
 
 _TABLE_ENTRIES = 2**15
 
-# Every candidate; the first legal pair and the first local views; those that overlap least; those that geometry holds for the hardest.
-ALL, FIRST, LEAST_OVERLAP, PROMISING = "all", "first", "smallest_iou", "geometry"
+# Beside FIRST, the first legal pair and the first local views, and LEAST_OVERLAP, those that overlap least: every candidate, and those that
+# geometry holds for the hardest.
+ALL, PROMISING = "all", "geometry"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Narrowing:
     count: int = 2
     weights: Weights | None = None
     easiest: bool = False
-    allowed: RowRule | None = None
+    allowed: PairRule | None = None
 
     @property
     def partial(self) -> bool:

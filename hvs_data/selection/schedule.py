@@ -2,85 +2,73 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
-from hvs_data.arguments.values import real_number, whole_number
+from hvs_data.arguments.checks import share, whole
+from hvs_data.arguments.values import whole_number
+from hvs_data.drawing.steps import WHETHER
 from hvs_data.errors import SelectionError
-from hvs_data.selection.draws import WHETHER, unit_numbers
+from hvs_data.policies.base import Moment
+from hvs_data.policies.schedules import Scheduled, check_scheduled, number_at
 
-# A number, or a function of the step that returns one.
-Scheduled: TypeAlias = float | Callable[[int], float]
+_EVERY: tuple[Any, str] = whole, "a whole number of at least 1; the model scores in one of so many steps"
+_PROBABILITY: tuple[Any, str] = share, "a number from 0 to 1; the probability to score in a step"
 
 
+@dataclass(frozen=True)
 class Schedule:
     """When to score.
 
     Args:
         every: score in steps that are multiples of this number (of 1: in every step).
         probability: score in such a step with this probability, drawn from (seed, step).
-        warmup: score in no step before this one.
+        warmup: score in no step before this one; below 1, a share of the run.
         seed: from 0 to 2**64 - 1.
+        total_steps: of the whole run, which schedules over shares of it need.
+
+    Raises:
+        SelectionError: an argument that means nothing.
     """
 
-    def __init__(self, every: Scheduled, probability: Scheduled, warmup: int, seed: int):
-        self._every = checked("every", every, whole, "a whole number of at least 1; the model scores in every so manieth step")
-        self._probability = checked("probability", probability, share, "a number from 0 to 1; the probability to score in a step")
-        for name, value in (("warmup", warmup), ("seed", seed)):
-            number = whole_number(value)
-            if number is None or not 0 <= number < 2**64:
-                raise SelectionError(f"{name} must be a whole number from 0 to 2**64 - 1, got {value!r}")
-        self._warmup = int(warmup)
-        self._seed = int(seed)
-        self._always = every == 1 and probability == 1 and warmup == 0
+    every: Scheduled
+    probability: Scheduled
+    warmup: float
+    seed: int
+    total_steps: int | None = None
 
-    def every(self, step: int) -> int:
-        """The distance between steps to score in."""
-        return int(self._every(step))
+    def __post_init__(self) -> None:
+        check_scheduled("every", self.every, *_EVERY)
+        check_scheduled("probability", self.probability, *_PROBABILITY)
+        seed, warmup = whole_number(self.seed), whole_number(self.warmup)
+        if seed is None or not 0 <= seed < 2**64:
+            raise SelectionError(f"seed must be a whole number from 0 to 2**64 - 1, got {self.seed!r}")
+        if (warmup is None or warmup < 0) and not (share(self.warmup) and 0 < self.warmup < 1):
+            raise SelectionError(f"warmup must be a whole number of steps, or a share of the run between 0 and 1, got {self.warmup!r}")
+        if self.total_steps is not None and not whole(self.total_steps):
+            raise SelectionError(f"total_steps must be a whole number of at least 1, or None, got {self.total_steps!r}")
+        object.__setattr__(self, "seed", seed)
+
+    def moment(self, step: int) -> Moment:
+        """A step of this run."""
+        return Moment(step, None if self.total_steps is None else int(self.total_steps), self.seed)
 
     @property
     def always(self) -> bool:
         """Whether every step is one to score in, now and later."""
-        return self._always
+        return self.every == 1 and self.probability == 1 and self.warmup == 0
+
+    def distance(self, step: int) -> int:
+        """How many steps apart those are that score."""
+        return int(number_at("every", self.every, self.moment(step), *_EVERY))
 
     def scores(self, step: int) -> bool:
         """Whether this step is one to score in."""
-        if step < self._warmup or step % self.every(step) != 0:
+        moment = self.moment(step)
+        if self._warms_up(moment) or step % self.distance(step) != 0:
             return False
-        probability = self._probability(step)
-        return probability >= 1 or bool(unit_numbers(self._seed, step, WHETHER, 1)[0] < probability)
+        probability = number_at("probability", self.probability, moment, *_PROBABILITY)
+        return probability >= 1 or moment.of_step(WHETHER) < probability
 
-
-def checked(name: str, value: Any, fits: Callable[[Any], bool], expected: str) -> Callable[[int], float]:
-    """A setting as a function of the step; what a user's function returns is checked when it is called.
-
-    Raises:
-        SelectionError: a number that does not fit, now or when it is read.
-    """
-
-    def at(step: int) -> float:
-        number = value(step) if callable(value) else value
-        if not fits(number):
-            where = f" at step {step}" if callable(value) else ""
-            raise SelectionError(f"{name} must be {expected}; got {number!r}{where}")
-        whole_ = whole_number(number)
-        return float(number) if whole_ is None else whole_
-
-    if not callable(value):
-        at(0)
-    return at
-
-
-def whole(value: Any) -> bool:
-    return (whole_number(value) or 0) >= 1
-
-
-def share(value: Any) -> bool:
-    number = real_number(value)
-    return number is not None and 0 <= number <= 1
-
-
-def positive(value: Any) -> bool:
-    number = real_number(value)
-    return number is not None and 0 < number < math.inf
+    def _warms_up(self, moment: Moment) -> bool:
+        return moment.share < self.warmup if 0 < self.warmup < 1 else moment.step < self.warmup

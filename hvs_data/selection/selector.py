@@ -1,11 +1,10 @@
 """Selects the hardest of every image's candidate views: one fused forward, one table of losses, an exact argmax."""
 
-# Axes: B image, V view, P legal pair, K chosen view, T global view, S student's view, C channel, S S a square view's pixels.
+# Axes: B image, V view, K chosen view, S S a square view's pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,39 +12,32 @@ import torch
 from torch import Tensor
 
 from hvs_data.arguments.fixed import Fixed
-from hvs_data.arguments.values import real_number, type_name, whole_number
+from hvs_data.arguments.values import type_name, whole_number
 from hvs_data.errors import SelectionError
+from hvs_data.forwards.asking import Asking
 from hvs_data.forwards.compiled import Compile
-from hvs_data.forwards.encoding import Encoding
-from hvs_data.forwards.forward import BN_MODES, Forward
-from hvs_data.forwards.groups import Group, checked_views, groups_of
 from hvs_data.forwards.tokens import KeepTokens
 from hvs_data.modules.freshness import weights_version
-from hvs_data.modules.trace_free import scoring
 from hvs_data.objectives.additive import AdditiveObjective
-from hvs_data.objectives.base import Objective, Outputs, map_outputs
+from hvs_data.objectives.base import Objective
+from hvs_data.policies.base import FIRST, Policy
+from hvs_data.policies.named import policy_of
+from hvs_data.policies.schedules import Scheduled
 from hvs_data.recipes.spec import Recipe
-from hvs_data.rows.layout import Layout, Tables, layout_of, tables_of
-from hvs_data.rules import RowRule, rule_of
+from hvs_data.rows.layout import Layout, layout_of, tables_of
+from hvs_data.rules import RowRule
 from hvs_data.selection.allowed import AllowedPairs, first_of
 from hvs_data.selection.budgets import BY_BUDGET, ByBudget, budgeted
-from hvs_data.selection.candidates import Candidates, narrowed, widened
-from hvs_data.selection.combinations import Chosen, Parts, additive_parts, choose_combination, listed_combinations
-from hvs_data.selection.concessions import Concessions, Sides, SizeConcededError, add_note
-from hvs_data.selection.draws import WHICH, unit_numbers
+from hvs_data.selection.candidates import Candidates, narrowed
+from hvs_data.selection.choice import Choice
 from hvs_data.selection.geometry import Geometry
-from hvs_data.selection.narrowing import ALL, FIRST, LEAST_OVERLAP, PROMISING, Narrowing
-from hvs_data.selection.policies import POLICIES
-from hvs_data.selection.schedule import Schedule, Scheduled, checked, positive, share, whole
+from hvs_data.selection.narrowing import ALL, PROMISING, Narrowing
+from hvs_data.selection.schedule import Schedule
+from hvs_data.selection.scorer import Scorer
+from hvs_data.selection.sizes import scored_sizes
+from hvs_data.selection.telling import scored_selection, unscored_selection, widened, with_allowed, with_teacher
 from hvs_data.selection.unfit import UnfitImages
-from hvs_data.selection.unscored import unscored_selection
-from hvs_data.threads.this_rank import current_rank
 from hvs_data.types import LOCAL, Selection, ViewParams
-
-# Policies that choose without asking the model.
-UNSCORED = ("random", "smallest_iou")
-# Policies that look for the largest or smallest loss, for which it is enough to score candidates that may have it.
-_EXTREME = ("hardest", "easiest")
 
 # With prefilter=2, the model is asked in one of so many steps, to fit the weights of the rows' features, and sees so many global views.
 FIT_EVERY, FIT_VIEWS = 8, 4
@@ -88,14 +80,16 @@ class HardViewSelector(Fixed):
         dropout: keep dropout and drop path on, as the published code does.
         autocast: type to which scoring casts automatically, such as torch.bfloat16; None leaves it to the code around, and many trainers
             ask for the next batch outside of their own autocast.
-        policy: "hardest"; "easiest", the smallest loss; "quantile", the loss at the share ``quantile`` of the way from an image's
-            smallest to its largest; "softmax", drawn with probabilities proportional to exp(loss / ``temperature``); "smallest_iou",
-            the boxes that overlap least (of several views, by the sum over the loss's pairs of views), from the rows alone; "random",
-            the first legal pair and local views: rows are drawn independently, so the first ones are as random as any.
-        quantile, temperature: see ``policy``; numbers, or functions of the step.
-        every, probability: score in every so manieth step, and then with this probability; numbers, or functions of the step.
+        policy: which pair is chosen, an object of :mod:`hvs_data.policies` or the name of a usual one. "hardest"; "easiest", the smallest
+            loss; "quantile", the loss at the share ``quantile`` of the way from an image's smallest to its largest; "softmax", drawn with
+            probabilities proportional to exp(loss / ``temperature``); "tempered", drawn by rank, random at first and harder over the run;
+            "mixed", the hardest for half of the images, a random pair for the others; "feasible", the hardest of the pairs that overlap
+            by .2; "smallest_iou", the boxes that overlap least, from the rows alone; "random", the first legal pair.
+        quantile, temperature: of the policies of that name; numbers, functions of the step, or a :class:`hvs_data.policies.Ramp`.
+        every, probability: score in one of ``every`` steps, and then with this probability; numbers, functions of the step, or a ramp.
             In other steps nothing is scored and the policy is "random".
-        warmup: steps before the first in which something is scored.
+        warmup: steps before the first in which something is scored; below 1, a share of the run.
+        total_steps: of the whole run, for schedules over shares of it: ramps, and a warm-up below 1.
         limit: consider at most so many combinations, drawn at random anew in each step, as the published code for DINO does (with 64
             or 128). Needed by "quantile" and "softmax" where local views make more than 4,096 combinations.
         seed: of all that is drawn here, together with the step: no global random state is used. What is drawn to decide for the
@@ -107,15 +101,16 @@ class HardViewSelector(Fixed):
             returns bool [B, V, V], True where a pair may be chosen, a rule by name (:class:`hvs_data.rules.MinIoU`, ``MaxIoU``,
             ``MinArea``), or several in a list, all of which must allow it. Every step obeys it, whether it asks the model or not. Of a
             pair as ``selection.pair`` tells it the entry in that order is read. With local views it is about the pair; local views are
-            free. An image without an allowed pair gets its first legal one and is counted (``selection.none_allowed``, and
-            :attr:`none_allowed`). The function runs on the CPU on a loader's threads, and must depend on the rows alone.
+            free. An image without an allowed pair gets its first legal one (under the policy "feasible" that of the largest overlap)
+            and is counted (``selection.none_allowed``, and :attr:`none_allowed`). The function runs on the CPU on a loader's threads,
+            and must depend on the rows alone.
         keep_tokens: share of the patch tokens that a vision transformer keeps while scoring, such as 0.5, or a :class:`KeepTokens` that
             says more; None keeps all. See there for which.
         prefilter: ask the model for so many of an image's global candidates only, those that hold the hardest pairs as far as their rows
             tell (see :mod:`hvs_data.selection.geometry`; of two roles half each); None for all. A loader renders no others. With 2, the
             rows alone choose the pair, and the model is asked in every eighth step, for four candidates, to keep up with it; local
             views are then the first ones, as in other steps that do not score. Local candidates are all scored otherwise. For policies
-            "hardest" and "easiest", and candidates with rows.
+            that seek the largest or the smallest loss, and candidates with rows.
         compile: run the scoring forward through ``torch.compile``, as one graph for each shape: True, a mode such as "reduce-overhead"
             (CUDA graphs), or a dict of ``backend``, ``mode`` and ``options``. A forward that cannot be compiled raises.
         prepare: what the trainer's step does to its views before the model, such as normalising: a function of [N, 3, S, S], of the
@@ -124,6 +119,8 @@ class HardViewSelector(Fixed):
 
     Attributes:
         budget: as given.
+        policy: as an object.
+        score_size, keep_tokens, prefilter: as given, or as the budget set them, less what it gave up since the model did not take it.
         last: the latest selection, None before the first.
         step: how many selections were made; with ``geometry`` the state of a run beside the model.
         none_allowed: how many images so far had no pair that ``allowed`` allows.
@@ -134,7 +131,10 @@ class HardViewSelector(Fixed):
         AttributeError: the objective, or an option of the schedule, of what is drawn or of what is run, that is set afterwards.
     """
 
-    _decided = frozenset("objective budget quantile temperature every probability warmup seed keep_tokens compile allowed".split())
+    _decided = frozenset(
+        "objective budget policy quantile temperature every probability warmup total_steps limit seed score_size keep_tokens prefilter "
+        "bn chunk dropout keep_teacher compile allowed".split()
+    )
     _instead = "make another HardViewSelector with it, and load_state_dict(state_dict()) to go on with this one's step"
 
     def __init__(
@@ -147,12 +147,13 @@ class HardViewSelector(Fixed):
         chunk: int | None = None,
         dropout: bool = False,
         autocast: torch.dtype | None = None,
-        policy: str = "hardest",
+        policy: str | Policy = "hardest",
         quantile: Scheduled = 0.75,
         temperature: Scheduled = 1.0,
         every: Scheduled = 1,
         probability: Scheduled = 1.0,
-        warmup: int = 0,
+        warmup: float = 0,
+        total_steps: int | None = None,
         limit: int | None = None,
         seed: int = 0,
         keep_teacher: bool = False,
@@ -167,64 +168,20 @@ class HardViewSelector(Fixed):
                 f"expected an hvs_data.Objective, got {objective if isinstance(objective, type) else type(objective).__name__}; "
                 "pass an instance, such as objectives.SimSiam(model), or a subclass of Objective of your own"
             )
-        if bn not in BN_MODES:
-            raise SelectionError(
-                f"bn must be one of {BN_MODES}, got {bn!r}; it says which statistics batch normalisation uses while scoring"
-            )
-        if policy not in POLICIES:
-            raise SelectionError(f"policy must be one of {POLICIES}, got {policy!r}; it says which of an image's pairs is chosen")
+        # which pair is taken, in which steps, how the model is asked, and at which cost
+        self._choice = Choice.of(policy_of(policy, quantile, temperature), allowed, limit)
+        self.schedule = Schedule(every, probability, warmup, seed, total_steps)
+        asking = Asking(bn, chunk, dropout, autocast, prepare)
         given = {"score_size": score_size, "keep_tokens": keep_tokens, "prefilter": prefilter}
-        options = budgeted(budget, objective, policy, keep_teacher, given)
-        self.budget = budget
-        self.score_size = _plain_sizes(options.score_size)
-        self.keep_tokens = options.keep_tokens
-        number = whole_number(options.prefilter)
-        self.prefilter = options.prefilter if number is None else number  # True stays, to be refused
-        for name, value in (("chunk", chunk), ("limit", limit)):
-            if value is not None and not whole(value):
-                raise SelectionError(f"{name} must be a whole number of at least 1, or None, got {value!r}")
-        for name, value in _named_sizes(self.score_size):
-            if value is not None and not whole(value) and not (share(value) and 0 < value < 1):
-                raise SelectionError(f"{name} must be a whole number of at least 1, a share of the size below 1, or None, got {value!r}")
-        if self.prefilter is not None and not (whole(self.prefilter) and self.prefilter >= 2):
-            raise SelectionError(
-                f"prefilter must be a whole number of at least 2, or None, got {self.prefilter!r}; so many views are scored"
-            )
-        if self.prefilter is not None and policy not in _EXTREME:
-            raise SelectionError(
-                f"prefilter goes with the policies {_EXTREME}, got {policy!r}, which is about candidates that rows would leave out"
-            )
-        if autocast is not None and not (isinstance(autocast, torch.dtype) and autocast.is_floating_point):
-            raise SelectionError(f"autocast must be a floating type, such as torch.bfloat16, or None, got {autocast!r}")
-        self.encoding = Encoding(objective, self.keep_tokens, compile)
-        self._concessions = Concessions(budget, options.concessions)
-        self._settled = False  # whether a forward has gone through
-        self._unfit = UnfitImages()
-        reusable = getattr(objective, "has_teacher", False) and self.score_size is None and self.encoding.spares_teacher()
-        if keep_teacher and not reusable:
-            raise SelectionError(
-                "keep_teacher needs an objective with a teacher, such as DINO, candidates scored at their own size (score_size=None), and "
-                "a teacher that sees all tokens (keep_tokens=KeepTokens(share, teacher=False)), "
-                f"got {type(objective).__name__}, score_size={self.score_size!r} and keep_tokens={self.keep_tokens!r}"
-            )
-        if prepare is not None and not callable(prepare):
-            raise SelectionError(f"prepare must be a function of views, such as one that normalises them, or None, got {prepare!r}")
-        self.prepare = prepare
+        options = budgeted(budget, objective, self._choice.policy, keep_teacher, given)
+        self.prefilter = _checked_prefilter(options.prefilter, self._choice.policy)
+        self._scorer = Scorer(objective, asking, options, budget, compile, keep_teacher)
         self.objective = objective
-        self.bn = bn
-        self.chunk = None if chunk is None else int(chunk)
-        self.dropout = dropout
-        self.autocast = autocast
-        self.policy = policy
-        self.limit = None if limit is None else int(limit)
-        self.keep_teacher = keep_teacher
-        self.allowed = rule_of(allowed)
-        self.none_allowed = 0
+        self.budget = budget
+        self.seed = self.schedule.seed
         self.geometry = Geometry()
-        self.schedule = Schedule(every, probability, warmup, seed)
-        self.seed = int(seed)
-        self._quantile = checked("quantile", quantile, share, "a number from 0, the smallest loss, to 1, the largest")
-        self._temperature = checked("temperature", temperature, positive, "a number above 0, in units of the loss")
+        self.none_allowed = 0
+        self._unfit = UnfitImages()
         self.step = 0
         self.last: Selection | None = None
         self._made = True
@@ -251,16 +208,9 @@ class HardViewSelector(Fixed):
         Raises:
             SelectionError: candidates, model outputs or losses of a wrong shape.
         """
-        taken = self._taken(candidates, params, slots)
-        device = taken.groups[0].views[0].device
-        chosen_BK = self._select(taken, device).slots.to(device, non_blocking=True)
-        if taken.slots is not None:
-            # which of the views that are there shows each of the chosen slots
-            shown_BK = taken.slots.to(device, non_blocking=True)
-            chosen_BK = (shown_BK[:, None] == chosen_BK[:, :, None]).to(torch.uint8).argmax(2)
-        place_BK = tables_of(taken.layout, device).position[chosen_BK]
-        pairs_and_locals = zip(taken.groups, (place_BK[:, :2], place_BK[:, 2:]), strict=False)
-        return [view for group, place in pairs_and_locals for view in group.pick(place)]
+        given = Candidates.of(candidates, params, slots, self.objective.ordered)
+        device = given.groups[0].views[0].device
+        return given.show(self._select(given, device).slots.to(device, non_blocking=True))
 
     def select(
         self, candidates: Sequence[Tensor] | Tensor | None, params: ViewParams | Recipe | None = None, *, slots: Tensor | None = None
@@ -275,15 +225,20 @@ class HardViewSelector(Fixed):
                 )
             layout = layout_of(params.num_views, params, self.objective.ordered)
             return self._select(Candidates([], layout, params, layout, params, slots), torch.device("cpu"))
-        taken = self._taken(candidates, params, slots)
-        return self._select(taken, taken.groups[0].views[0].device)
+        given = Candidates.of(candidates, params, slots, self.objective.ordered)
+        return self._select(given, given.groups[0].views[0].device)
 
     def scores(self, step: int) -> bool:
         """Whether the model is asked at a step. Where it is not, candidates need not be rendered to select."""
-        if self.policy in UNSCORED or not self.schedule.scores(step):
+        if not self.schedule.scores(step) or not self.policy.asks(self.schedule.moment(step)):
             return False
         # of the steps of a schedule with every=k, the first one of each eight steps
-        return self.prefilter != 2 or step % FIT_EVERY < self.schedule.every(step)
+        return self.prefilter != 2 or step % FIT_EVERY < self.schedule.distance(step)
+
+    @property
+    def ever_scores(self) -> bool:
+        """Whether the policy asks the model at all."""
+        return self.policy.ever_asks
 
     def narrowing(self, step: int, source: ViewParams | Recipe) -> Narrowing:
         """Which candidates are needed at a step, to be asked before any is rendered: as many steps ahead as ``geometry.delay`` allows.
@@ -297,16 +252,14 @@ class HardViewSelector(Fixed):
     @property
     def narrows(self) -> bool:
         """Whether it depends on the step which candidates are needed."""
-        return self.prefilter is not None or (self.policy != "random" and not self.schedule.always)
+        policy = self.policy
+        if not policy.ever_asks:
+            return policy.unasked != FIRST and not self.schedule.always
+        return self.prefilter is not None or not self.schedule.always or not policy.steady
 
     def score_sizes(self, roles: Sequence[str], sizes: Sequence[int]) -> tuple[int, ...]:
         """The side in pixels at which each slot is scored, from the slots' roles and their own sizes; never a larger one."""
-        size = self.score_size
-        if size is None:
-            return tuple(sizes)
-        if isinstance(size, Mapping):
-            return tuple(_scored_size(own, size.get(role, own), own) for role, own in zip(roles, sizes, strict=True))
-        return tuple(_scored_size(own, size, max(sizes)) for own in sizes)
+        return scored_sizes(self.score_size, roles, sizes)
 
     @property
     def unfit_images(self) -> int:
@@ -342,208 +295,107 @@ class HardViewSelector(Fixed):
         self.none_allowed = int(state.get("none_allowed", 0))
         self.geometry.load_state_dict(state.get("geometry"))
 
+    # --- settings ------------------------------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> Policy:
+        return self._choice.policy
+
+    @property
+    def allowed(self) -> RowRule | None:
+        rule = self._choice.rule
+        return None if rule is None else rule.rule
+
+    @property
+    def score_size(self) -> float | Mapping[str, float] | None:
+        return self._scorer.score_size
+
+    @property
+    def keep_tokens(self) -> float | KeepTokens | None:
+        return self._scorer.keep_tokens
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        return self._scorer.asking.autocast
+
+    @autocast.setter
+    def autocast(self, dtype: torch.dtype | None) -> None:
+        self._scorer.asking = replace(self._scorer.asking, autocast=dtype)
+
+    @property
+    def prepare(self) -> Callable[[Tensor], Tensor] | None:
+        return self._scorer.asking.prepare
+
+    @prepare.setter
+    def prepare(self, prepare: Callable[[Tensor], Tensor] | None) -> None:
+        self._scorer.asking = replace(self._scorer.asking, prepare=prepare)
+
     # --- how -----------------------------------------------------------------------------------------------------------
 
-    def _taken(self, candidates: Sequence[Tensor] | Tensor, params: ViewParams | Recipe | None, slots: Tensor | None) -> Candidates:
-        rows = params if isinstance(params, ViewParams) else None
-        if slots is None:
-            views = checked_views(candidates, rows)
-            layout = layout_of(len(views), params, self.objective.ordered)
-            return Candidates(groups_of(views, layout), layout, rows, layout, rows)
-        if rows is None:
-            raise SelectionError(f"slots= says which of the candidates' rows are shown, got {type_name(params)} for params; pass the rows")
-        shown = rows.take(slots)
-        views = checked_views(candidates, shown)
-        layout = layout_of(len(views), shown, self.objective.ordered)
-        return Candidates(groups_of(views, layout), layout, shown, layout_of(rows.num_views, rows, self.objective.ordered), rows, slots)
-
     def _narrowing(self, step: int, layout: Layout) -> Narrowing:
-        asks, in_schedule = self.scores(step), self.schedule.scores(step)
-        if not asks and (self.policy == "random" or not in_schedule):
-            return Narrowing(layout, FIRST, asks=False, allowed=self.allowed)
-        if self.policy == "smallest_iou":
-            return Narrowing(layout, LEAST_OVERLAP, asks=False, allowed=self.allowed)
+        policy, rule = self.policy, self._choice.rule
+        if not self.schedule.scores(step):
+            return Narrowing(layout, FIRST, asks=False, allowed=rule)
+        if not policy.asks(self.schedule.moment(step)):
+            return Narrowing(layout, policy.unasked, asks=False, allowed=rule)
+        asks = self.scores(step)
         count = self.prefilter if self.prefilter != 2 or not asks else FIT_VIEWS
         if count is None or (asks and count >= len(layout.global_slots)):
             return Narrowing(layout, ALL, asks=True)
-        return Narrowing(layout, PROMISING, asks, count, self.geometry.at(step), self.policy == "easiest", self.allowed)
+        return Narrowing(layout, PROMISING, asks, count, self.geometry.at(step), policy.seeks < 0, rule)
 
-    def _select(self, taken: Candidates, device: torch.device) -> Selection:
-        if taken.layout.local_slots and not isinstance(self.objective, AdditiveObjective):
+    def _select(self, given: Candidates, device: torch.device) -> Selection:
+        if given.layout.local_slots and not isinstance(self.objective, AdditiveObjective):
             raise SelectionError(
                 f"expected an AdditiveObjective, such as DINO, for candidates of the role {LOCAL!r}, got {type(self.objective).__name__}, "
                 "which scores pairs; pass the global views alone, such as params.views(slots)"
             )
         step = self.step
-        narrowing = self._narrowing(step, taken.all_layout)
-        rows = taken.all_rows
-        allowed = AllowedPairs.of(self.allowed, taken.all_layout, rows)
+        narrowing = self._narrowing(step, given.all_layout)
+        allowed = AllowedPairs.of(self._choice.rule, given.all_layout, given.all_rows)
         if not narrowing.asks:
-            selection = self._unscored(narrowing, taken, step, device)
-        elif taken.slots is None and narrowing.rule == PROMISING:
-            images = taken.groups[0].views[0].shape[0]
-            few = narrowed(taken, narrowing.slots(images, rows), device, self.objective.ordered)
-            selection = self._scored(few, step, device, allowed)
+            selection = self._unscored(narrowing, given, step, device)
         else:
-            selection = self._scored(taken, step, device, allowed)
-        if allowed is not None:
-            without = int(allowed.without.sum())  # on the CPU, as rows are
-            self.none_allowed += without
-            table_BVV = allowed.allowed_BVV.to(selection.pair.device, non_blocking=True)
-            selection = replace(selection, allowed=table_BVV, none_allowed=without)
+            if given.slots is None and narrowing.rule == PROMISING:
+                needed = narrowing.slots(given.images, given.all_rows)
+                given = narrowed(given, needed, device, self.objective.ordered)
+            selection = self._scored(given, step, device, allowed)
+        selection = with_allowed(selection, allowed)
+        self.none_allowed += selection.none_allowed
         self.step, self.last = step + 1, selection
         return selection
 
-    def _unscored(self, narrowing: Narrowing, taken: Candidates, step: int, device: torch.device) -> Selection:
-        rows = taken.all_rows
-        images = rows.batch_size if rows is not None else taken.groups[0].views[0].shape[0]
-        if narrowing.rule == FIRST:
-            # rows are drawn independently, so the first ones are as random as any
-            slots = None if self.allowed is None else narrowing.slots(images, rows)
-            slots_BK = tables_of(taken.all_layout, device).first.expand(images, -1) if slots is None else slots
-            return unscored_selection(slots_BK, taken.all_layout, rows, "random", step)
-        slots = taken.slots if taken.slots is not None else narrowing.slots(images, rows)
+    def _unscored(self, narrowing: Narrowing, given: Candidates, step: int, device: torch.device) -> Selection:
+        layout, rows = given.all_layout, given.all_rows
+        if narrowing.rule == FIRST and narrowing.allowed is None:
+            slots_BK = tables_of(layout, device).first.expand(given.images, -1)
+            return unscored_selection(slots_BK, layout, rows, "random", step)
+        slots = given.slots if given.slots is not None and narrowing.rule != FIRST else narrowing.slots(given.images, rows)
         assert slots is not None
-        return unscored_selection(slots, taken.all_layout, rows, narrowing.rule, step)
+        return unscored_selection(slots, layout, rows, "random" if narrowing.rule == FIRST else narrowing.rule, step)
+
+    def _scored(self, given: Candidates, step: int, device: torch.device, allowed: AllowedPairs | None) -> Selection:
+        layout, rows = given.layout, given.rows
+        scores = self._scorer.scores(given, device, allowed)
+        first_BK = None if allowed is None else first_of(allowed.pairs(layout, given.slots), layout).to(device, non_blocking=True)
+        chosen = self._choice.among(scores.parts, layout, self.schedule.moment(step), first_BK)
+        self._unfit.note(step, chosen.loss)
+        if self.prefilter is not None and rows is not None:
+            self.geometry.observe(step, rows, layout.pairs, chosen.pair_losses)
+        selection = scored_selection(chosen, layout, rows, scores.non_finite, self.policy.name, step, self._weights())
+        return widened(with_teacher(selection, scores.teacher, layout), given)
 
     def _weights(self) -> int:
         return weights_version(self.objective.modules())
 
-    def _scored(self, taken: Candidates, step: int, device: torch.device, allowed: AllowedPairs | None) -> Selection:
-        try:
-            selection = self._asked(taken, step, device, allowed)
-        except Exception as error:
-            sides = self._sides(taken)
-            add_note(error, sides, self.score_size, self.keep_tokens, self.budget)
-            concession = None if self._settled else self._concessions.after(error)
-            if concession is None:
-                raise
-            score_size, keep_tokens = concession
-            vars(self).update(score_size=score_size, keep_tokens=keep_tokens)  # decided for others
-            self.encoding = self.encoding.with_tokens(self.keep_tokens)
-            if any(side.given < side.own for side in sides):
-                raise SizeConcededError(
-                    f"expected candidates at a size that the model takes, got them at {sides[0].given} pixels, not their own "
-                    f"{sides[0].own}; give them at the sizes that selector.score_sizes now tells"
-                ) from error
-            return self._scored(taken, step, device, allowed)
-        self._settled = True
-        self._concessions.announce()
-        return selection
 
-    def _asked(self, taken: Candidates, step: int, device: torch.device, allowed: AllowedPairs | None) -> Selection:
-        groups, layout, params = taken.groups, taken.layout, taken.rows
-        tables = tables_of(layout, device)
-        open_BP = None if allowed is None else allowed.pairs(layout, taken.slots).to(device, non_blocking=True)
-        forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout, params), params, self.encoding, self.prepare)
-        teacher: Outputs = None
-        with (
-            scoring(*self.objective.modules(), bn="running" if self.bn == "running" else "batch", dropout=self.dropout),
-            self._casting(device),
-            self.encoding.guards(first=not self._settled, dropout=self.dropout, prepare=self.prepare),
-            self.encoding.levers(),
-        ):
-            if isinstance(self.objective, AdditiveObjective):
-                table_BTS, teacher = forward.term_table(self.objective, groups, layout.emitted, self.keep_teacher)
-                table_BTS = table_BTS.detach()
-                parts = additive_parts(table_BTS, layout, tables)
-                non_finite = (~table_BTS.isfinite() & tables.read).sum()
-            else:
-                losses_BVV = forward.pair_losses(self.objective, groups[0]).detach()
-                parts = Parts(losses_BVV[:, tables.pair[:, 0], tables.pair[:, 1]].to(torch.float32))
-                non_finite = (~parts.pair.isfinite() if open_BP is None else ~parts.pair.isfinite() & open_BP).sum()
-        first_BK = None
-        if open_BP is not None:
-            parts, first_BK = parts.only(open_BP), first_of(open_BP, layout)
-        chosen = self._choice(parts, layout, tables, step, first_BK)
-        self._unfit.note(step, chosen.loss)
-        if self.prefilter is not None and params is not None:
-            self.geometry.observe(step, params, layout.pairs, chosen.pair_losses)
-        selection = self._selection(chosen, parts, layout, tables, non_finite, params, step)
-        if teacher is not None:
-            place_B2 = tables.position[selection.pair]
-            image_B = torch.arange(len(place_B2), device=device)
-            kept = map_outputs(lambda output_BT: torch.cat([output_BT[image_B, place_B] for place_B in place_B2.unbind(1)]), teacher)
-            selection = replace(selection, teacher_outputs=kept)
-        return selection if taken.slots is None else widened(selection, taken, device)
-
-    def _casting(self, device: torch.device) -> AbstractContextManager[Any]:
-        if self.autocast is None:
-            return nullcontext()
-        # a weight that is cast under no_grad and kept would lack its gradient in an autocast region around
-        return torch.autocast(device.type, dtype=self.autocast, cache_enabled=False)
-
-    def _choice(self, parts: Parts, layout: Layout, tables: Tables, step: int, first_BK: Tensor | None) -> Chosen:
-        device = parts.pair.device
-        listed = listed_combinations(layout, self.policy, self.limit, self.seed, step, device)
-        parameter, unit_B = 0.0, None
-        if self.policy == "quantile":
-            parameter = self._quantile(step)
-        elif self.policy == "softmax":
-            parameter = self._temperature(step)
-            unit = unit_numbers(self.seed, step, WHICH, len(parts.pair), stream=current_rank(None, None)[0])
-            unit_B = torch.from_numpy(unit).to(device, non_blocking=True)
-        return choose_combination(parts, layout, tables, self.policy, parameter, unit_B, listed, first_BK)
-
-    def _selection(
-        self, chosen: Chosen, parts: Parts, layout: Layout, tables: Tables, non_finite: Tensor, params: ViewParams | None, step: int
-    ) -> Selection:
-        device = parts.pair.device
-        losses_BVV = torch.full((len(parts.pair), layout.views, layout.views), torch.nan, dtype=torch.float32, device=device)
-        loss_BP = chosen.pair_losses.to(torch.float32)
-        if parts.local is not None:
-            loss_BP = loss_BP.where(loss_BP.isfinite(), torch.nan)
-        first_P, second_P = tables.pair.unbind(1)
-        losses_BVV[:, first_P, second_P] = loss_BP
-        if not layout.ordered:
-            losses_BVV[:, second_P, first_P] = loss_BP
-        return Selection(
-            pair=chosen.slots[:, :2],
-            losses=losses_BVV,
-            legal=tables.legal,
-            non_finite=non_finite,
-            params=params,
-            slots=chosen.slots,
-            policy=self.policy,
-            step=step,
-            weights=self._weights(),
-            combination_loss=None if parts.local is None else chosen.loss.to(torch.float32),
+def _checked_prefilter(prefilter: Any, policy: Policy) -> int | None:
+    number = whole_number(prefilter)
+    if prefilter is not None and (number is None or number < 2):
+        raise SelectionError(f"prefilter must be a whole number of at least 2, or None, got {prefilter!r}; so many views are scored")
+    if prefilter is not None and not policy.seeks:
+        raise SelectionError(
+            "prefilter goes with policies that seek the largest or the smallest loss, such as 'hardest' and 'easiest', got "
+            f"{policy.name!r}, which is about candidates that rows would leave out"
         )
-
-    def _sides(self, taken: Candidates) -> list[Sides]:
-        given = [max(group.views[0].shape[-2:]) for group in taken.groups]
-        own = given if taken.rows is None else [taken.rows.size[group.slots[0]] for group in taken.groups]
-        scored = [size or side for size, side in zip(self._group_sizes(taken.groups, taken.layout, taken.rows), own, strict=True)]
-        return [Sides(*sides) for sides in zip(own, given, scored, strict=True)]
-
-    def _group_sizes(self, groups: list[Group], layout: Layout, params: ViewParams | None) -> tuple[int | None, ...]:
-        """The largest side at which each group is scored."""
-        if self.score_size is None:
-            return (None,) * len(groups)
-        if params is None:
-            sides = [max(group.views[0].shape[-2:]) for group in groups]
-        else:
-            # of the rows: a loader renders candidates at the size at which they are scored, of which a share would be taken once more
-            sides = [params.size[group.slots[0]] for group in groups]
-        return self.score_sizes([layout.roles[group.slots[0]] for group in groups], sides)
-
-
-def _scored_size(own: int, size: float, largest: int) -> int:
-    """The side at which a view of the side ``own`` is scored, if ``size`` is that of views of the side ``largest``, or a share of all."""
-    share_of_own = size if size < 1 else min(1, size / largest)
-    return max(1, round(own * share_of_own))
-
-
-def _plain_sizes(score_size: Any) -> Any:
-    """Plain numbers in place of those of numpy and the like; what is no number stays, to be refused."""
-    if isinstance(score_size, Mapping):
-        return {role: _plain_sizes(size) for role, size in score_size.items()}
-    return next((number for number in (whole_number(score_size), real_number(score_size)) if number is not None), score_size)
-
-
-def _named_sizes(score_size: Any) -> Iterator[tuple[str, Any]]:
-    if not isinstance(score_size, Mapping):
-        yield "score_size", score_size
-        return
-    for role, size in score_size.items():
-        yield f"score_size[{role!r}]", size
+    return number

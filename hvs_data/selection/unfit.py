@@ -44,6 +44,6 @@ class UnfitImages:
                     "first legal pair, as do others from now on (selector.unfit_images counts them). Look for NaN in the model's weights, "
                     "and for overflow in low precision",
                     RuntimeWarning,
-                    stacklevel=7,
+                    stacklevel=6,
                 )
             self._count += unfit

@@ -11,6 +11,7 @@ from scipy import stats
 
 import hvs_data as hvs
 from hvs_data import SelectionError
+from hvs_data.policies import Hardest, Moment
 from hvs_data.rows.layout import layout_of
 from hvs_data.selection.combinations import listed_combinations
 from multi_crop import Terms, every_combination, make_pixels, make_recipe, make_rows, sum_of_terms
@@ -153,7 +154,7 @@ def test_the_best_of_a_sample(limit):
     for _ in range(3):
         selection = selector.select(pixels, rows)
         layout = layout_of(11, rows, False)
-        listed = listed_combinations(layout, "hardest", limit, 3, selection.step, torch.device("cpu"))
+        listed = listed_combinations(layout, Hardest(), limit, Moment(selection.step, seed=3), torch.device("cpu"))
         sample = [
             (*layout.pairs[pair], *(layout.local_slots[place] for place in local))
             for pair, local in zip(listed.pair.tolist(), listed.local.tolist(), strict=True)
@@ -185,7 +186,7 @@ def test_every_combination_is_as_likely_in_a_sample():
     layout = layout_of(7, recipe, False)
     counts = dict.fromkeys(every_combination(recipe), 0)
     for step in range(2000):
-        listed = listed_combinations(layout, "hardest", 3, 0, step, torch.device("cpu"))
+        listed = listed_combinations(layout, Hardest(), 3, Moment(step), torch.device("cpu"))
         for pair, local in zip(listed.pair.tolist(), listed.local.tolist(), strict=True):
             counts[(*layout.pairs[pair], *(layout.local_slots[place] for place in local))] += 1
     # 3 of 12 without replacement: counts vary less than independent draws by the factor 1 - 2/11

@@ -1,4 +1,4 @@
-"""The rules of choice, on tables that are written out, and in a selector."""
+"""Policies in a selector."""
 
 import math
 import random
@@ -6,16 +6,14 @@ import random
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 import hvs_data as hvs
-from hvs_data import Objective, SelectionError
-from hvs_data.selection.policies import choose
-from multi_crop import Terms, every_combination, make_pixels, make_recipe, make_rows
+from hvs_data import Objective, SelectionError, policies
+from hvs_data.drawing.steps import MIXED, unit_numbers
+from hvs_data.policies import Moment
+from multi_crop import Terms, every_combination, make_pixels, make_recipe, make_rows, sum_of_terms
 
-VALUES = st.lists(st.sampled_from([0.0, 1.0, 2.0, -1.0, math.nan, math.inf, -math.inf]), min_size=1, max_size=8)
 ALPHA = 1e-4
 
 
@@ -30,61 +28,6 @@ class Table(Objective):
 
     def pair_losses(self, outputs):
         return self.losses
-
-
-def finite_places(values):
-    return [place for place, value in enumerate(values) if math.isfinite(value)]
-
-
-@given(VALUES)
-def test_hardest_and_easiest(values):
-    finite = finite_places(values)
-    for policy, best in (("hardest", max), ("easiest", min)):
-        expected = best(finite, key=lambda place: values[place]) if finite else 0
-        assert choose(torch.tensor([values]), policy).tolist() == [expected]
-
-
-@given(VALUES, st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]))
-def test_the_nearest_to_a_quantile(values, share):
-    finite = finite_places(values)
-    if finite:
-        ranked = sorted(values[place] for place in finite)
-        expected = values.index(ranked[math.floor(share * (len(ranked) - 1) + 0.5)])
-    else:
-        expected = 0
-    assert choose(torch.tensor([values]), "quantile", share).tolist() == [expected]
-
-
-@given(VALUES, st.sampled_from([0.2, 1.0, 30.0]), st.floats(0, 1, exclude_min=True, exclude_max=True))
-def test_the_softmax_inverts_its_distribution_function(values, temperature, unit):
-    finite = finite_places(values)
-    place = int(choose(torch.tensor([values]), "softmax", temperature, torch.tensor([unit], dtype=torch.float64)))
-    if not finite:
-        assert place == 0
-        return
-    largest = max(values[i] for i in finite)
-    weights = [math.exp((value - largest) / temperature) if math.isfinite(value) else 0.0 for value in values]
-    below, above = sum(weights[:place]), sum(weights[: place + 1])
-    # weights are cut to 2**-40, of which at most 8 and a target are summed
-    assert place in finite and below - 2.0**-35 <= unit * sum(weights) <= above + 2.0**-35
-
-
-def test_the_softmax_draws_with_its_probabilities():
-    losses = torch.tensor([0.0, 1.0, -0.5, math.nan, 2.0, math.inf])
-    units = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
-    counts = torch.bincount(choose(losses.expand(20_000, -1), "softmax", 0.7, units), minlength=6)
-    expected = torch.where(losses.isfinite(), torch.exp(losses / 0.7), 0)
-    # units in equal steps give every place its probability to within two of them
-    assert (counts - 20_000 * expected / expected.sum()).abs().max() <= 2
-
-
-def test_scores_far_apart_and_large_do_not_overflow():
-    losses = torch.tensor([[1e30, 0.0, -1e30], [-3e38, -3e38, -3e38]])
-    chosen = choose(losses, "softmax", 1e-3, torch.full((2,), 0.5, dtype=torch.float64))
-    assert chosen.tolist() == [0, 1]
-
-
-# ---- in a selector ----
 
 
 PAIRS = make_recipe(["view"] * 4, 0)
@@ -215,3 +158,152 @@ def test_what_a_function_of_the_step_returns_is_checked():
     ):
         with pytest.raises(SelectionError, match=message):
             select(torch.zeros(1, 3, 3), **options)
+
+
+# ---- policies that are objects ----
+
+
+def table_of_losses(images, views, seed=0):
+    return torch.randn(images, views, views, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("recipe", [PAIRS, make_recipe(["global1", "global1", "global2", "global2"], 0)], ids=["one role", "two roles"])
+@pytest.mark.parametrize(
+    "least", [{"min_iou": 0.8}, {"min_area": 0.4}, {"max_color": 0.1}, {"min_iou": 0.2, "min_area": 0.2, "max_color": 0.3}]
+)
+def test_the_hardest_feasible_pair_is_that_of_brute_force(recipe, least):
+    images = 60
+    params, losses = make_rows(recipe, images), table_of_losses(images, 4)
+    losses[::7, 0, 2] = math.nan
+    policy = policies.Feasible(**{"min_iou": None, **least})
+    scored = hvs.HardViewSelector(Table(losses), policy=policy)
+    unscored = hvs.HardViewSelector(Table(losses), policy=policy, warmup=5)
+    pixels = make_pixels(recipe, images)
+    hard, first = scored.select(pixels, params), unscored.select(None, params)
+    iou, area = hvs.iou(params), params.box[..., 2:].double().prod(-1) / params.image_size.double().prod(-1)[:, None]
+    without = 0
+    for image in range(images):
+        legal = [(i, j) for i, j in scored.last.legal.nonzero().tolist()]
+
+        def feasible(i, j, image=image):
+            near = True
+            if "max_color" in least:
+                gray = params.gray[image, [i, j]].tolist()
+                near = gray[0] == gray[1]
+                for name in ("brightness", "contrast") + (() if all(gray) else ("saturation", "hue")):
+                    one, other = getattr(params, name)[image, [i, j]].double().tolist()
+                    apart = abs(one - other)
+                    near = near and (min(apart, 1 - apart) if name == "hue" else apart) <= least["max_color"]
+            wide = min(area[image, i], area[image, j]) >= least.get("min_area", 0)
+            return near and wide and iou[image, i, j] >= least.get("min_iou", 0)
+
+        fitting = [pair for pair in legal if feasible(*pair)]
+        without += not fitting
+        widest = max(legal, key=lambda pair: float(iou[image][pair]))
+        finite = [pair for pair in fitting if math.isfinite(losses[image][pair])]
+        expected = max(finite, key=lambda pair: float(losses[image][pair])) if finite else (fitting or [widest])[0]
+        assert tuple(hard.pair[image].tolist()) == expected
+        assert tuple(first.pair[image].tolist()) == (fitting or [widest])[0]
+    assert 0 < without < images and scored.none_allowed == without == hard.none_allowed and hard.policy == "feasible"
+
+
+def test_rules_of_the_user_and_of_the_policy_both_count():
+    params, losses = make_rows(PAIRS, 40), table_of_losses(40, 4)
+    both = hvs.HardViewSelector(Table(losses), policy=policies.Feasible(0.2), allowed=hvs.rules.MinArea(0.3))
+    one = hvs.HardViewSelector(Table(losses), policy=policies.Feasible(0.2, min_area=0.3))
+    pixels = make_pixels(PAIRS, 40)
+    assert torch.equal(both.select(pixels, params).pair, one.select(pixels, params).pair)
+
+
+@pytest.mark.parametrize("recipe", [PAIRS, make_recipe(), make_recipe(["view"] * 3, 4, 2)], ids=["pairs", "crops", "one role"])
+def test_mixed_gives_each_image_the_hardest_or_the_first_combination(recipe):
+    images = 50
+    params, pixels = make_rows(recipe, images), make_pixels(recipe, images)
+    locals_ = len(params.slots("local"))
+    table = torch.randn(images, recipe.num_views - locals_, recipe.num_views, generator=torch.Generator().manual_seed(1))
+    objective = Terms(table) if locals_ else Table(table_of_losses(images, recipe.num_views))
+    mixed = hvs.HardViewSelector(objective, policy=policies.Mixed(0.4), seed=3)
+    hardest, random_ = hvs.HardViewSelector(objective), hvs.HardViewSelector(objective, policy="random")
+    for step in range(3):
+        got, hard, first = (selector.select(pixels, params) for selector in (mixed, hardest, random_))
+        chance = unit_numbers(3, step, MIXED, images) >= 0.4
+        for image in range(images):
+            assert torch.equal(got.slots[image], (first if chance[image] else hard).slots[image])
+            if not chance[image]:
+                assert got.loss[image] == hard.loss[image]
+            elif locals_:
+                combination = tuple(got.slots[image].tolist())
+                assert float(got.loss[image]) == pytest.approx(sum_of_terms(table[image], combination, recipe), rel=1e-6, abs=1e-6)
+            else:
+                assert got.loss[image] == objective.losses[image][tuple(got.pair[image].tolist())]
+        assert 0 < chance.sum() < images and got.scored and got.policy == "mixed"
+
+
+def test_mixed_by_step_asks_in_some_steps_alone():
+    losses = table_of_losses(4, 3)
+    selector = hvs.HardViewSelector(Table(losses), policy=policies.Mixed(0.5, by="step"), seed=8)
+    hardest = hvs.HardViewSelector(Table(losses)).select([torch.zeros(4, 3, 1, 1)] * 3).pair
+    asked = []
+    for step in range(40):
+        asked.append(bool(unit_numbers(8, step, MIXED, 1)[0] < 0.5))
+        assert selector.scores(step) is asked[-1] and selector.narrows
+        selection = selector.select([torch.zeros(4, 3, 1, 1)] * 3)
+        assert selection.scored is asked[-1] and (torch.equal(selection.pair, hardest) or not asked[-1])
+        assert asked[-1] or selection.pair.tolist() == [[0, 1]] * 4
+    assert selector.objective.calls == sum(asked) and 0 < sum(asked) < 40
+
+
+def test_a_tempered_selector_starts_at_random_and_hardens():
+    images = 3000
+    losses = table_of_losses(images, 4)
+    selector = hvs.HardViewSelector(Table(losses), policy="tempered", total_steps=100, seed=2)
+    pairs = [(i, j) for i in range(4) for j in range(i + 1, 4)]
+    rank_of = torch.stack([losses[:, i, j] for i, j in pairs], 1).argsort(1).argsort(1)
+    means = {}
+    for step in (0, 25, 40, 70, 100):
+        selector.step = step
+        selection = selector.select([torch.zeros(images, 3, 1, 1)] * 4)
+        assert selection.scored is (step > 25) and selection.policy == ("tempered" if step > 25 else "random")
+        place = torch.tensor([pairs.index(tuple(pair)) for pair in selection.pair.tolist()])
+        rank = rank_of[torch.arange(images), place].double() / 5
+        beta = policies.Ramp(0, 4, start=0.25).at(Moment(step, 100))
+        weights = torch.exp(beta * torch.arange(6, dtype=torch.float64) / 5)
+        expected = float((weights * torch.arange(6) / 5).sum() / weights.sum())
+        means[step] = float(rank.mean())
+        # the mean rank of a draw has a standard deviation below .35
+        assert abs(means[step] - expected) < 5 * 0.35 / math.sqrt(images)
+    assert means[40] < means[70] < means[100]
+
+
+def test_what_a_share_of_the_run_needs():
+    with pytest.raises(SelectionError, match="expected total_steps"):
+        hvs.HardViewSelector(Table(table_of_losses(2, 3)), policy="tempered").select([torch.zeros(2, 3, 1, 1)] * 3)
+    selector = hvs.HardViewSelector(Table(table_of_losses(2, 3)), warmup=0.3, total_steps=10)
+    assert [selector.scores(step) for step in range(5)] == [False, False, False, True, True]
+    with pytest.raises(SelectionError, match="total_steps must be a whole number of at least 1, or None, got 0"):
+        hvs.HardViewSelector(Table(table_of_losses(2, 3)), total_steps=0)
+
+
+POLICY_OBJECTS = [
+    policies.TemperedRank(2.0, leave_out=1),
+    policies.TemperedRank(policies.Ramp(0, 5, start=0.3)),
+    policies.Mixed(policies.Ramp(0, 1)),
+    policies.Mixed(0.5, policies.TemperedRank(3), by="step"),
+    policies.Feasible(0.2, policy=policies.Mixed(0.5)),
+]
+
+
+@pytest.mark.parametrize("policy", POLICY_OBJECTS, ids=lambda policy: type(policy).__name__)
+def test_a_resumed_run_makes_the_same_choices(policy):
+    params, pixels, losses = make_rows(PAIRS, 20), make_pixels(PAIRS, 20), table_of_losses(20, 4)
+    options = {"policy": policy, "seed": 5, "total_steps": 20}
+    whole = hvs.HardViewSelector(Table(losses), **options)
+    expected = [whole.select(pixels, params) for _ in range(20)]
+    first, second = (hvs.HardViewSelector(Table(losses), **options) for _ in range(2))
+    for _ in range(9):
+        first.select(pixels, params)
+    second.load_state_dict(first.state_dict())
+    for selection in expected[9:]:
+        resumed = second.select(pixels, params)
+        assert (resumed.step, resumed.scored) == (selection.step, selection.scored) and torch.equal(resumed.slots, selection.slots)
+    assert len({tuple(selection.pair.flatten().tolist()) for selection in expected}) > 1

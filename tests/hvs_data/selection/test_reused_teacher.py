@@ -85,7 +85,7 @@ class Training:
             "update_teacher": update_teacher,
             "epoch": 0,
         }
-        page = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text()
+        page = (Path(__file__).parents[3] / "docs" / "scoring.md").read_text()
         (loop,) = (
             code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "keep_teacher=True" in code and "for batch" in code
         )

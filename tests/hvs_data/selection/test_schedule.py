@@ -7,7 +7,7 @@ from scipy import stats
 
 import hvs_data as hvs
 from hvs_data import Objective, SelectionError
-from hvs_data.selection.draws import WHAT, WHETHER, WHICH, unit_numbers
+from hvs_data.drawing.steps import WHAT, WHETHER, WHICH, unit_numbers
 from hvs_data.selection.schedule import Schedule
 
 ALPHA = 1e-4

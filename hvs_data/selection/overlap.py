@@ -1,16 +1,18 @@
-"""Selections that do not ask the model."""
+"""The choice of the boxes that overlap least."""
 
-# Axes: B image, V view slot, K chosen view.
+# Axes: B image, K chosen view, S slot.
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from hvs_data.policies.base import Moment
+from hvs_data.policies.extremes import Hardest
 from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.selection.allowed import AllowedPairs
 from hvs_data.selection.combinations import additive_parts, choose_combination
-from hvs_data.types import Selection, ViewParams, pairwise_iou
+from hvs_data.types import ViewParams, pairwise_iou
 
 
 def least_overlap(layout: Layout, params: ViewParams, allowed: AllowedPairs | None = None) -> Tensor:
@@ -27,20 +29,4 @@ def least_overlap(layout: Layout, params: ViewParams, allowed: AllowedPairs | No
     parts = additive_parts(-overlap_BSS[:, : len(layout.global_slots)], layout, tables)
     if allowed is not None:
         parts = parts.only(allowed.pairs(layout))
-    return choose_combination(parts, layout, tables, "hardest").slots
-
-
-def unscored_selection(slots_BK: Tensor, layout: Layout, params: ViewParams | None, policy: str, step: int) -> Selection:
-    """A selection of these slots, on their device."""
-    device = slots_BK.device
-    return Selection(
-        pair=slots_BK[:, :2],
-        losses=torch.full((len(slots_BK), layout.views, layout.views), torch.nan, dtype=torch.float32, device=device),
-        legal=tables_of(layout, device).legal,
-        non_finite=torch.zeros((), dtype=torch.int64, device=device),
-        params=params,
-        slots=slots_BK,
-        policy=policy,
-        scored=False,
-        step=step,
-    )
+    return choose_combination(parts, layout, tables, Hardest(), Moment(0)).slots

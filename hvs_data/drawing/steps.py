@@ -1,4 +1,4 @@
-"""Random numbers of a selector: by what they are for, so that nothing global is consumed and every rank draws the same."""
+"""Random numbers of a step: by what they are for, so that nothing global is consumed and every rank draws the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hvs_data.drawing.philox import philox_4x32, split_64, to_unit
 
 # Apart from the words of rows, masks and orders under the same seed. The numbers are part of the draws' definition and never change.
 _DOMAIN = 0x73656C65
-WHETHER, WHICH, WHAT = 0, 1, 2  # to score at all; which combination an image gets; what combinations are considered
+# To score at all; which combination an image gets; what combinations are considered; whether an image or a step is left to chance.
+WHETHER, WHICH, WHAT, MIXED = 0, 1, 2, 3
 
 
 def unit_numbers(seed: int, step: int, purpose: int, count: int, stream: int = 0) -> NDArray[np.float64]:
@@ -18,7 +19,7 @@ def unit_numbers(seed: int, step: int, purpose: int, count: int, stream: int = 0
     Args:
         seed: from 0 to 2**64 - 1.
         step: from 0 to 2**64 - 1.
-        purpose: WHETHER, WHICH or WHAT.
+        purpose: WHETHER, WHICH, WHAT or MIXED.
         count: how many.
         stream: from 0 to 2**32 - 1, tells series for the same purpose apart.
 

@@ -1,0 +1,145 @@
+"""What the model says of a step's candidates: one pass of each view, as table of losses or of their terms."""
+
+# Axes: B image, V view, P legal pair, K chosen view, T global view, S student's view.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hvs_data.errors import SelectionError
+from hvs_data.forwards.asking import Asking
+from hvs_data.forwards.compiled import Compile
+from hvs_data.forwards.encoding import Encoding
+from hvs_data.forwards.forward import Forward
+from hvs_data.modules.trace_free import scoring
+from hvs_data.objectives.additive import AdditiveObjective
+from hvs_data.objectives.base import Objective, Outputs
+from hvs_data.rows.layout import tables_of
+from hvs_data.selection.allowed import AllowedPairs
+from hvs_data.selection.budgets import Options
+from hvs_data.selection.candidates import Candidates
+from hvs_data.selection.combinations import Parts, additive_parts
+from hvs_data.selection.concessions import Concessions, Sides, SizeConcededError, add_note
+from hvs_data.selection.sizes import checked_size, scored_sizes
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the model says of some views.
+
+    Attributes:
+        parts: what combinations of them are made of; NaN for pairs that may not be chosen.
+        non_finite: int64 scalar: losses, or terms of them, that are NaN or infinite and could have been chosen.
+        teacher: the teacher's outputs [B, T, ...] for the global views; None if they are not kept.
+    """
+
+    parts: Parts
+    non_finite: Tensor
+    teacher: Outputs = None
+
+
+class Scorer:
+    """Asks the model.
+
+    Args:
+        objective: the loss and the modules behind it.
+        asking: how its forwards are run.
+        options: what a budget, or the user, set: sizes and tokens.
+        budget: its name.
+        compile: see :func:`hvs_data.forwards.compiled.compile_arguments`.
+        keep_teacher: whether the teacher's outputs are kept.
+
+    Attributes:
+        asking: as given; another one takes its place from the next step on.
+        score_size, keep_tokens: as they are by now, since a budget gives up what a model does not take.
+
+    Raises:
+        SelectionError: settings that mean nothing, or do not go together.
+    """
+
+    def __init__(self, objective: Objective, asking: Asking, options: Options, budget: str | None, compile: Compile, keep_teacher: bool):
+        self.objective = objective
+        self.asking = asking
+        self.score_size = checked_size(options.score_size)
+        self.keep_tokens = options.keep_tokens
+        self._encoding = Encoding(objective, self.keep_tokens, compile)
+        self._concessions = Concessions(budget, options.concessions)
+        self._settled = False  # whether a forward has gone through
+        self._keep_teacher = keep_teacher
+        reusable = getattr(objective, "has_teacher", False) and self.score_size is None and self._encoding.spares_teacher()
+        if keep_teacher and not reusable:
+            raise SelectionError(
+                "keep_teacher needs an objective with a teacher, such as DINO, candidates scored at their own size (score_size=None), and "
+                "a teacher that sees all tokens (keep_tokens=KeepTokens(share, teacher=False)), "
+                f"got {type(objective).__name__}, score_size={self.score_size!r} and keep_tokens={self.keep_tokens!r}"
+            )
+
+    def scores(self, candidates: Candidates, device: torch.device, allowed: AllowedPairs | None) -> Scores:
+        """Ask the model, and give up what a budget set if the model does not take it.
+
+        Raises:
+            SizeConcededError: candidates that must be rendered anew at another size.
+            SelectionError: outputs or losses of a wrong shape.
+        """
+        try:
+            scores = self._asked(candidates, device, allowed)
+        except Exception as error:
+            self._give_way(error, self._sides(candidates))
+            return self.scores(candidates, device, allowed)
+        self._settled = True
+        self._concessions.announce()
+        return scores
+
+    def _give_way(self, error: Exception, sides: list[Sides]) -> None:
+        """Go on to what costs more, or raise the error where nothing is left to give up."""
+        add_note(error, sides, self.score_size, self.keep_tokens, self._concessions.budget)
+        concession = None if self._settled else self._concessions.after(error)
+        if concession is None:
+            raise error
+        self.score_size, self.keep_tokens = concession
+        self._encoding = self._encoding.with_tokens(self.keep_tokens)
+        if any(side.given < side.own for side in sides):
+            raise SizeConcededError(
+                f"expected candidates at a size that the model takes, got them at {sides[0].given} pixels, not their own "
+                f"{sides[0].own}; give them at the sizes that selector.score_sizes now tells"
+            ) from error
+
+    def _asked(self, candidates: Candidates, device: torch.device, allowed: AllowedPairs | None) -> Scores:
+        groups, layout, asking, objective = candidates.groups, candidates.layout, self.asking, self.objective
+        tables = tables_of(layout, device)
+        open_BP = None if allowed is None else allowed.pairs(layout, candidates.slots).to(device, non_blocking=True)
+        sizes = self._group_sizes(candidates)
+        forward = Forward(asking.bn, asking.chunk, sizes, candidates.rows, self._encoding, asking.prepare)
+        teacher: Outputs = None
+        with (
+            scoring(*objective.modules(), bn="running" if asking.bn == "running" else "batch", dropout=asking.dropout),
+            asking.casting(device),
+            self._encoding.guards(first=not self._settled, dropout=asking.dropout, prepare=asking.prepare),
+            self._encoding.levers(),
+        ):
+            if isinstance(objective, AdditiveObjective):
+                table_BTS, teacher = forward.term_table(objective, groups, layout.emitted, self._keep_teacher)
+                table_BTS = table_BTS.detach()
+                parts = additive_parts(table_BTS, layout, tables)
+                non_finite = (~table_BTS.isfinite() & tables.read).sum()
+            else:
+                losses_BVV = forward.pair_losses(objective, groups[0]).detach()
+                parts = Parts(losses_BVV[:, tables.pair[:, 0], tables.pair[:, 1]].to(torch.float32))
+                non_finite = (~parts.pair.isfinite() if open_BP is None else ~parts.pair.isfinite() & open_BP).sum()
+        return Scores(parts if open_BP is None else parts.only(open_BP), non_finite, teacher)
+
+    def _sides(self, candidates: Candidates) -> list[Sides]:
+        given = [max(group.views[0].shape[-2:]) for group in candidates.groups]
+        own = candidates.own_sides
+        scored = [size or side for size, side in zip(self._group_sizes(candidates), own, strict=True)]
+        return [Sides(*sides) for sides in zip(own, given, scored, strict=True)]
+
+    def _group_sizes(self, candidates: Candidates) -> tuple[int | None, ...]:
+        """The largest side at which each group is scored."""
+        if self.score_size is None:
+            return (None,) * len(candidates.groups)
+        roles = [candidates.layout.roles[group.slots[0]] for group in candidates.groups]
+        return scored_sizes(self.score_size, roles, candidates.own_sides)
