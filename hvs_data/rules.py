@@ -22,6 +22,8 @@ from hvs_data.errors import SelectionError
 from hvs_data.types import ViewParams
 from hvs_data.values import listed, real_number
 
+__all__ = ["All", "Either", "MaxIoU", "MinArea", "MinIoU", "Rule"]
+
 RowRule: TypeAlias = Callable[[ViewParams], Tensor]
 
 

@@ -17,6 +17,8 @@ from hvs_data.objectives.networks import Network
 from hvs_data.objectives.parts import type_name
 from hvs_data.values import whole_number
 
+__all__ = ["dino", "ibot"]
+
 # The epoch that the loss is called with, or a function that returns it.
 Epoch = int | Callable[[], int]
 
