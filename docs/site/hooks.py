@@ -83,26 +83,20 @@ def _filled(nav: list[Any], sections: dict[str, list[Any]], files: Files) -> lis
 
 
 def _examples() -> Iterator[tuple[str, str]]:
-    yield (
-        "examples/index.md",
-        (
-            "# Examples\n\nScripts that run as they are, each with the script that it was before hvs_data. The tests train every one of them. "
-            "What they import from `support` lies in `docs/examples/support`. [What each trainer needs, and what bites](../trainers.md).\n\n"
-            + "".join(f"- [{title}]({name}.md)\n" for name, title in TRAINERS.items())
-        ),
+    about = (
+        "Scripts that run as they are, each with the script that it was before hvs_data. The tests train every one. What they import from "
+        "`support` lies in `docs/examples/support`. [What each trainer needs, and what bites](../trainers.md)."
     )
+    scripts = "".join(f"- [{title}]({name}.md)\n" for name, title in TRAINERS.items())
+    yield "examples/index.md", f"# Examples\n\n{about}\n\n{scripts}"
     for name, title in TRAINERS.items():
-        now, before = (folder / f"{name}.py" for folder in (DOCS / "examples", DOCS / "examples" / "before"))
-        yield (
-            f"examples/{name}.md",
-            (
-                f"# {title[0].upper()}{title[1:]}\n\n"
-                + "".join(
-                    f'## {when}\n\n```python title="{path.relative_to(ROOT).as_posix()}"\n{path.read_text(encoding="utf-8")}```\n\n'
-                    for when, path in (("With hvs_data", now), ("Before", before))
-                )
-            ),
-        )
+        with_hvs = _script(DOCS / "examples" / f"{name}.py")
+        before = _script(DOCS / "examples" / "before" / f"{name}.py")
+        yield f"examples/{name}.md", f"# {title[0].upper()}{title[1:]}\n\n## With hvs_data\n\n{with_hvs}\n## Before\n\n{before}"
+
+
+def _script(path: Path) -> str:
+    return f'```python title="{path.relative_to(ROOT).as_posix()}"\n{path.read_text(encoding="utf-8")}```\n'
 
 
 # --- the reference ---------------------------------------------------------------------------------------------------------
@@ -182,7 +176,7 @@ def _table(module: str, names: list[str]) -> str:
 
 def _first_sentence(value: object) -> str:
     paragraph = " ".join((inspect.getdoc(value) or "").partition("\n\n")[0].split())
-    return references(re.split(r"(?<=\.) ", paragraph)[0], lambda name: name).replace("|", "\\|")
+    return references(re.split(r"(?<=\.) (?=[A-Z])", paragraph)[0], lambda name: name).replace("|", "\\|")
 
 
 def _reference_nav() -> list[Any]:
