@@ -6,6 +6,7 @@ package is read; the source stays as it is.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -33,6 +34,18 @@ class HouseStyle(griffe.Extension):
                 its.returns = spelled_out(its.returns, pkg)
             elif isinstance(its, griffe.Attribute) and not _is_alias(its):
                 its.annotation = spelled_out(its.annotation, pkg)
+            elif isinstance(its, griffe.Class) and "NamedTuple" in map(str, its.bases):
+                its.set_member("__init__", _init_of_tuple(its, pkg))
+
+
+def _init_of_tuple(named_tuple: griffe.Class, package: griffe.Module) -> griffe.Function:
+    """How a NamedTuple is made, which griffe knows of dataclasses only."""
+    kind = griffe.ParameterKind.positional_or_keyword
+    fields_of = (its for its in named_tuple.members.values() if isinstance(its, griffe.Attribute) and its.annotation is not None)
+    parameters = [
+        griffe.Parameter(its.name, annotation=spelled_out(its.annotation, package), kind=kind, default=its.value) for its in fields_of
+    ]
+    return griffe.Function("__init__", parameters=griffe.Parameters(griffe.Parameter("self", kind=kind), *parameters))
 
 
 def spelled_out(annotation: Any, package: griffe.Module) -> Any:
@@ -43,7 +56,8 @@ def spelled_out(annotation: Any, package: griffe.Module) -> Any:
         except (KeyError, griffe.AliasResolutionError):
             return annotation
         if named.is_attribute and _is_alias(named):
-            return spelled_out(named.value, package)
+            # a string, with its quotes, where the names are imported for type checkers only
+            return ast.literal_eval(named.value) if isinstance(named.value, str) else spelled_out(named.value, package)
     elif isinstance(annotation, griffe.Expr):
         inside = {its.name: _each(getattr(annotation, its.name), package) for its in fields(annotation)}
         return replace(annotation, **inside)

@@ -56,7 +56,9 @@ _GUIDE = re.compile(r"(?:<code>)?docs/(\w+\.md)(?:</code>)?")
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, path in ELSEWHERE.items():
         if path.exists():
-            files.append(File.generated(config, name, content=path.read_text(encoding="utf-8")))
+            # the start page has no others beside it
+            head = "---\nhide: [navigation]\n---\n\n" if name == "index.md" else ""
+            files.append(File.generated(config, name, content=head + path.read_text(encoding="utf-8")))
     made = {"examples": list(_examples()), "reference": list(_reference())}
     for pages in made.values():
         for name, content in pages:

@@ -147,7 +147,7 @@ def test_a_public_name_has_its_page_with_its_parameters(site: Path, module: str,
         assert (attribute, 3) in rows
     for error in documented(value, "Raises"):
         assert (error, 2) in rows
-    assert plain(re.split(r"[.:] |``", inspect.getdoc(value) or "")[0])[:40] in plain(page.text)
+    assert plain(re.split(r"[.:]\s|``", inspect.getdoc(value) or "")[0])[:40] in plain(page.text)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
