@@ -94,7 +94,7 @@ def _examples() -> Iterator[tuple[str, str]]:
     for name, title in TRAINERS.items():
         with_hvs = _script(DOCS / "examples" / f"{name}.py")
         before = _script(DOCS / "examples" / "before" / f"{name}.py")
-        yield f"examples/{name}.md", f"# {title[0].upper()}{title[1:]}\n\n## With hvs_data\n\n{with_hvs}\n## Before\n\n{before}"
+        yield f"examples/{name}.md", f"# {title}\n\n## With hvs_data\n\n{with_hvs}\n## Before\n\n{before}"
 
 
 def _script(path: Path) -> str:
@@ -157,7 +157,8 @@ def _reference() -> Iterator[tuple[str, str]]:
         yield f"reference/{module}/index.md", f"{_page(value.__name__, module, options)}\n{_table(value.__name__, value.__all__)}"
     for module in adapters():
         members = list(importlib.import_module(module).__all__)
-        yield f"reference/integrations/{module.rpartition('.')[2]}.md", _page(module, module.rpartition(".")[2], f"{{members: {members}}}")
+        short = module.rpartition(".")[2]
+        yield f"reference/integrations/{short}.md", _page(module, short, f"{{members: {members}, inherited_members: false}}")
     for module, names in public_names().items():
         for name in names:
             yield page_of(module, name), _page(f"{module}.{name}", name)
