@@ -27,10 +27,10 @@ help:
 	@echo 'make test-versions   run the central tests with another Python or other versions: PYTHON=python3.13 WITH="torch==2.11.*"'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make bench       what fits this machine: images/s beside other loaders, cost of selection; then the page of all results (an hour)'
-	@echo 'make bench-page  the page of all results, and the plots of the README, from the results that are there'
+	@echo 'make bench-page  the page of all results, and the plots of docs/evidence.md, from the results that are there'
 	@echo 'make evidence    pretraining arms and controls, run after run where it stood (hours); results accumulate'
 	@echo 'make gpu         on a machine with a CUDA device: its tests, then views/s beside other libraries'
-	@echo 'make docs        write the reference of the public names to build/docs'
+	@echo 'make docs        write the documentation site to build/docs; index.html opens from there'
 	@echo 'make clean       remove caches and build products; make distclean removes .venv too'
 
 $(BIN)/python:
@@ -132,7 +132,8 @@ gpu: $(VENV)/.installed-bench
 	$(BIN)/python bench/gpu.py $(if $(DATA),--data '$(DATA)')
 
 docs: $(VENV)/.installed-docs
-	$(BIN)/pdoc --output-directory build/docs hvs_data
+	$(BIN)/mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
+	@echo 'the site is build/docs/index.html'
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

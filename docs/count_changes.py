@@ -14,9 +14,9 @@ DOCS = Path(__file__).parent
 EXAMPLES = DOCS / "examples"
 BEGIN, END = "<!-- changes -->\n", "<!-- end of changes -->\n"
 TRAINERS = {
-    "plain": "plain PyTorch, as official SimSiam",
-    "dino": "official DINO",
-    "ibot": "official iBOT",
+    "plain": "Plain PyTorch, as official SimSiam",
+    "dino": "Official DINO",
+    "ibot": "Official iBOT",
     "distributed": "torchrun, DDP or FSDP2",
     "lightning_simsiam": "PyTorch Lightning",
     "lightly_simsiam": "lightly, SimSiam",

@@ -18,6 +18,20 @@ from torch import Tensor
 from hvs_data.errors import HvsError
 from hvs_data.types import LOCAL, Batch
 
+__all__ = [
+    "as_dict",
+    "mmpretrain",
+    "named_views",
+    "stable_pretraining",
+    "stacked",
+    "unnormalized",
+    "view_major",
+    "views_and_labels",
+    "with_index",
+    "with_masks",
+    "with_names",
+]
+
 Format: TypeAlias = Callable[[Batch], Any]
 
 

@@ -23,6 +23,8 @@ from hvs_data.errors import SelectionError
 from hvs_data.rows.boxes import iou
 from hvs_data.types import ViewParams
 
+__all__ = ["All", "Either", "MaxIoU", "MinArea", "MinIoU", "Rule"]
+
 RowRule: TypeAlias = Callable[[ViewParams], Tensor]
 
 

@@ -14,6 +14,8 @@ from hvs_data.errors import HvsError
 from hvs_data.loaders.hard_view_loader import HardViewLoader
 from hvs_data.loaders.view_loader import ViewLoader
 
+__all__ = ["prepare_loader"]
+
 _MIXED = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
 
 

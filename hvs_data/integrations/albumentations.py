@@ -15,6 +15,8 @@ from torch import Tensor
 from hvs_data.errors import HvsError
 from hvs_data.pipelines.stage import Stage
 
+__all__ = ["stage_of"]
+
 
 def stage_of(transform: Any) -> Stage:
     """A transform or ``Compose`` of albumentations, for ``extra_stage``.

@@ -21,6 +21,8 @@ from hvs_data.objectives.simsiam import SimSiam
 from hvs_data.objectives.swav import SwAV
 from hvs_data.objectives.vicreg import VICReg
 
+__all__ = ["objective_of"]
+
 Epoch = int | Callable[[], int]
 
 # Student and its head, teacher and its head: of the examples, and of the benchmarks, where the teacher is the model.

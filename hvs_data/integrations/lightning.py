@@ -31,6 +31,8 @@ from hvs_data.rows.boxes import iou
 from hvs_data.selection.selector import HardViewSelector
 from hvs_data.types import Batch, Selection
 
+__all__ = ["HardViewCallback", "HardViewDataModule"]
+
 # An objective, or a function that makes one of the LightningModule, such as hvs_data.objectives.SimSiam.
 ObjectiveOf: TypeAlias = Objective | Callable[[Any], Objective]
 

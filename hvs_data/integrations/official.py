@@ -16,6 +16,8 @@ from hvs_data.objectives.dino import DINO
 from hvs_data.objectives.ibot import IBOT
 from hvs_data.objectives.networks import Network
 
+__all__ = ["dino", "ibot"]
+
 # The epoch that the loss is called with, or a function that returns it.
 Epoch = int | Callable[[], int]
 

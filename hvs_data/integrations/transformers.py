@@ -12,6 +12,8 @@ from hvs_data.integrations.accelerate import score_as
 from hvs_data.loaders.hard_view_loader import HardViewLoader
 from hvs_data.loaders.view_loader import ViewLoader
 
+__all__ = ["train_on"]
+
 
 def train_on(trainer: Any, loader: HardViewLoader | ViewLoader) -> None:
     """Let ``trainer.train()`` take its batches from a loader, instead of a ``train_dataset``.
