@@ -21,17 +21,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import common
-import gpu_peers
-import photos
 import torch
-from contestants import FewPixels
-from schema import MIN_REPEATS, RESULT, ResultError, Table, check_form, text
-from tables import figure, table
-from timing import Spread, alternate, ratio
 from torch import Tensor
 
 import hvs_data as hvs
+from harness.data import photos
+from harness.loaders import gpu_peers
+from harness.loaders.contestants import FewPixels
+from harness.measuring import machine, results
+from harness.measuring.schema import MIN_REPEATS, RESULT, ResultError, Table, check_form, text
+from harness.measuring.tests_first import refuse_if_tests_fail
+from harness.measuring.timing import Spread, alternate, ratio
+from harness.reporting.tables import figure, table
 from hvs_data.recipes.spec import Recipe
 from hvs_data.types import ImageBatch, ViewParams
 
@@ -238,7 +239,7 @@ def of_triton_augment(bench: Bench, images: ImageBatch, bandwidth: float, dtype:
 
 def from_files(bench: Bench, paths: Sequence[str]) -> None:
     """Whole loaders: from files in the page cache to views on the device."""
-    setup, threads = bench.setup, common.cores()
+    setup, threads = bench.setup, machine.cores()
     files = photos.repeated(list(paths), setup.images * setup.batches)
 
     def epoch(loader: Iterable[Any]) -> None:
@@ -303,7 +304,7 @@ def run(setup: Setup, device: torch.device, data_name: str, paths: list[str]) ->
     from_files(bench, paths)
     if not bench.measurements:
         raise SystemExit(f"nothing could be run: {bench.not_run}")
-    conditions = common.conditions(
+    conditions = results.conditions(
         data={data_name: photos.described(paths)},
         sizes={"view": setup.size, "batch": setup.images, "batches": setup.batches},
         recipe="simsiam",
@@ -313,7 +314,7 @@ def run(setup: Setup, device: torch.device, data_name: str, paths: list[str]) ->
             "bandwidth": f"{bandwidth / 1e9:.0f} GB/s read and written by a large copy within the device's memory",
             "bound": "views a second if each crop is read once, each output written once, at that bandwidth",
             "output": "bfloat16 from resident images, float16 from files; normalised, contiguous, on the device",
-            "threads": f"{common.cores()} that decode",
+            "threads": f"{machine.cores()} that decode",
             "tests": "those marked cuda passed before" if device.type == "cuda" else "none",
         },
     )
@@ -350,9 +351,9 @@ def _versions() -> dict[str, str]:
 
 def _device(device: torch.device) -> dict[str, Any]:
     if device.type != "cuda":
-        return {"kind": device.type, "name": common.cpu_model(), "cores": common.cores(), "memory_gib": 0}
+        return {"kind": device.type, "name": machine.cpu_model(), "cores": machine.cores(), "memory_gib": 0}
     its = torch.cuda.get_device_properties(device)
-    return {"kind": "cuda", "name": its.name, "cores": common.cores(), "memory_gib": round(its.total_memory / 2**30, 1)}
+    return {"kind": "cuda", "name": its.name, "cores": machine.cores(), "memory_gib": round(its.total_memory / 2**30, 1)}
 
 
 def report(result: dict[str, Any]) -> str:
@@ -387,14 +388,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     setup = Setup(size=64, images=8, batches=2, candidates=(2, 4), repeats=2, quick=True) if options.quick else Setup()
     setup = replace(setup, images=options.images or setup.images)
     if not options.no_check:
-        common.refuse_if_tests_fail(TESTS)
+        refuse_if_tests_fail(TESTS)
     with tempfile.TemporaryDirectory() as folder:
         if not options.data:
             photos.write_example_photos(Path(folder))
         paths = photos.photo_paths(options.data or folder)
         name = Path(options.data).resolve().name if options.data else photos.EXAMPLE
         result = run(setup, torch.device("cuda", torch.cuda.current_device()), name, paths)
-    path = common.write_result(result, options.out or (common.QUICK_RESULTS if setup.quick else common.RESULTS), check_gpu_result)
+    path = results.write_result(result, options.out, check_gpu_result)
     print(report(result))
     print(f"\nwritten to {os.path.relpath(path)}")
     return 0

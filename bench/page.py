@@ -17,20 +17,19 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import common
 import numpy as np
-import plots
-import summary
-from contestants import OURS
-from frontier import target_line
-from runs import UNTRAINED, Runs, comparisons
-from settings import EXACT
-from settings import settings as every_setting
 
+from harness.loaders.contestants import OURS
+from harness.measuring import machine, results
+from harness.pretraining.runs import UNTRAINED, Runs, comparisons
+from harness.reporting import plots, summary
+from harness.reporting.frontier import target_line
+from harness.selection.settings import EXACT
+from harness.selection.settings import settings as every_setting
 from hvs_data.demo.charts import Line, line_chart
 from hvs_data.demo.style import CSS as DEMO_CSS
 
-DOCS = common.ROOT / "docs"
+DOCS = results.ROOT / "docs"
 # The machine whose results the README's plots and tables show.
 SHOWN_MACHINE = "intel-xeon-2-cores"
 METHODS = {"simsiam": "SimSiam", "simclr": "SimCLR", "dino": "DINO"}
@@ -238,7 +237,7 @@ def _mark(reached: bool | None) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     made = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    here = common.RESULTS / common.machine_name(common.cpu_model(), common.cores())
+    here = results.RESULTS / machine.machine_name(machine.cpu_model(), machine.cores())
     made.add_argument("--results", type=Path, default=here, help="a machine's folder (bench/results/<this kind of machine>)")
     made.add_argument(
         "--docs",
@@ -249,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = made.parse_args(arguments)
     written = {options.results / "index.html": page(options.results)}
     if options.docs is not None:
-        written |= {options.docs / name: svg for name, svg in readme_plots(common.RESULTS / SHOWN_MACHINE).items()}
+        written |= {options.docs / name: svg for name, svg in readme_plots(results.RESULTS / SHOWN_MACHINE).items()}
     for path, content in written.items():
         path.write_text(content)
         print(f"written: {os.path.relpath(path)}")

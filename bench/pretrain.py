@@ -26,20 +26,24 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of a network that spin while they wait take the cores of the loader's
 
-import arms  # noqa: E402
-import common  # noqa: E402
-import methods  # noqa: E402
-import probes  # noqa: E402
-import torch  # noqa: E402
-from experiments import EXPERIMENTS, Experiment  # noqa: E402
-from runs import MATCHES, UNTRAINED, Run, Runs  # noqa: E402
-from steps import LEAD, cost, side_by_side  # noqa: E402
-from strength import Strength  # noqa: E402
-from summary import report  # noqa: E402
-from training import PRECISIONS, History, Setup, Training  # noqa: E402
+import torch
+
+from harness.data import images
+from harness.measuring import machine, results
+from harness.pretraining import (
+    arms,
+    methods,
+    probes,
+)
+from harness.pretraining.experiments import EXPERIMENTS, Experiment
+from harness.pretraining.runs import MATCHES, UNTRAINED, Run, Runs
+from harness.pretraining.steps import LEAD, cost, side_by_side
+from harness.pretraining.strength import Strength
+from harness.pretraining.training import PRECISIONS, History, Setup, Training
+from harness.reporting.summary import report
 
 BENCH = "pretrain"
-WORK = common.ROOT / "build" / "bench" / "pretrain"
+WORK = results.ROOT / "build" / "bench" / "pretrain"
 STEPS_BETWEEN_SAVES = 100
 # shares of a run after which nearest neighbours are asked
 LOOKS = (0.25, 0.5)
@@ -68,11 +72,11 @@ class Comparison:
     """
 
     setup: Setup
-    split: probes.Split
+    split: images.Split
     data: str
     epochs: float
     arms: dict[str, arms.Arm]
-    transfer: dict[str, probes.Split] = field(default_factory=dict)
+    transfer: dict[str, images.Split] = field(default_factory=dict)
 
     def under(self, strength: Strength) -> Comparison:
         """The same comparison with views of this strength."""
@@ -94,8 +98,8 @@ class Comparison:
 
     def conditions(self, seeds: Sequence[int], repeats: int) -> dict[str, Any]:
         sizes = {name: value for name, value in self.setup.as_json()["sizes"].items() if value >= 1}
-        return common.conditions(
-            data={self.data: probes.described([self.split.train, self.split.test])},
+        return results.conditions(
+            data={self.data: images.described([self.split.train, self.split.test])},
             sizes={**sizes, "trained_on": len(self.split.train), "held_out": len(self.split.test), "classes": self.split.classes},
             recipe=", ".join(filter(None, [self.recipe_in_words(), self.setup.strength.in_words()])),
             seeds=seeds,
@@ -211,10 +215,10 @@ def comparison_of(options: argparse.Namespace) -> Comparison:
     precision = options.precision or usual_precision(options.device)
     strength = Strength(options.crop, options.color)
     setup = Setup(options.method, sizes, precision, options.device, options.threads, strength)
-    split = probes.open_split(options.data, options.images)
-    name = probes.name_of(options.data)
+    split = images.open_split(options.data, options.images)
+    name = images.name_of(options.data)
     usual = EPOCHS[options.method] if options.experiment is None else EXPERIMENTS[options.experiment].epochs_on(name)
-    transfer = {probes.name_of(folder): probes.open_split(folder) for folder in options.transfer}
+    transfer = {images.name_of(folder): images.open_split(folder) for folder in options.transfer}
     return Comparison(setup, split, name, options.epochs or usual, arms.arms_of(options.method), transfer)
 
 
@@ -228,7 +232,7 @@ def results_file(folder: Path, experiment: str | None = None) -> Path:
     """Where lines go: of an experiment, to one file of all machines."""
     if experiment is not None:
         return folder / "experiments" / f"{experiment}.jsonl"
-    return folder / common.machine_name(common.cpu_model(), common.cores()) / f"{BENCH}.jsonl"
+    return folder / machine.machine_name(machine.cpu_model(), machine.cores()) / f"{BENCH}.jsonl"
 
 
 def work_through_experiment(experiment: Experiment, comparison: Comparison, runs: Runs, work: Path) -> None:
@@ -260,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", choices=list(PRECISIONS), help="by default bfloat16 where the hardware is made for it")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network, and as many of the loader (1)")
-    parser.add_argument("--out", type=Path, default=common.RESULTS, help="folder of the results (bench/results)")
+    parser.add_argument("--out", type=Path, default=results.RESULTS, help="folder of the results (bench/results)")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of what is needed to go on (build/bench/pretrain)")
     options = parser.parse_args(arguments)
     runs = Runs(results_file(options.out, options.experiment))

@@ -22,14 +22,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import common
-import photos
 import torch
 from PIL import Image
-from schema import RESULT, check_form, flag, number, text
 from torch import Tensor
 
 import hvs_data as hvs
+from harness.data import photos
+from harness.measuring import machine, results
+from harness.measuring.schema import RESULT, check_form, flag, number, text
 from hvs_data.demo.charts import Line, line_chart
 
 BENCH = "soak"
@@ -206,20 +206,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "bench": BENCH,
         "question": "whether memory, open files, threads or processes grow over many batches",
         "quick": options.quick,
-        "conditions": common.conditions(
+        "conditions": results.conditions(
             data={f"{name}, scaled down": described},
             sizes={"batches": count, "between_looks": every, "view": VIEW, "scored": SCORED, "batch": BATCH, "broken_files": BROKEN},
             recipe="simsiam, two views; and four candidates with selection",
             seeds=[0],
             repeats=1,
-            settings={"threads": f"{common.cores()} loader threads", "torch threads": "1"},
+            settings={"threads": f"{machine.cores()} loader threads", "torch threads": "1"},
         ),
         **found,
         "steady": is_steady(found["growth"]),
     }
-    path = common.write_result(
-        result, options.out or (common.QUICK_RESULTS if options.quick else common.RESULTS), check=lambda it: check_form(it, SOAK)
-    )
+    path = results.write_result(result, options.out, check=lambda it: check_form(it, SOAK))
     path.with_suffix(".svg").write_text(plot(found["samples"]))
     samples = found["samples"]
     print(f"{count} batches in {samples[-1]['seconds']:.0f} s; growth {found['growth']}")

@@ -11,15 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import gpu
-import gpu_peers
 import pytest
 import torch
-from common import write_result
-from photos import photo_paths
-from schema import ResultError
 
+import gpu
 import hvs_data as hvs
+from harness.data.photos import photo_paths
+from harness.loaders import gpu_peers
+from harness.measuring.results import write_result
+from harness.measuring.schema import ResultError
 
 ROOT = Path(__file__).parents[2]
 QUICK = gpu.Setup(size=28, images=4, batches=2, candidates=(2, 4), repeats=2, quick=True)

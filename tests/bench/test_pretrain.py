@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pretrain
-import probes
 import pytest
-import runs
-import summary
 import torch
-from experiments import Experiment, Part
 from PIL import Image
-from schema import ResultError
-from strength import Strength
-from training import COLUMNS, History, Training, schedule
 
 import hvs_data as hvs
+import pretrain
+from harness.data import images
+from harness.measuring.schema import ResultError
+from harness.pretraining import probes, runs
+from harness.pretraining.experiments import Experiment, Part
+from harness.pretraining.strength import Strength
+from harness.pretraining.training import COLUMNS, History, Training, schedule
+from harness.reporting import summary
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_a_training_that_is_broken_off_goes_on_as_if_it_had_not_been(method: str
     torch.set_num_threads(1)
     sizes = pretrain.SIZES[method]
     setup = pretrain.Setup(method, pretrain.replace(sizes, view=16, width=8, batch=6))
-    split = probes.open_split(str(classes))
+    split = images.open_split(str(classes))
 
     def training() -> Training:
         return Training(setup, pretrain.arms.ARMS[arm], split.train, steps=9, seed=1)
@@ -170,7 +170,7 @@ def line(arm: str, seed: int, knn: float, match: str = "epochs", selector: str =
         "epochs": 2.0,
     }
     history = {"step": [1, 2, 3, 4], "columns": {name: [None, 0.1, 0.2, 0.4] for name in COLUMNS}}
-    conditions = pretrain.common.conditions(
+    conditions = pretrain.results.conditions(
         data={"photos": {"images": 9, "median_megapixels": 0.1, "median_kilobytes": 2.0}},
         sizes={"view": 32}, recipe="simclr", seeds=[seed], repeats=1, settings={"precision": "float32"},
     )  # fmt: skip
@@ -226,7 +226,7 @@ def test_an_incomplete_line_is_neither_written_nor_read(tmp_path: Path) -> None:
 
 
 def test_committed_experiments_are_complete_and_of_their_plan() -> None:
-    paths = sorted((pretrain.common.RESULTS / "experiments").glob("*.jsonl"))
+    paths = sorted((pretrain.results.RESULTS / "experiments").glob("*.jsonl"))
     assert {path.stem for path in paths} <= set(pretrain.EXPERIMENTS) and paths
     for path in paths:
         planned = {(seed, arm, str(its.as_json())) for part in pretrain.EXPERIMENTS[path.stem].parts for seed, its, arm in part.runs()}
@@ -260,20 +260,20 @@ def test_probes_tell_classes_apart_where_features_do() -> None:
 
 
 def test_a_quarter_of_each_class_is_held_out_always_the_same(classes: Path) -> None:
-    split = probes.open_split(str(classes))
+    split = images.open_split(str(classes))
     assert (len(split.train), len(split.test), split.classes) == (36, 12, 2)
-    again = probes.open_split(str(classes))
+    again = images.open_split(str(classes))
     assert split.test.fingerprint == again.test.fingerprint
     names = {split.test.name_of(place) for place in range(12)} & {split.train.name_of(place) for place in range(36)}
     assert names == set()
-    few = probes.open_split(str(classes), most=20)
+    few = images.open_split(str(classes), most=20)
     assert len(few.train) + len(few.test) == 20 and len(few.test) in (4, 5)  # a quarter of each class, rounded down
     with pytest.raises(SystemExit, match="labelled"):
-        probes.open_split(str(classes / "0"))
+        images.open_split(str(classes / "0"))
 
 
 def test_a_loss_that_is_not_finite_ends_a_training(classes: Path) -> None:
     setup = pretrain.Setup("simsiam", pretrain.replace(pretrain.SIZES["simsiam"], view=16, width=8, batch=6, learning_rate=1e30))
-    training = Training(setup, pretrain.arms.ARMS["vanilla"], probes.open_split(str(classes)).train, steps=20, seed=0)
+    training = Training(setup, pretrain.arms.ARMS["vanilla"], images.open_split(str(classes)).train, steps=20, seed=0)
     with pytest.raises(hvs.HvsError, match="finite"):
         list(training.run())

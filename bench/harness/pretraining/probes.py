@@ -1,0 +1,68 @@
+"""How good frozen features are: nearest neighbours and a linear classifier of scikit-learn."""
+
+# Axes: N photo, F feature.
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from harness.data.images import Split
+from hvs_data.demo.evaluation import features
+
+NEIGHBOURS = 20
+INVERSE_PENALTY = 0.01  # of the linear classifier on standardised features; chosen once, on vanilla SimCLR, and the same for all arms
+ITERATIONS = 200
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Shares of the held-out images whose class was named, 0 to 1."""
+
+    knn: float
+    linear: float
+
+
+def scores(encoder: nn.Module, split: Split, size: int) -> Scores:
+    """Fit both classifiers on the training images' features, and test them.
+
+    Args:
+        encoder: maps [N, 3, S, S] to features [N, F].
+        split: labelled images.
+        size: side of the centre views that are looked at.
+    """
+    fitted, held_out = features(encoder, split.train, size), features(encoder, split.test, size)
+    return Scores(nearest_neighbours(fitted, held_out), linear(fitted, held_out))
+
+
+def knn(encoder: nn.Module, split: Split, size: int) -> float:
+    """The first of :func:`scores` alone."""
+    return nearest_neighbours(features(encoder, split.train, size), features(encoder, split.test, size))
+
+
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+def nearest_neighbours(fitted: Labelled, held_out: Labelled) -> float:
+    """Accuracy of the class for which most of the nearest neighbours by cosine speak, each with a weight of 1 / distance."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    classifier = KNeighborsClassifier(min(NEIGHBOURS, len(fitted[0])), metric="cosine", weights="distance")
+    return float(classifier.fit(*fitted).score(*held_out))
+
+
+def linear(fitted: Labelled, held_out: Labelled) -> float:
+    """Accuracy of multinomial logistic regression on standardised features."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=ITERATIONS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return float(classifier.fit(*fitted).score(*held_out))
