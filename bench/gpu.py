@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -318,7 +316,7 @@ def run(setup: Setup, device: torch.device, data_name: str, paths: list[str]) ->
             "tests": "those marked cuda passed before" if device.type == "cuda" else "none",
         },
     )
-    conditions["versions"] |= _versions()
+    conditions["versions"] |= {"cuda": str(torch.version.cuda), **machine.versions(PACKAGES)}
     conditions["device"] = _device(device)
     return {
         "bench": BENCH,
@@ -337,16 +335,6 @@ def check_gpu_result(result: dict[str, Any]) -> None:
     check_form(result, FORM)
     if result["conditions"]["repeats"] < MIN_REPEATS and not result["quick"]:
         raise ResultError(f"expected at least {MIN_REPEATS} repeats, got {result['conditions']['repeats']}")
-
-
-def _versions() -> dict[str, str]:
-    found = {"cuda": str(torch.version.cuda)}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _device(device: torch.device) -> dict[str, Any]:
@@ -389,11 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     setup = replace(setup, images=options.images or setup.images)
     if not options.no_check:
         refuse_if_tests_fail(TESTS)
-    with tempfile.TemporaryDirectory() as folder:
-        if not options.data:
-            photos.write_example_photos(Path(folder))
-        paths = photos.photo_paths(options.data or folder)
-        name = Path(options.data).resolve().name if options.data else photos.EXAMPLE
+    with photos.photographs(options.data) as (name, paths):
         result = run(setup, torch.device("cuda", torch.cuda.current_device()), name, paths)
     path = results.write_result(result, options.out, check_gpu_result)
     print(report(result))

@@ -12,7 +12,6 @@ import argparse
 import gc
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from harness.measuring import machine, results
 from harness.measuring.schema import MIN_REPEATS
 from harness.measuring.tests_first import refuse_if_tests_fail
 from harness.measuring.timing import Epoch, Spread, alternate, ratio, run_epoch
-from harness.reporting import tables
+from harness.reporting.loaders import report
 
 BENCH = "loader_cpu"
 TV, ALB, AREA = "torchvision", "albumentations", "albumentations-area"
@@ -294,15 +293,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     setup = replace(setup, batch_size=options.batch_size or setup.batch_size, repeats=options.repeats or setup.repeats)
     if not options.no_check:
         refuse_if_tests_fail(TESTS)
-    with tempfile.TemporaryDirectory() as folder:
-        if not options.data:
-            photos.write_example_photos(Path(folder))
-        paths = photos.photo_paths(options.data or folder)
-        photo_paths = photos.photo_paths(options.photos) if options.photos else []
-        name = Path(options.data).resolve().name if options.data else photos.EXAMPLE
+    photo_paths = photos.photo_paths(options.photos) if options.photos else []
+    with photos.photographs(options.data) as (name, paths):
         result = run(setup, name, paths, photo_paths)
     path = results.write_result(result, options.out)
-    print(tables.report(result))
+    print(report(result))
     print(f"\nwritten to {os.path.relpath(path)}")
     return 0
 

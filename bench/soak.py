@@ -191,17 +191,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     count = options.batches or (1000 if options.quick else 100_000)
     every = max(count // 200, 10)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        originals, small = Path(folder) / "originals", Path(folder) / "small"
-        originals.mkdir()
-        small.mkdir()
-        if not options.data:
-            photos.write_example_photos(originals)
-        write_small_photos(photos.photo_paths(options.data or originals), small)
+    with photos.photographs(options.data) as (name, paths), tempfile.TemporaryDirectory() as folder:
+        small = Path(folder)
+        write_small_photos(paths, small)
         intact = [path for path in photos.photo_paths(small) if os.path.getsize(path) > 300]
         described = photos.described(intact)
         found = soak(small, count, every)
-    name = Path(options.data).resolve().name if options.data else photos.EXAMPLE
     result = {
         "bench": BENCH,
         "question": "whether memory, open files, threads or processes grow over many batches",

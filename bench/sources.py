@@ -120,12 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.repeats = options.repeats or (2 if options.quick else MIN_REPEATS)
     if not options.no_check:
         refuse_if_tests_fail(TESTS)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "photos").mkdir()
-        if not options.data:
-            photos.write_example_photos(Path(folder) / "photos")
-        paths = photos.photo_paths(options.data or Path(folder) / "photos")
-        name = Path(options.data).resolve().name if options.data else photos.EXAMPLE
+    with photos.photographs(options.data) as (name, paths), tempfile.TemporaryDirectory() as folder:
         result = run(options, paths, name, Path(folder))
     path = results.write_result(result, options.out)
     print(report(result))

@@ -58,7 +58,7 @@ def test_ratios_are_ours_over_everyone_elses() -> None:
 
 def test_an_epoch_gives_every_worker_as_many_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, batches in ((1, 16), (2, 16), (3, 18), (16, 64)):
-        monkeypatch.setattr(loader_cpu.common, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(loader_cpu.machine, "cores", lambda cores=cores: cores)
         assert loader_cpu.Setup().epoch_length(64) == 64 * batches
 
 

