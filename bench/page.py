@@ -153,11 +153,11 @@ def _overlaps(lines: Sequence[dict[str, Any]], comparison: dict[str, Any]) -> st
 def page(folder: Path) -> str:
     """The whole page of a machine's folder of results."""
     sections = []
-    results = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    if "loader_cpu" in results:
-        sections.append(throughput_section(results["loader_cpu"]))
-    sections += [selection_section(its) for name, its in results.items() if name.startswith("selection_")]
-    sections += [closed_loop_section(its) for name, its in results.items() if name.startswith("closed_loop_")]
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    if "loader_cpu" in found:
+        sections.append(throughput_section(found["loader_cpu"]))
+    sections += [selection_section(its) for name, its in found.items() if name.startswith("selection_")]
+    sections += [closed_loop_section(its) for name, its in found.items() if name.startswith("closed_loop_")]
     lines = Runs(folder / "pretrain.jsonl").lines()
     sections += [evidence_section(lines, its) for its in comparisons([line for line in lines if line["kind"] == "run"])]
     if not sections:

@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of a network that
 import torch
 
 import hvs_data as hvs
+from harness.data import images
 from harness.measuring import results
 from harness.measuring.schema import check_form
 from harness.measuring.tests_first import refuse_if_tests_fail
@@ -126,7 +127,6 @@ def run(bench: Bench, arguments: list[str], quick: bool) -> dict[str, Any]:
     entries = [entry(bench, name, times, hardness.get(name), peaks) for name in (VANILLA, *bench.settings)]
     best = frontier([(its["cost"]["median"], its["of_four"]) for its in entries])
     amounts, sizes = bench.amounts, bench.setup.as_json()["sizes"]
-    images = amounts.batches * bench.setup.sizes.batch
     return {
         "bench": f"selection_{bench.setup.method}{_suffix(bench.setup)}",
         "question": "what selection costs in units of a vanilla training step, and how much of the hardness it captures",
@@ -137,7 +137,7 @@ def run(bench: Bench, arguments: list[str], quick: bool) -> dict[str, Any]:
                 **{name: value for name, value in sizes.items() if value >= 1},
                 "trained_steps": amounts.trained,
                 "timed_steps": amounts.timed,
-                "images_looked_at": images,
+                "images_looked_at": amounts.batches * bench.setup.sizes.batch,
                 "parameters": sum(weight.numel() for weight in bench.training(EXACT).method.encoder.parameters()),
             },
             recipe=bench.setup.method + ("" if bench.setup.sizes.published else " at the size of small images, without blur"),

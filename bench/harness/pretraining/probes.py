@@ -7,12 +7,10 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from harness.data.images import Split
-from hvs_data.demo.evaluation import features
+from hvs_data.demo.evaluation import Labelled, features, nearest_neighbours
 
 NEIGHBOURS = 20
 INVERSE_PENALTY = 0.01  # of the linear classifier on standardised features; chosen once, on vanilla SimCLR, and the same for all arms
@@ -33,26 +31,20 @@ def scores(encoder: nn.Module, split: Split, size: int) -> Scores:
     Args:
         encoder: maps [N, 3, S, S] to features [N, F].
         split: labelled images.
-        size: side of the centre views that are looked at.
+        size: side of the centre views that are looked at, in pixels.
     """
     fitted, held_out = features(encoder, split.train, size), features(encoder, split.test, size)
-    return Scores(nearest_neighbours(fitted, held_out), linear(fitted, held_out))
+    return Scores(knn(fitted, held_out), linear(fitted, held_out))
 
 
-def knn(encoder: nn.Module, split: Split, size: int) -> float:
+def knn_of(encoder: nn.Module, split: Split, size: int) -> float:
     """The first of :func:`scores` alone."""
-    return nearest_neighbours(features(encoder, split.train, size), features(encoder, split.test, size))
+    return knn(features(encoder, split.train, size), features(encoder, split.test, size))
 
 
-Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
-
-
-def nearest_neighbours(fitted: Labelled, held_out: Labelled) -> float:
-    """Accuracy of the class for which most of the nearest neighbours by cosine speak, each with a weight of 1 / distance."""
-    from sklearn.neighbors import KNeighborsClassifier
-
-    classifier = KNeighborsClassifier(min(NEIGHBOURS, len(fitted[0])), metric="cosine", weights="distance")
-    return float(classifier.fit(*fitted).score(*held_out))
+def knn(fitted: Labelled, held_out: Labelled) -> float:
+    """Accuracy of the class for which most of the nearest neighbours by cosine vote, each with a weight of 1 / distance."""
+    return nearest_neighbours(fitted, held_out, NEIGHBOURS, weights="distance")
 
 
 def linear(fitted: Labelled, held_out: Labelled) -> float:

@@ -86,7 +86,7 @@ def trained(comparison: Comparison, run: Run, steps: int, checkpoint: Path) -> d
     looks = {round(share * steps) for share in LOOKS}
     for step in training.run():
         if step in looks:
-            training.curve[step] = probes.knn(encoder, comparison.split, view)
+            training.curve[step] = probes.knn_of(encoder, comparison.split, view)
         if step % STEPS_BETWEEN_SAVES == 0 or step in looks or step == steps:
             training.save(checkpoint)
         if time.monotonic() - told > 30:
