@@ -2,9 +2,9 @@
 
     python bench/closed_loop.py [--data FOLDER_OR_SHARDS] [--method simsiam|simclr|dino]
 
-``selection.py`` looks at one network that was trained on exact choices. Here every setting trains a network of its own, from the first step
-on its own choices, and with what its rows have taught it by then; every now and then its choices are valued by the exact losses under
-that network. Nothing is timed, so the machine may do other things meanwhile. About twenty minutes on two cores.
+``selection.py`` measures on one network, trained on exact choices. Here each setting trains a network of its own, from the first step on
+its own choices; after some steps, the exact losses under that network tell how hard those choices are. Nothing is timed, so the machine
+may do other things meanwhile. About twenty minutes on two cores.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ FORM = {
 
 
 def choices(training: Training, arm: arms.Arm, loader: hvs.ViewLoader, batches: int) -> list[torch.Tensor]:
-    """What the selector of a training would choose now, of the images that are looked at: slots [B, K], a tensor a batch."""
+    """What the selector of a training would choose now from a loader's candidates: slots [B, K], a tensor for each batch."""
     fed = arms.feed(arm, loader, training.method, 0, training.setup.dtype)
     fed.selector.load_state_dict({**training.loader.selector.state_dict(), "seed": fed.selector.seed})
     return [batch.selection.slots.cpu() for _, batch in zip(range(batches), fed, strict=False)]
@@ -53,7 +53,7 @@ def choices(training: Training, arm: arms.Arm, loader: hvs.ViewLoader, batches: 
 
 def curve(setup: Setup, arm: arms.Arm, source: Any, checkpoints: Sequence[int], batches: int, seed: int) -> list[dict[str, float]]:
     """The hardness captured after so many steps of training on an arm's own choices, in units of the exact choice's among four."""
-    # of a schedule that goes on behind the last checkpoint
+    # the schedule is longer than what is trained, so that the learning rate is still high at the last checkpoint
     training = Training(setup, arm, source, 2 * max(checkpoints), seed)
 
     def looked_at(count: int) -> hvs.ViewLoader:

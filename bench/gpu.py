@@ -1,10 +1,10 @@
-"""Views a second on a CUDA device, from images that lie there and from files: how many, and how far from its memory's speed?
+"""How many views a second on a CUDA device, from images in its memory and from files, and how far from its memory's bandwidth?
 
     python bench/gpu.py [--data FOLDER] [--quick]
 
-First the tests that need CUDA, then hvs_data beside Kornia (eager, compiled), torchvision v2 and triton-augment on images that lie on the
-device, and beside DALI from files. What is not installed or fails is left out, and the result says so and why. Where there is no CUDA
-device, this says so and does nothing.
+First the tests that need CUDA, then hvs_data beside Kornia (eager, compiled), torchvision v2 and triton-augment on images in the device's
+memory, and beside DALI from files. What is not installed or fails is left out, and the result says why. Without a CUDA device, this says
+so and does nothing.
 """
 
 from __future__ import annotations

@@ -5,11 +5,11 @@
     python bench/pretrain.py --data FOLDER --cost                                             measure what a step of each arm costs
     python bench/pretrain.py --table                                                          the results so far
 
-A run appends one line to ``bench/results/<machine>/pretrain.jsonl``, or, of an experiment, whose runs may be spread over machines and days,
-to ``bench/results/experiments/<experiment>.jsonl``. A command that is broken off goes on where it stood, in the middle of a training, too;
-several at once share the work. Of an experiment, the runs of one strength of the views and one seed have one precision; a machine leaves
-those out that were begun in another. Arms are compared at equal epochs, and at equal time once ``--cost`` has told, on a machine that
-does nothing else, how many steps take as long as vanilla's; so runs need no quiet machine and may lie behind other work (``nice -n 19``).
+Each run appends a line to ``bench/results/<machine>/pretrain.jsonl``. The runs of an experiment may be spread over machines and days and
+go to ``bench/results/experiments/<experiment>.jsonl``; those of one strength of the views and one seed share one precision, and a machine
+leaves out what was begun in another. An interrupted command resumes where it stopped, also in the middle of a training; several at once
+share the work. Arms are compared at equal epochs, and at equal time once ``--cost`` has measured, on a machine that does nothing else,
+what a step of each costs. Runs themselves may share a machine with other work (``nice -n 19``).
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--match", nargs="+", choices=MATCHES, default=list(MATCHES), help="at equal epochs, equal time, or both")
     parser.add_argument("--epochs", type=float, help="of the runs at equal epochs")
-    parser.add_argument("--cost", action="store_true", help="measure what a step of each arm costs, on a machine that does nothing else")
+    parser.add_argument("--cost", action="store_true", help="measure what a step of each arm costs; needs a machine that does nothing else")
     parser.add_argument("--table", action="store_true", help="print the results so far and do nothing else")
     parser.add_argument("--images", type=int, help="use so many of the images")
     parser.add_argument("--view", type=int, help="side of the views in pixels")
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="threads of the network, and as many of the loader (1)")
     parser.add_argument("--out", type=Path, default=results.RESULTS, help="folder of the results (bench/results)")
-    parser.add_argument("--work", type=Path, default=WORK, help="folder of what is needed to go on (build/bench/pretrain)")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of checkpoints (build/bench/pretrain)")
     options = parser.parse_args(arguments)
     runs = Runs(results_file(options.out, options.experiment))
     if not options.table:

@@ -1,4 +1,4 @@
-"""Does a loader grow? 100,000 batches of small photographs, with broken-off epochs, bad files and iterations begun anew all along.
+"""Does a loader leak? 100,000 batches of small photographs, with epochs that are broken off, bad files and restarted iterations.
 
     python bench/soak.py [--data FOLDER] [--batches 100000]
 
@@ -64,7 +64,7 @@ SOAK = {
 
 
 class Pixels(hvs.Objective):
-    """Scores views by what they look like, without a model: the loader is what is looked at here."""
+    """Scores views by their pixels, without a model, since only the loader is tested."""
 
     def encode(self, pixels: Tensor) -> Tensor:
         return pixels.flatten(1)

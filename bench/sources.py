@@ -1,7 +1,9 @@
 """What 1.3 million samples cost: time to open, memory, the epoch's order, the first batch.
 
-Names and index entries are simulated, as long as ImageNet's, and stand for the few real photographs of --data over and over; all that
-handles them is what users run. Every number is taken in a process of its own, which has imported everything and done nothing.
+    python bench/sources.py [--data FOLDER]
+
+Names and index entries are simulated, as long as ImageNet's, and repeat the few real photographs of --data; the code is what users run.
+Every number is taken in a process of its own, which has imported everything and done nothing.
 """
 
 from __future__ import annotations

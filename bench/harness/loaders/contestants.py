@@ -1,4 +1,4 @@
-"""Loaders by name: what is timed, in a form that can be handed to another process."""
+"""The loaders that are timed, by name and settings, so that another process can build the same one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""A source of very many samples: what it costs to open, to order and to begin with.
+"""A source of very many samples: time to open it and to draw an epoch's order, its memory, and the first batch.
 
-Names and index entries are simulated, as long as ImageNet's, and stand for a few real photographs over and over; all that handles them
-is what users run.
+Names and index entries are simulated, as long as ImageNet's, and repeat a few real photographs; the code is what users run.
 """
 
 from __future__ import annotations
@@ -151,7 +150,7 @@ def write_sparse_shard(path: Path, samples: int) -> None:
 
 
 def walk_rate(folder: Path, samples: int) -> float:
-    """Microseconds a sample, of shards that lie in the page cache."""
+    """Microseconds a sample, of shards in the page cache."""
     seconds = 0.0
     for number in range(WALKED):
         path = str(folder / f"walked-{number}.sparse")

@@ -1,4 +1,4 @@
-"""Views on a CUDA device, from images that lie there and from files: who renders them, and how they are timed."""
+"""Views on a CUDA device, from images in its memory and from files: hvs_data beside other libraries, timed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Setup:
 
     Attributes:
         size: side of the views.
-        images: that lie on the device, and of a batch from files.
+        images: in the device's memory, and of a batch from files.
         batches: of one epoch from files.
         candidates: numbers of views of an image, one measurement each.
         repeats, seed: as usual.

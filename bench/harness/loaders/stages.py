@@ -1,7 +1,6 @@
-"""Where the time of one core goes: the loader's stages one by one, on one thread, each beside the least that it could take.
+"""Where the time of one core goes: each stage of the loader on one thread, beside a lower bound of its time.
 
-Nothing in the hot path is instrumented. The parts of rendering are told apart by rows: the same boxes with more and more of their
-operations switched on.
+Nothing in the hot path is instrumented. Parts of rendering are separated by rows: the same boxes with more and more operations on.
 """
 
 # Axes: B image, V view, S side.

@@ -1,4 +1,4 @@
-"""The machine that a number is taken on: its processor, cores, memory, and the versions of what runs on it."""
+"""The machine: its processor, cores and memory, and the versions of what runs on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 PACKAGES = ("hvs_data", "torch", "torchvision", "numpy", "numba", "pillow", "simplejpeg", "albumentations", "opencv-python-headless")
 
-# Words of a processor's name that do not tell it from others.
+# Words of a processor's name that say nothing about it.
 _EMPTY_WORDS = re.compile(r"\((?:r|tm|c)\)|\b(?:cpu|processor|with|\d+-core)\b|@.*$", re.IGNORECASE)
 
 
@@ -21,7 +21,7 @@ def cores() -> int:
 
 
 def cpu_model() -> str:
-    """The processor's name as it gives it itself, the architecture where it gives none, and what its instructions are held down to."""
+    """The processor's own name, or the architecture where it has none, and the instruction set that it is held down to."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Resident memory of this process and its children, watched while something runs."""
+"""Peak memory of this process and its children."""
 
 from __future__ import annotations
 

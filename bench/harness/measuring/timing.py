@@ -1,4 +1,4 @@
-"""Times as they are reported: several repeats in alternation, medians with their interquartile range, waits for the next batch."""
+"""Timing: several repeats in alternation, medians with quartiles, waits for the next batch."""
 
 from __future__ import annotations
 

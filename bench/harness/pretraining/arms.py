@@ -1,4 +1,4 @@
-"""What a training is fed in each arm of the comparison: a loader, and how it chooses."""
+"""The arms that are compared: which views a training gets, and how they are chosen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hvs_data.demo.timing import TimedSelector
 from hvs_data.selection.budgets import BUDGETS
 
 CANDIDATES = 4
-# so high that exp(loss / temperature) is the same for all pairs, and every pair is drawn as often as any
+# so high that all pairs are drawn with the same probability
 EVERY_PAIR_ALIKE = 1e9
 
 

@@ -1,4 +1,4 @@
-"""What some arms of pretraining have in common, so that they can be compared."""
+"""A comparison of arms: the method, sizes, images and epochs that they share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EPOCHS = {"simclr": 8.0, "simsiam": 8.0, "dino": 8.0}
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared.
+    """Arms that differ only in the views that they train on.
 
     Attributes:
         setup: shared by all arms.

@@ -1,4 +1,4 @@
-"""What is trained to tell when hard views help: each experiment as runs in the order of what they tell."""
+"""Experiments on when hard views help: their runs, the most informative ones first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Part:
     """Some arms under some strengths of the views.
 
     Attributes:
-        strengths: of the views, the most telling ones first.
+        strengths: of the views, the most informative ones first.
         arms: names in ``arms.ARMS``.
         seeds: of the runs; all of a seed come before the next one.
     """

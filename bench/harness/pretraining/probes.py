@@ -1,4 +1,4 @@
-"""How good frozen features are: nearest neighbours and a linear classifier of scikit-learn."""
+"""Probes of frozen features: k-NN and a linear classifier, both by scikit-learn."""
 
 # Axes: N photo, F feature.
 
@@ -19,7 +19,7 @@ ITERATIONS = 200
 
 @dataclass(frozen=True)
 class Scores:
-    """Shares of the held-out images whose class was named, 0 to 1."""
+    """Accuracy on the held-out images, 0 to 1."""
 
     knn: float
     linear: float
@@ -31,19 +31,19 @@ def scores(encoder: nn.Module, split: Split, size: int) -> Scores:
     Args:
         encoder: maps [N, 3, S, S] to features [N, F].
         split: labelled images.
-        size: side of the centre views that are looked at, in pixels.
+        size: side of the centre crops, in pixels.
     """
     fitted, held_out = features(encoder, split.train, size), features(encoder, split.test, size)
     return Scores(knn(fitted, held_out), linear(fitted, held_out))
 
 
 def knn_of(encoder: nn.Module, split: Split, size: int) -> float:
-    """The first of :func:`scores` alone."""
+    """Only the k-NN accuracy of :func:`scores`."""
     return knn(features(encoder, split.train, size), features(encoder, split.test, size))
 
 
 def knn(fitted: Labelled, held_out: Labelled) -> float:
-    """Accuracy of the class for which most of the nearest neighbours by cosine vote, each with a weight of 1 / distance."""
+    """k-NN accuracy: the nearest neighbours by cosine vote with a weight of 1 / distance."""
     return nearest_neighbours(fitted, held_out, NEIGHBOURS, weights="distance")
 
 

@@ -1,4 +1,4 @@
-"""Runs that are still to be made, in their order: several processes share them, and each goes on where it was broken off."""
+"""The queue of runs: several processes share it, and an interrupted run resumes from its checkpoint."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from harness.pretraining.runs import UNTRAINED, Run, Runs
 from harness.pretraining.training import History, Training
 
 STEPS_BETWEEN_SAVES = 100
-# shares of a run after which nearest neighbours are asked
+# shares of a run after which k-NN accuracy is measured
 LOOKS = (0.25, 0.5)
-# steps of an arm that cost less than this share more than vanilla's are not run a second time at equal time
+# an arm whose step costs vanilla's up to this share is not run again at equal time
 SAME_COST = 0.01
 
 
@@ -76,7 +76,7 @@ def work_through_experiment(experiment: Experiment, comparison: Comparison, runs
 
 
 def trained(comparison: Comparison, run: Run, steps: int, checkpoint: Path) -> dict[str, Any]:
-    """Train, from the checkpoint on if there is one, and test: a line of the results."""
+    """Train, from the checkpoint on if there is one, and probe the features: a line of the results."""
     arm = comparison.arms.get(run.arm, arms.ARMS["vanilla"])
     training = Training(comparison.setup, arm, comparison.split.train, steps, run.seed)
     if checkpoint.exists():
@@ -116,7 +116,7 @@ def trained(comparison: Comparison, run: Run, steps: int, checkpoint: Path) -> d
 
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Whether this process may do the work that a file stands for; others may not until it has ended."""
+    """Whether this process holds the lock of a file; it is released at the end, also when the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:

@@ -1,4 +1,4 @@
-"""The file in which pretraining runs accumulate: one line of JSON a run, or a measurement of an arm's cost."""
+"""The file of pretraining runs: a line of JSON for each run and for each measured cost of an arm."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ RUN = {
     "seconds": number(0),
     "knn": number(0),
     "linear": number(0),
-    # nearest neighbours after so many steps
+    # k-NN accuracy after so many steps
     "curve": Table(number(0), least=0),
-    # features that were learnt here, probed on other data
+    # accuracy of the probes on other data
     "transfer": Table({"knn": number(0), "linear": number(0)}, least=0),
     "history": {"step": [number(1)], "columns": {name: [optional(number())] for name in training.COLUMNS}},
     "conditions": RESULT["conditions"],

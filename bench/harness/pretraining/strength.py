@@ -1,4 +1,4 @@
-"""How strongly views are changed, beside what a method publishes: the axis along which hard views help or harm."""
+"""Strength of the augmentation, beside what a method publishes: the axis along which hard views help or harm."""
 
 from __future__ import annotations
 

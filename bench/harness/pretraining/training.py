@@ -1,4 +1,4 @@
-"""One training from the first step to the last, which may be broken off anywhere and gone on with."""
+"""One training, which can be stopped and resumed at any step."""
 
 # Axes: B image, P legal pair.
 
@@ -72,7 +72,7 @@ class Training:
         step: steps that were made.
         columns: a number of each of ``COLUMNS`` a step; NaN where there is none.
         seconds: from asking for a batch to the end of its step, of all steps.
-        curve: what was noted on the way, by step: the accuracy of nearest neighbours.
+        curve: k-NN accuracy by step, where it was measured.
     """
 
     def __init__(self, setup: Setup, arm: arms.Arm, source: Source, steps: int, seed: int):
@@ -139,7 +139,7 @@ class Training:
     # --- state ---------------------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Write down all that is needed to go on, in place of what stood there before."""
+        """Write a checkpoint, in place of an earlier one."""
         state = {
             "model": self.method.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -154,7 +154,7 @@ class Training:
         os.replace(path.with_suffix(".new"), path)
 
     def load(self, path: Path, *, with_loader: bool = True) -> None:
-        """Go on where :meth:`save` stood; without the loader's place, with the next epoch of this one."""
+        """Resume from a checkpoint; without its loader's state, the loader stays where it is."""
         state = torch.load(path, map_location=self.setup.device, weights_only=True)
         self.method.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -1,4 +1,4 @@
-"""What a run of ``bench/selection.py`` is about: a network, its weights after some training, and settings that all start from them."""
+"""What ``bench/selection.py`` measures: settings of the selector, all from the same weights of a network trained for a while."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hvs_data.sources.base import Source
 
 VANILLA = "vanilla"
 WORK = results.ROOT / "build" / "bench" / "selection"
-# epochs that are not trained on: of the images that are looked at, and those by which settings that learn are warmed up
+# epochs that are not trained on: of the images on which hardness is measured, and of those that warm up settings that learn
 LOOKED_AT, WARMED_UP = 1_000_000, 1_000_001
 SIZES = {
     "simsiam": methods.Sizes(view=64, width=32, stem_stride=2, batch=32, learning_rate=0.05),
@@ -88,7 +88,7 @@ class Bench:
         return self.work / f"{name}-{len(self.source)}images-seed{self.seed}.pt"
 
     def trained(self) -> None:
-        """Have the weights, those from before if there are any."""
+        """Train the weights, unless they were kept from an earlier run."""
         if self.snapshot.exists():
             return
         training = Training(self.setup, self.settings[EXACT], self.source, 4 * self.amounts.trained, self.seed)
@@ -107,7 +107,7 @@ class Bench:
         return training
 
     def candidates(self, count: int, epoch: int) -> hvs.ViewLoader:
-        """A loader of the candidates of the images that are looked at, the same ones whatever their number."""
+        """A loader of candidates for measuring hardness: the same images in the same order for any number of candidates."""
         method = methods.build(self.setup.method, self.setup.sizes, self.seed)
         loader = hvs.ViewLoader(
             self.source,

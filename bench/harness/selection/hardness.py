@@ -1,4 +1,4 @@
-"""How much of the hardness a selection captures: its choices, valued by the exact losses of the same candidates."""
+"""How much of the hardness a selection captures: the exact losses of its choices, beside those of the hardest and of random ones."""
 
 # Axes: B image, V view slot, P legal pair, K chosen view, T global view, S student's view.
 
@@ -139,7 +139,7 @@ class Captured:
     Attributes:
         share: of the hardness among its own candidates: 1 is the exact choice, 0 a random one.
         of_four: the same gain in units of the exact choice's among four candidates.
-        images: that were looked at.
+        images: number of images.
     """
 
     share: Ratio

@@ -1,4 +1,4 @@
-"""The settings of the selector whose cost and captured hardness are measured: one line each."""
+"""Settings of the selector whose cost and captured hardness are measured."""
 
 from __future__ import annotations
 
