@@ -2,9 +2,9 @@
 
     python bench/closed_loop.py [--data FOLDER_OR_SHARDS] [--method simsiam|simclr|dino]
 
-``selection.py`` looks at one network that was trained on exact choices. Here every setting trains a network of its own, from the first step
-on its own choices, and with what its rows have taught it by then; every now and then its choices are valued by the exact losses under
-that network. Nothing is timed, so the machine may do other things meanwhile. About twenty minutes on two cores.
+``selection.py`` measures on one network, trained on exact choices. Here each setting trains a network of its own, from the first step on
+its own choices; after some steps, the exact losses under that network tell how hard those choices are. Nothing is timed, so the machine
+may do other things meanwhile. About twenty minutes on two cores.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in selection.py
 
-import arms  # noqa: E402
-import common  # noqa: E402
-import probes  # noqa: E402
-import torch  # noqa: E402
-from hardness import captured, exact_losses  # noqa: E402
-from schema import RESULT, check_form, flag, number, text  # noqa: E402
-from selection import LOOKED_AT, SIZES  # noqa: E402
-from settings import MANY_VIEWS, settings  # noqa: E402
-from tables import table  # noqa: E402
-from training import PRECISIONS, Setup, Training  # noqa: E402
+import torch
 
-import hvs_data as hvs  # noqa: E402
+import hvs_data as hvs
+from harness.data import images
+from harness.measuring import machine, results
+from harness.measuring.schema import RESULT, check_form, flag, number, text
+from harness.pretraining import arms
+from harness.pretraining.training import PRECISIONS, Setup, Training
+from harness.reporting.tables import table
+from harness.selection.bench import LOOKED_AT, SIZES
+from harness.selection.hardness import captured, exact_losses
+from harness.selection.settings import MANY_VIEWS, settings
 
 SHOWN = ("8/16 size", "balanced, 8 views", "balanced, 16 views", "cheap, 8 views", "cheap, 16 views", "cheap, 32 views")
 CHECKPOINTS = (25, 50, 100, 200, 400)
@@ -45,7 +45,7 @@ FORM = {
 
 
 def choices(training: Training, arm: arms.Arm, loader: hvs.ViewLoader, batches: int) -> list[torch.Tensor]:
-    """What the selector of a training would choose now, of the images that are looked at: slots [B, K], a tensor a batch."""
+    """What the selector of a training would choose now from a loader's candidates: slots [B, K], a tensor for each batch."""
     fed = arms.feed(arm, loader, training.method, 0, training.setup.dtype)
     fed.selector.load_state_dict({**training.loader.selector.state_dict(), "seed": fed.selector.seed})
     return [batch.selection.slots.cpu() for _, batch in zip(range(batches), fed, strict=False)]
@@ -53,7 +53,7 @@ def choices(training: Training, arm: arms.Arm, loader: hvs.ViewLoader, batches: 
 
 def curve(setup: Setup, arm: arms.Arm, source: Any, checkpoints: Sequence[int], batches: int, seed: int) -> list[dict[str, float]]:
     """The hardness captured after so many steps of training on an arm's own choices, in units of the exact choice's among four."""
-    # of a schedule that goes on behind the last checkpoint
+    # the schedule is longer than what is trained, so that the learning rate is still high at the last checkpoint
     training = Training(setup, arm, source, 2 * max(checkpoints), seed)
 
     def looked_at(count: int) -> hvs.ViewLoader:
@@ -87,19 +87,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--data", help="photographs: a folder, tar shards, or a folder of shards; by default the demo's example photos")
     made.add_argument("--method", choices=list(SIZES), default="simsiam")
     made.add_argument("--precision", choices=list(PRECISIONS), default="float32")
-    made.add_argument("--settings", nargs="+", default=list(SHOWN), help="of settings.py")
+    made.add_argument("--settings", nargs="+", default=list(SHOWN), help="of harness/selection/settings.py")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--threads", type=int, help="threads of the network, and as many of the loader; by default the cores")
     made.add_argument("--device", default="cpu")
     made.add_argument("--quick", action="store_true", help="try in a minute whether everything works; the numbers mean nothing")
     made.add_argument("--out", type=Path, help="folder for the result (bench/results; with --quick build/bench)")
     options = made.parse_args(arguments)
-    threads = options.threads or common.cores()
+    threads = options.threads or machine.cores()
     torch.set_num_threads(threads)
     sizes = replace(SIZES[options.method], width=8, batch=4) if options.quick else SIZES[options.method]
     checkpoints, batches = ((2, 4), 3) if options.quick else (CHECKPOINTS, BATCHES)
     setup = Setup(options.method, sizes, options.precision, options.device, threads)
-    source, every = probes.opened(options.data), {**settings(options.method), **MANY_VIEWS}
+    source, every = images.opened(options.data), {**settings(options.method), **MANY_VIEWS}
     if unknown := sorted(set(options.settings) - set(every)):
         made.error(f"expected settings among {', '.join(every)}, got {', '.join(unknown)}")
     curves = []
@@ -111,8 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "bench": f"closed_loop_{options.method}",
         "question": "the hardness that settings capture under networks that train on their own choices",
         "quick": options.quick,
-        "conditions": common.conditions(
-            data={probes.name_of(options.data): probes.described([source])},
+        "conditions": results.conditions(
+            data={images.name_of(options.data): images.described([source])},
             sizes={
                 **{name: value for name, value in setup.as_json()["sizes"].items() if value >= 1},
                 "images_looked_at": batches * sizes.batch,
@@ -124,8 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ),
         "curves": curves,
     }
-    folder = options.out or (common.QUICK_RESULTS if options.quick else common.RESULTS)
-    path = common.write_result(result, folder, check=lambda its: check_form(its, FORM))
+    path = results.write_result(result, options.out, check=lambda its: check_form(its, FORM))
     print(f"{report(result)}\n\nwritten to {os.path.relpath(path)}")
     return 0
 

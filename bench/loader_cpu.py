@@ -12,24 +12,24 @@ import argparse
 import gc
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import common
-import footprint
-import photos
-import tables
 import torch
-from contestants import CHEAP, DIFFERS, HARD, OURS, SCALED, Contestant
-from schema import MIN_REPEATS
-from stages import stage_table
-from timing import Epoch, Spread, alternate, ratio, run_epoch
 
 import hvs_data as hvs
+from harness.data import photos
+from harness.loaders.contestants import CHEAP, DIFFERS, HARD, OURS, SCALED, Contestant
+from harness.loaders.footprint import footprint
+from harness.loaders.stages import stage_table
+from harness.measuring import machine, results
+from harness.measuring.schema import MIN_REPEATS
+from harness.measuring.tests_first import refuse_if_tests_fail
+from harness.measuring.timing import Epoch, Spread, alternate, ratio, run_epoch
+from harness.reporting.loaders import report
 
 BENCH = "loader_cpu"
 TV, ALB, AREA = "torchvision", "albumentations", "albumentations-area"
@@ -39,7 +39,7 @@ TESTS = (
     "tests/hvs_data/rows/test_sampling.py",
     "tests/hvs_data/selection/test_selector.py",
     "tests/hvs_data/loaders",
-    "tests/bench/test_peers.py",
+    "tests/bench/harness/loaders/test_peers.py",
 )
 PHOTO_BATCH = 8  # of decoded images of 20 megapixels, 64 would be 4 GB
 
@@ -67,7 +67,7 @@ class Setup:
 
     def epoch_length(self, batch_size: int) -> int:
         """Images of one epoch: enough batches to give every DataLoader worker the same number of them, several times."""
-        cores = common.cores()
+        cores = machine.cores()
         return batch_size * cores * max(-(-self.batches // cores), 1 if self.quick else 4)
 
 
@@ -157,7 +157,7 @@ def large_batch(setup: Setup, paths: list[str]) -> list[dict[str, Any]]:
 
 def _footprint(group: str, name: str, contestant: Contestant, paths: list[str]) -> dict[str, Any]:
     batch = {"batch_size": contestant.batch_size, "batch_mib": contestant.batch_bytes / 2**20}
-    return {"group": group, "name": name, **batch, **footprint.measure(contestant, paths)}
+    return {"group": group, "name": name, **batch, **footprint(contestant, paths)}
 
 
 def ratios_of(group: Group, epochs: dict[str, list[Epoch]]) -> list[dict[str, Any]]:
@@ -249,7 +249,7 @@ def run(setup: Setup, data: str, paths: list[str], photo_paths: list[str]) -> di
     recipe = hvs.recipes.simsiam(candidates=4, size=setup.size)
     measurements += stage_table(paths, recipe, images=setup.stage_images, repeats=setup.repeats, seed=setup.seed)
     described = {data: photos.described(paths), **({"photos": photos.described(photo_paths)} if photo_paths else {})}
-    conditions = common.conditions(
+    conditions = results.conditions(
         data=described,
         sizes={"view": setup.size, "scored": setup.score_size, "batch": setup.batch_size, "batch_of_photos": PHOTO_BATCH},
         recipe="simsiam, and dino where it says so",
@@ -257,7 +257,7 @@ def run(setup: Setup, data: str, paths: list[str], photo_paths: list[str]) -> di
         repeats=setup.repeats,
         settings={
             "torch threads": str(torch.get_num_threads()),
-            "threads": f"{common.cores()} loader threads of hvs_data; as many worker processes of a DataLoader",
+            "threads": f"{machine.cores()} loader threads of hvs_data; as many worker processes of a DataLoader",
             "files": "from the page cache: a warm-up epoch comes first",
             "output": "float32, normalised, contiguous, on the CPU",
             "hard views": "objective without a model: the negative cosine of 16 pixels a view",
@@ -288,20 +288,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
-        torch.set_num_threads(common.cores())
+        torch.set_num_threads(machine.cores())
     setup = Setup(size=64, score_size=32, batch_size=4, repeats=2, batches=2, stage_images=4, quick=True) if options.quick else Setup()
     setup = replace(setup, batch_size=options.batch_size or setup.batch_size, repeats=options.repeats or setup.repeats)
     if not options.no_check:
-        common.refuse_if_tests_fail(TESTS)
-    with tempfile.TemporaryDirectory() as folder:
-        if not options.data:
-            photos.write_example_photos(Path(folder))
-        paths = photos.photo_paths(options.data or folder)
-        photo_paths = photos.photo_paths(options.photos) if options.photos else []
-        name = Path(options.data).resolve().name if options.data else photos.EXAMPLE
+        refuse_if_tests_fail(TESTS)
+    photo_paths = photos.photo_paths(options.photos) if options.photos else []
+    with photos.photographs(options.data) as (name, paths):
         result = run(setup, name, paths, photo_paths)
-    path = common.write_result(result, options.out or (common.QUICK_RESULTS if setup.quick else common.RESULTS))
-    print(tables.report(result))
+    path = results.write_result(result, options.out)
+    print(report(result))
     print(f"\nwritten to {os.path.relpath(path)}")
     return 0
 

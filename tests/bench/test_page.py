@@ -7,9 +7,10 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-import page
-import plots
 import pytest
+
+import page
+from harness.reporting import plots
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = sorted(path.parent for path in ROOT.glob("bench/results/*/loader_cpu.json"))
@@ -42,14 +43,14 @@ def test_the_page_of_committed_results_is_complete_and_self_contained(folder):
 
 
 def test_the_readmes_plots_are_those_of_the_committed_results():
-    made = page.readme_plots(page.common.RESULTS / page.SHOWN_MACHINE)
+    made = page.readme_plots(page.results.RESULTS / page.SHOWN_MACHINE)
     assert len(made) == 2
     for name, svg in made.items():
         assert (ROOT / "docs" / name).read_text() == svg, "run: make bench-page"
 
 
 def test_a_run_of_some_settings_names_them_in_its_command():
-    result = json.loads((page.common.RESULTS / "intel-xeon-2-cores" / "selection_dino.json").read_text())
+    result = json.loads((page.results.RESULTS / "intel-xeon-2-cores" / "selection_dino.json").read_text())
     some = page.selection_section(result)
     assert "--settings" in some and "keep teacher" in some.split("--settings")[1]
     known = [*page.every_setting("dino"), "vanilla"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import soak
-from schema import check_form
+from harness.measuring.schema import check_form
 
 
 def test_a_short_run_is_complete(photo_folder: Path, tmp_path: Path) -> None:

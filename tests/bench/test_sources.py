@@ -1,41 +1,32 @@
-"""The simulated samples are what they claim to be: as many as asked for, each one a photograph that can be read."""
+"""The whole bench on a few simulated samples."""
 
 from __future__ import annotations
 
-import os
+import json
 from pathlib import Path
 
-import photos
 import pytest
-import sources
 
-SAMPLES, SHARDS = 50, 3
+from harness.loaders.many_samples import CASES
+from harness.measuring.schema import check_result
 
-
-@pytest.mark.parametrize("case", sources.CASES)
-def test_every_sample_can_be_read(case: str, photo_folder: Path, tmp_path: Path) -> None:
-    paths = [path for path in photos.photo_paths(photo_folder) if path.endswith(".jpg")]
-    sources.prepare(tmp_path, paths, SAMPLES, SHARDS)
-    opened = sources.opener(case, {"paths": paths, "samples": SAMPLES, "folder": str(tmp_path)})()
-    assert len(opened) == SAMPLES
-    if case == "list of (path, label)":
-        contents = [Path(path).read_bytes() for path, _ in opened]
-        labels = [label for _, label in opened]
-    else:
-        contents = [opened.read(index).data for index in range(SAMPLES)]
-        labels = opened.labels.tolist()
-        assert all(len(os.path.basename(opened.name_of(index))) > 3 for index in range(SAMPLES))
-    assert set(contents) == {Path(path).read_bytes() for path in paths}
-    assert sorted(labels) == list(range(SAMPLES))
+pytest.importorskip("psutil", reason="the bench extra is not installed")
+import sources  # noqa: E402
 
 
-def test_a_name_is_as_long_as_imagenets() -> None:
-    assert [len(sources.long_name(name)) for name in ("a.jpg", "ab.jpg", "n" * 40)] == [29, 30, 40]
-    assert os.path.normpath(sources.long_name("a.jpg")) == "a.jpg"
-
-
-def test_walked_shards_have_labels_and_holes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "WALKED", 2)
-    assert sources.walk_rate(tmp_path, 20) > 0
-    written = [path.stat() for path in tmp_path.iterdir()]
-    assert all(status.st_size > 20 * sources.IMAGE_BYTES > 512 * status.st_blocks for status in written)
+@pytest.mark.slow
+def test_a_quick_run_writes_a_valid_result(photo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in photo_folder.glob("*.jpg"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    arguments = ["--quick", "--no-check", "--repeats", "1", "--data", str(folder), "--out", str(tmp_path / "out")]
+    assert sources.main(arguments) == 0
+    (path,) = tmp_path.glob("out/*/sources.json")
+    result = json.loads(path.read_text())
+    check_result(result)
+    assert {entry["group"] for entry in result["measurements"]} == {*CASES, "tar shards, walked for the first time"}
+    assert [footprint["name"] for footprint in result["footprints"]] == list(CASES[:2])
+    assert all(footprint["peak_mib"] >= footprint["batch_mib"] for footprint in result["footprints"])
+    assert result["targets"][0]["reached"] is None  # of fewer samples than the target is about
+    assert "tar shards, indices kept: open" in capsys.readouterr().out

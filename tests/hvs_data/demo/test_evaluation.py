@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import hvs_data as hvs
-from hvs_data.demo.evaluation import NeighbourTest, centre_view, features, knn_accuracy, why_no_test
+from hvs_data.demo.evaluation import NeighbourTest, centre_view, features, knn_accuracy, nearest_neighbours, why_no_test
 from hvs_data.demo.model import SimSiam
 from hvs_data.demo.photos import Part, hold_out, open_photos
 from hvs_data.demo.settings import Settings
@@ -58,6 +58,22 @@ def test_neighbours_guess_where_the_features_tell_nothing(labelled: Path) -> Non
     train, held = hold_out(photos.labels, seed=0)
     # all photos look alike, so all get one answer, and each class holds half of them
     assert knn_accuracy(Same(), Part(photos.source, train), Part(photos.source, held), 16) == 0.5
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_neighbours_vote_as_they_do_in_numpy(weights: str) -> None:
+    draw = np.random.default_rng(0)
+    label_N = np.arange(150) % 3
+    feature_NF = (np.eye(3)[label_N] + draw.standard_normal((150, 3))).astype(np.float32)
+    unit_NF = feature_NF / np.linalg.norm(feature_NF.astype(np.float64), axis=1, keepdims=True)
+    distance = 1 - unit_NF[100:] @ unit_NF[:100].T
+    nearest = np.argsort(distance, axis=1)[:, :7]
+    vote = 1 / np.take_along_axis(distance, nearest, axis=1) if weights == "distance" else np.ones(nearest.shape)
+    votes = np.stack([(vote * (label_N[nearest] == label)).sum(1) for label in range(3)], axis=1)
+    expected = (votes.argmax(1) == label_N[100:]).mean()
+    assert 0.4 < expected < 0.9
+    found = nearest_neighbours((feature_NF[:100], label_N[:100]), (feature_NF[100:], label_N[100:]), 7, weights)  # type: ignore[arg-type]
+    assert found == pytest.approx(expected)
 
 
 def test_the_test_looks_at_labelled_photos_only_and_at_few_enough(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,9 @@
+"""What the benchmarks beside this folder share, in rooms; each imports only rooms above it in this list.
+
+measuring: how a number is taken, the machine that it is taken on, and the file that it is written to.
+data: photographs, CIFAR-10, labelled images with a test split.
+loaders: the loaders that are compared, stage by stage and whole, and those of other libraries.
+pretraining: methods, networks, training, arms, experiments and their runs.
+selection: settings of the selector, and how much of the hardness they capture.
+reporting: tables, plots and pages of results.
+"""

@@ -1,0 +1,1 @@
+"""The images that are loaded and trained on."""

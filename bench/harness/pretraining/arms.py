@@ -1,0 +1,94 @@
+"""The arms that are compared: which views a training gets, and how they are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+import hvs_data as hvs
+from harness.pretraining import methods
+from harness.pretraining.jointcrop import JointCropLoader
+from hvs_data.demo.timing import TimedSelector
+from hvs_data.selection.budgets import BUDGETS
+
+CANDIDATES = 4
+# so high that all pairs are drawn with the same probability
+EVERY_PAIR_ALIKE = 1e9
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to feed a trainer.
+
+    Attributes:
+        about: in words.
+        candidates: views drawn of an image.
+        selector: arguments of HardViewSelector; None trains on the views as they are drawn. A function makes them from the side of a view.
+        joint: crop areas of the two views are drawn together (JointCrop).
+        objective: what scores the candidates, made from the method; None for the method's own loss.
+        scored_by: the same in words.
+    """
+
+    about: str
+    candidates: int = CANDIDATES
+    selector: Mapping[str, Any] | Callable[[int], Mapping[str, Any]] | None = field(default_factory=dict)
+    joint: bool = False
+    objective: Callable[[methods.Method], hvs.Objective] | None = None
+    scored_by: str = ""
+
+    def arguments(self, size: int) -> dict[str, Any]:
+        """Of HardViewSelector, for views of this side."""
+        assert self.selector is not None
+        return dict(self.selector(size) if callable(self.selector) else self.selector)
+
+    def in_words(self, size: int) -> str:
+        """How views are chosen, for a result: what two runs must share to be runs of the same thing."""
+        if self.selector is None:
+            return "joint crop areas" if self.joint else "none"
+        arguments = self.arguments(size)
+        # a budget's numbers may change from one version to the next
+        arguments |= BUDGETS[arguments["budget"]] if "budget" in arguments else {}
+        given = ", ".join(f"{name}={value!r}" for name, value in sorted(arguments.items()))
+        return ", ".join(filter(None, [f"{self.candidates} candidates", self.scored_by, given]))
+
+
+ARMS = {
+    "vanilla": Arm("two random views", candidates=2, selector=None),
+    "random": Arm(
+        "two of four at random, after scoring all", selector={"policy": "softmax", "temperature": EVERY_PAIR_ALIKE}
+    ),
+    "smallest-iou": Arm("the two of four whose boxes overlap least", selector={"policy": "smallest_iou"}),
+    "jointcrop": Arm("two views whose areas are drawn together (JointCrop)", candidates=2, selector=None, joint=True),
+    "hardest": Arm("the hardest two of four, scored exactly"),
+    "half-size": Arm("the hardest two of four, scored at half the size", selector=lambda size: {"score_size": size // 2}),
+    "balanced-8": Arm("the hardest two of eight, budget balanced", candidates=8, selector={"budget": "balanced"}),
+    "cheap-16": Arm("the hardest two of sixteen at the cheapest setting, budget cheap", candidates=16, selector={"budget": "cheap"}),
+    "easiest": Arm("the easiest two of four, scored exactly", selector={"policy": "easiest"}),
+}  # fmt: skip
+
+
+def arms_of(method: str) -> dict[str, Arm]:
+    """The arms that a method can be trained in. JointCrop draws the boxes of two views of one kind."""
+    return {name: arm for name, arm in ARMS.items() if not (arm.joint and method == "dino")}
+
+
+def feed(arm: Arm, loader: hvs.ViewLoader, method: methods.Method, seed: int, precision: torch.dtype | None = None) -> Any:
+    """The loader that an arm trains from, with ``state_dict`` and ``load_state_dict``.
+
+    Args:
+        arm: what to do.
+        loader: of the arm's candidates.
+        method: in training.
+        seed: of what the selector draws.
+        precision: in which the training casts automatically, and so the scoring, too; None if it does not.
+    """
+    if arm.joint:
+        return JointCropLoader(loader, seed)
+    if arm.selector is None:
+        return loader
+    size = max(role.size for role in loader.recipe.roles)
+    objective = method.objective() if arm.objective is None else arm.objective(method)
+    return hvs.HardViewLoader(loader, TimedSelector(objective, **{"seed": seed, "autocast": precision, **arm.arguments(size)}))

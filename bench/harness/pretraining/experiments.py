@@ -1,0 +1,70 @@
+"""Experiments on when hard views help: their runs, the most informative ones first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.pretraining.strength import Strength
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some arms under some strengths of the views.
+
+    Attributes:
+        strengths: of the views, the most informative ones first.
+        arms: names in ``arms.ARMS``.
+        seeds: of the runs; all of a seed come before the next one.
+    """
+
+    strengths: Sequence[Strength]
+    arms: Sequence[str]
+    seeds: Sequence[int]
+
+    def runs(self) -> Iterator[tuple[int, Strength, str]]:
+        for seed in self.seeds:
+            for strength in self.strengths:
+                for arm in self.arms:
+                    yield seed, strength, arm
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs of one method that answer a question.
+
+    Attributes:
+        question: in a sentence.
+        method: of ``methods.METHODS``.
+        epochs: of every run, by name of the data; under "", of any other.
+        parts: one after the other.
+    """
+
+    question: str
+    method: str
+    epochs: dict[str, float]
+    parts: Sequence[Part]
+
+    def epochs_on(self, data: str) -> float:
+        return self.epochs.get(data, self.epochs[""])
+
+
+# From the two settings of the first look, whose signs differed, to the rest of the grid.
+GRID = tuple(
+    Strength(crop, color)
+    for crop, color in ((0.6, 0.5), (0.2, 1.0), (0.08, 1.0), (0.4, 0.5), (0.2, 0.5), (0.6, 1.0), (0.4, 1.0), (0.08, 0.5))
+)
+
+EXPERIMENTS = {
+    "map": Experiment(
+        "Over which strengths of crops and colours do hard pairs help?",
+        "simclr",
+        {"cifar10": 10.0, "": 25.0},
+        (
+            Part(GRID, ("vanilla", "hardest"), (10, 11)),
+            Part(GRID[:2], ("random",), (10, 11, 12, 13)),
+            Part(GRID[:2], ("vanilla", "hardest"), (12, 13)),
+            Part(GRID, ("half-size", "random"), (10, 11)),
+        ),
+    ),
+}
