@@ -14,13 +14,13 @@ from hvs_data.forwards.asking import Asking
 from hvs_data.forwards.compiled import Compile
 from hvs_data.forwards.encoding import Encoding
 from hvs_data.forwards.forward import Forward
-from hvs_data.forwards.groups import Candidates
 from hvs_data.modules.trace_free import scoring
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective, Outputs
 from hvs_data.rows.layout import tables_of
 from hvs_data.selection.allowed import AllowedPairs
 from hvs_data.selection.budgets import Options
+from hvs_data.selection.candidates import Candidates
 from hvs_data.selection.combinations import Parts, additive_parts
 from hvs_data.selection.concessions import Concessions, Sides, SizeConcededError, add_note
 from hvs_data.selection.sizes import checked_size, scored_sizes

@@ -16,7 +16,6 @@ from hvs_data.arguments.values import type_name, whole_number
 from hvs_data.errors import SelectionError
 from hvs_data.forwards.asking import Asking
 from hvs_data.forwards.compiled import Compile
-from hvs_data.forwards.groups import Candidates, narrowed
 from hvs_data.forwards.tokens import KeepTokens
 from hvs_data.modules.freshness import weights_version
 from hvs_data.objectives.additive import AdditiveObjective
@@ -29,6 +28,7 @@ from hvs_data.rows.layout import Layout, layout_of, tables_of
 from hvs_data.rules import RowRule
 from hvs_data.selection.allowed import AllowedPairs, first_of
 from hvs_data.selection.budgets import BY_BUDGET, ByBudget, budgeted
+from hvs_data.selection.candidates import Candidates, narrowed
 from hvs_data.selection.choice import Choice
 from hvs_data.selection.geometry import Geometry
 from hvs_data.selection.narrowing import ALL, PROMISING, Narrowing

@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hvs_data.forwards.groups import Candidates
 from hvs_data.objectives.base import Outputs, map_outputs
 from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.selection.allowed import AllowedPairs
+from hvs_data.selection.candidates import Candidates
 from hvs_data.selection.combinations import Chosen
 from hvs_data.types import Selection, ViewParams
 
