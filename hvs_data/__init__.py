@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from hvs_data.integrations.transforms.recipe import recipe_from
     from hvs_data.loaders.hard_view_loader import HardViewLoader
     from hvs_data.loaders.view_loader import ViewLoader
+    from hvs_data.monitoring.alarms import HardnessWarning
+    from hvs_data.monitoring.monitor import Monitor
     from hvs_data.objectives.base import Objective
     from hvs_data.pipelines.decode import decode
     from hvs_data.pipelines.render import render
@@ -36,10 +38,12 @@ _HOME_OF = {
     "DecodeError": "errors",
     "HardViewLoader": "loaders.hard_view_loader",
     "HardViewSelector": "selector",
+    "HardnessWarning": "monitoring.alarms",
     "HvsError": "errors",
     "ImageBatch": "types",
     "KeepTokens": "selection.tokens",
     "MissingDependencyError": "errors",
+    "Monitor": "monitoring.monitor",
     "Objective": "objectives.base",
     "RecipeError": "errors",
     "RenderSpec": "types",

@@ -35,6 +35,7 @@ from hvs_data.selection.layout import Layout, Tables, layout_of, tables_of
 from hvs_data.selection.narrowing import ALL, FIRST, LEAST_OVERLAP, PROMISING, Narrowing
 from hvs_data.selection.policies import POLICIES
 from hvs_data.selection.schedule import Schedule, Scheduled, checked, positive, share, whole
+from hvs_data.selection.spread import OutputSpread
 from hvs_data.selection.taken import Taken, narrowed, widened
 from hvs_data.selection.tokens import KeepTokens
 from hvs_data.selection.unfit import UnfitImages
@@ -129,6 +130,7 @@ class HardViewSelector(Fixed):
         step: how many selections were made; with ``geometry`` the state of a run beside the model.
         none_allowed: how many images so far had no pair that ``allowed`` allows.
         geometry: what ``prefilter`` has learned of the rows: ``geometry.weights`` by name, ``pairs``, ``r2``.
+        watchers: functions that are called with every selection, such as that of a :class:`hvs_data.Monitor`.
 
     Raises:
         SelectionError: an argument that means nothing.
@@ -228,6 +230,7 @@ class HardViewSelector(Fixed):
         self._temperature = checked("temperature", temperature, positive, "a number above 0, in units of the loss")
         self.step = 0
         self.last: Selection | None = None
+        self.watchers: list[Callable[[Selection], object]] = []
         self._made = True
 
     # --- selecting -----------------------------------------------------------------------------------------------------
@@ -393,6 +396,8 @@ class HardViewSelector(Fixed):
             table_BVV = allowed.allowed_BVV.to(selection.pair.device, non_blocking=True)
             selection = replace(selection, allowed=table_BVV, none_allowed=without)
         self.step, self.last = step + 1, selection
+        for watch in self.watchers:
+            watch(selection)
         return selection
 
     def _unscored(self, narrowing: Narrowing, taken: Taken, step: int, device: torch.device) -> Selection:
@@ -436,7 +441,8 @@ class HardViewSelector(Fixed):
         groups, layout, params = taken.groups, taken.layout, taken.rows
         tables = tables_of(layout, device)
         open_BP = None if allowed is None else allowed.pairs(layout, taken.slots).to(device, non_blocking=True)
-        forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout, params), params, self.encoding, self.prepare)
+        spread = OutputSpread()
+        forward = Forward(self.bn, self.chunk, self._group_sizes(groups, layout, params), params, self.encoding, self.prepare, spread)
         teacher: Outputs = None
         with (
             scoring(*self.objective.modules(), bn="running" if self.bn == "running" else "batch", dropout=self.dropout),
@@ -461,12 +467,19 @@ class HardViewSelector(Fixed):
         if self.prefilter is not None and params is not None:
             self.geometry.observe(step, params, layout.pairs, chosen.pair_losses)
         selection = self._selection(chosen, parts, layout, tables, non_finite, params, step)
+        selection = replace(selection, num_losses=self._num_losses(taken, len(parts.pair), allowed), output_std=spread.value())
         if teacher is not None:
             place_B2 = tables.position[selection.pair]
             image_B = torch.arange(len(place_B2), device=device)
             kept = map_outputs(lambda output_BT: torch.cat([output_BT[image_B, place_B] for place_B in place_B2.unbind(1)]), teacher)
             selection = replace(selection, teacher_outputs=kept)
         return selection if taken.slots is None else widened(selection, taken, device)
+
+    def _num_losses(self, taken: Taken, images: int, allowed: AllowedPairs | None) -> int:
+        """How many losses, or terms of them, are looked at."""
+        if isinstance(self.objective, AdditiveObjective):
+            return images * int(tables_of(taken.layout, torch.device("cpu")).read.sum())
+        return images * len(taken.layout.pairs) if allowed is None else int(allowed.pairs(taken.layout, taken.slots).sum())
 
     def _casting(self, device: torch.device) -> AbstractContextManager[Any]:
         if self.autocast is None:

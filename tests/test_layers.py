@@ -43,6 +43,7 @@ LAYER_OF = {
     "hvs_data.selection": 5,
     "hvs_data.selector": 5,
     "hvs_data.loaders": 6,
+    "hvs_data.monitoring": 6,
     "hvs_data.integrations": 7,
     "hvs_data.demo": 7,
     "hvs_data.cli": 7,
