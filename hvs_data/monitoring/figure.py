@@ -42,7 +42,7 @@ PANELS = (
         (
             Curve("output_std", "spread of outputs", CHOSEN),
             Curve("rows_r2", "explained by rows", OTHER),
-            Curve("non_finite", "losses not finite", SOFT, "--"),
+            Curve("non_finite_share", "losses not finite", SOFT, "--"),
         ),
     ),
 )

@@ -39,7 +39,7 @@ NAMES = (
     "loss_gap_relative",
     "rows_r2",
     "scored",
-    "non_finite",
+    "non_finite_share",
     "unfit",
     "none_allowed",
     "output_std",
@@ -188,7 +188,7 @@ class Monitor:
         rows_r2                     share of the losses' variance within images that a linear model of the rows explains, fitted to
                                     the latest steps
         scored                      share of steps in which the model was asked
-        non_finite                  share of losses that were NaN or infinite; of sums over views, share of their terms
+        non_finite_share            share of losses that were NaN or infinite; of sums over views, share of their terms
         unfit                       share of scored images of which no loss was finite
         none_allowed                share of images without a pair that the selector's rule allows
         output_std                  spread of the model's outputs over images: about 1 is healthy, near 0 is collapsed

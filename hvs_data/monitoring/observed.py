@@ -15,8 +15,8 @@ from hvs_data.boxes import pairwise_iou
 from hvs_data.selection.geometry import Geometry, HostCopy
 from hvs_data.types import LOCAL, Selection, ViewParams
 
-# Images of a selection whose losses are fitted to their rows: the fit takes the longest of all that is done here.
-FITTED_IMAGES = 64
+# Losses of a selection that are fitted to their rows, those of its first images: the fit takes the longest of all that is done here.
+FITTED_LOSSES = 512
 
 
 class Told(NamedTuple):
@@ -86,7 +86,9 @@ class Observed:
         self, first_P: NDArray[np.int64], second_P: NDArray[np.int64], slots_BK: NDArray[np.int64], legal_VV: NDArray[np.bool_]
     ) -> Iterator[Told]:
         assert self._params is not None
-        iou_BP = pairwise_iou(self._params.box).numpy()[:, first_P, second_P].astype(np.float64)
+        slots_G, place_2P = np.unique([first_P, second_P], return_inverse=True)
+        iou_BGG = pairwise_iou(self._params.box[:, slots_G]).numpy().astype(np.float64)
+        iou_BP = iou_BGG[:, *place_2P.reshape(2, -1)]
         pair_B2 = np.sort(slots_BK[:, :2], 1)
         chosen_BP = (first_P == pair_B2[:, :1]) & (second_P == pair_B2[:, 1:])
         open_BVV = np.broadcast_to(legal_VV, (len(slots_BK), *legal_VV.shape)) if self._allowed is None else self._allowed.numpy() > 0
@@ -120,7 +122,7 @@ class Observed:
         loss_BQ, loss_B = self._losses.numpy()[:, *pair_Q2.T], self._loss.numpy()
         finite_BQ, fit_B = np.isfinite(loss_BQ), np.isfinite(loss_B)
         mean_B = _mean_of(np.where(finite_BQ, loss_BQ, 0), finite_BQ)
-        yield Told("non_finite", float(self._non_finite.numpy()), self._num_losses)
+        yield Told("non_finite_share", float(self._non_finite.numpy()), self._num_losses)
         yield from _means("unfit", ~fit_B)
         yield from _means("loss_chosen", loss_B[fit_B])
         yield from _means("loss_mean", mean_B[fit_B])
@@ -130,8 +132,9 @@ class Observed:
 
 def _fit(geometry: Geometry, number: int, params: ViewParams, pair_Q2: NDArray[np.int64], loss_BQ: NDArray[np.float64]) -> None:
     slots_G, place_Q2 = np.unique(pair_Q2, return_inverse=True)
-    rows = params.images(slice(FITTED_IMAGES)).views(slots_G.tolist())
-    geometry.observe(number, rows, place_Q2.reshape(-1, 2).tolist(), torch.from_numpy(loss_BQ[:FITTED_IMAGES]))
+    images = -(-FITTED_LOSSES // len(pair_Q2))
+    rows = params.images(slice(images)).views(slots_G.tolist())
+    geometry.observe(number, rows, place_Q2.reshape(-1, 2).tolist(), torch.from_numpy(loss_BQ[:images]))
     geometry.at(number + geometry.delay)  # takes it in
 
 

@@ -57,4 +57,5 @@ def spread_of(unit_ND: Tensor) -> Tensor:
 
 
 def _holds_vectors(output_BV: Tensor) -> bool:
-    return output_BV.is_floating_point() and output_BV.ndim >= 3 and output_BV.shape[3:].numel() == 1
+    # a single number has no direction
+    return output_BV.is_floating_point() and output_BV.ndim >= 3 and output_BV.shape[2] > 1 and output_BV.shape[3:].numel() == 1
