@@ -478,7 +478,7 @@ class HardViewSelector(Fixed):
     def _num_losses(self, taken: Taken, images: int, allowed: AllowedPairs | None) -> int:
         """How many losses, or terms of them, are looked at."""
         if isinstance(self.objective, AdditiveObjective):
-            return images * int(tables_of(taken.layout, torch.device("cpu")).read.sum())
+            return images * taken.layout.terms
         return images * len(taken.layout.pairs) if allowed is None else int(allowed.pairs(taken.layout, taken.slots).sum())
 
     def _casting(self, device: torch.device) -> AbstractContextManager[Any]:

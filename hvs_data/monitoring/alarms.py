@@ -39,7 +39,7 @@ class Alarms:
 
         Args:
             means: over the selections since the last call: ``iou_chosen``, ``iou_other`` and ``output_std`` where they are known.
-            images, steps: how many images and scored steps these were.
+            images, steps: how many images and steps these were.
         """
         if self.min_iou is not None and "iou_chosen" in means:
             self._judge_overlap(means["iou_chosen"], means.get("iou_other"), images)

@@ -53,8 +53,8 @@ class Monitor:
     """Tells how hard the selected views are while a training runs.
 
     It takes note of every selection of a selector, and :meth:`numbers` gives means over those since its last call. Taking note waits for
-    nothing on the device, and costs about as much as the loader's rows do; asking for the numbers waits for the latest selection. What is
-    kept does not grow. May be called from several threads.
+    nothing on the device, and takes the host some milliseconds; asking for the numbers waits for the latest selection. What is kept does
+    not grow. May be called from several threads.
 
     The numbers are those of this process's images. Each rank has its own, of equally many images: log those of one rank, or average them.
 
@@ -209,11 +209,11 @@ class Monitor:
                     means["loss_gap_relative"] = means["loss_gap"] / abs(means["loss_mean"])
                 if self._geometry.pairs >= ENOUGH_PAIRS:
                     means["rows_r2"] = self._geometry.r2
-            images, scored = self._count.get("iou_chosen", 0), round(self._total.get("scored", 0))
+            images, steps = self._count.get("iou_chosen", 0), max(self._count.get("scored", 0), self._count.get("output_std", 0))
             if self._step is not None and means:
                 self._history.add(self._step, means)
             self._begin()
-        self._alarms.judge(means, images, scored)
+        self._alarms.judge(means, images, steps)
         return {f"{self.prefix}{name}": means[name] for name in NAMES if name in means}
 
     def figure(self) -> Figure:

@@ -6,6 +6,8 @@ import warnings
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 import hvs_data as hvs
 from given_losses import Numbered, numbered_views
@@ -103,3 +105,28 @@ def test_a_model_that_collapses_is_told_of_by_a_watching_monitor() -> None:
     selector.select(views)
     with pytest.warns(HardnessWarning, match="nearly the same output for all images"):
         monitor.numbers()
+
+
+@pytest.mark.parametrize("contrast", [False, True])
+def test_a_training_that_only_attracts_collapses_and_one_with_negatives_does_not(contrast: bool) -> None:
+    """Cosines of two views that are drawn together, without anything that holds images apart; and SimCLR."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 32), nn.ReLU(), nn.Linear(32, 16))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    selector = hvs.HardViewSelector(hvs.objectives.SimCLR(encoder=model, temperature=0.5))
+    monitor, spreads = hvs.Monitor(selector), []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for step in range(300):
+            images = torch.randn(32, 3, 4, 4)
+            x1, x2 = selector([images + 0.3 * torch.randn_like(images) for _ in range(3)])
+            z1, z2 = F.normalize(model(x1), dim=1), F.normalize(model(x2), dim=1)
+            loss = F.cross_entropy(z1 @ z2.T / 0.5, torch.arange(32)) if contrast else -(z1 * z2).sum(1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step % 10 == 9:
+                spreads.append(monitor.numbers()["hvs/output_std"])
+    assert spreads[0] > 0.2
+    assert (spreads[-1] < 0.05) != contrast
+    assert [warning.category for warning in caught] == [] if contrast else [HardnessWarning]
