@@ -42,7 +42,7 @@ PANELS = (
         (
             Curve("output_std", "spread of outputs", CHOSEN),
             Curve("rows_r2", "explained by rows", OTHER),
-            Curve("non_finite_share", "losses not finite", SOFT, "--"),
+            Curve("non_finite_share", "not finite", SOFT, "--"),
         ),
     ),
 )
@@ -64,14 +64,14 @@ def drawn(points: Sequence[tuple[int, Mapping[str, float]]]) -> Figure:
         raise MissingDependencyError("matplotlib", "monitor", "Monitor.figure") from None
     if not points:
         raise HvsError("expected numbers to draw, got none; call monitor.numbers() now and then while the training runs")
-    figure = Figure(figsize=(9, 5.2), layout="constrained")
+    figure = Figure(figsize=(9, 5.6), layout="constrained")
     for axes, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
         _draw(axes, panel, points)
     return figure
 
 
 def _draw(axes: Any, panel: Panel, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-    axes.set_title(panel.title, loc="left", fontsize=10)
+    axes.set_title(panel.title, loc="left", fontsize=10, pad=20)
     axes.set_xlabel("step", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(color="#e8ecf0")
@@ -83,4 +83,6 @@ def _draw(axes: Any, panel: Panel, points: Sequence[tuple[int, Mapping[str, floa
             marker = "o" if len(known) == 1 else ""
             axes.plot(steps, values, curve.line, marker=marker, color=curve.color, label=curve.label, linewidth=1.6)
     if axes.lines:
-        axes.legend(fontsize=8, frameon=False)
+        # between title and axes, where no curve is
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0, "ncols": len(axes.lines)}
+        axes.legend(**place, fontsize=8, frameon=False, handlelength=1.4, handletextpad=0.5, columnspacing=1.2)

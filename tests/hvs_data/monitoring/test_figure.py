@@ -39,7 +39,7 @@ def test_curves_are_the_numbers_over_steps(every: int) -> None:
         (losses, "chosen"): "loss_chosen",
         (losses, "mean of pairs"): "loss_mean",
         (model, "explained by rows"): "rows_r2",
-        (model, "losses not finite"): "non_finite_share",
+        (model, "not finite"): "non_finite_share",
     }
     assert drawn.keys() == expected.keys()
     for where, name in expected.items():
