@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hvs_data.loaders.view_loader import ViewLoader
     from hvs_data.modules.freshness import StaleSelectionWarning
     from hvs_data.modules.trace_free import scoring
+    from hvs_data.monitoring.alarms import HardnessWarning
+    from hvs_data.monitoring.monitor import Monitor
     from hvs_data.objectives.base import Objective
     from hvs_data.pipelines.decode import decode
     from hvs_data.pipelines.render import render
@@ -36,10 +38,12 @@ _HOME_OF = {
     "DecodeError": "errors",
     "HardViewLoader": "loaders.hard_view_loader",
     "HardViewSelector": "selection.selector",
+    "HardnessWarning": "monitoring.alarms",
     "HvsError": "errors",
     "ImageBatch": "types",
     "KeepTokens": "forwards.tokens",
     "MissingDependencyError": "errors",
+    "Monitor": "monitoring.monitor",
     "Objective": "objectives.base",
     "RecipeError": "errors",
     "RenderSpec": "types",

@@ -270,6 +270,7 @@ class Selection:
         legal: bool [V, V]: the pairs that could be chosen; upper triangular unless the objective's pairs are ordered.
         non_finite: int64 scalar tensor, losses that were NaN or infinite and so could not be chosen: of legal pairs that the rule allows
             or, of a loss that is a sum over views, terms that some combination holds.
+        num_losses: how many losses, or terms, were looked at for that.
         params: the candidates' rows, where they are known.
         slots: int64 [B, K], every chosen slot in the order in which the trainer expects the views: the pair, then local views by number.
         policy: the rule by which the views were chosen; "random" in steps that the selector's schedule leaves out, "geometry" where
@@ -283,6 +284,9 @@ class Selection:
         none_allowed: how many images have no allowed pair, and so were given their first legal one.
         teacher_outputs: what the teacher gave for the chosen pair, where the selector keeps it, as from one forward of all first
             views followed by all second ones: tensors with first axis 2 B.
+        output_std: float32 scalar tensor, how far apart the model's outputs of different images are: about 1 where they point in all
+            directions alike, near 0 where the model has collapsed (:class:`hvs_data.forwards.spread.OutputSpread`); None where that
+            is not known.
     """
 
     pair: Tensor
@@ -299,6 +303,8 @@ class Selection:
     teacher_outputs: Any = None
     allowed: Tensor | None = None
     none_allowed: int = 0
+    num_losses: int = 0
+    output_std: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.slots is None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from hvs_data.errors import SelectionError
 from hvs_data.forwards.encoding import Encoding
 from hvs_data.forwards.groups import Group, scaled_down
+from hvs_data.forwards.spread import OutputSpread
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective, Outputs, map_outputs, output_tensors
 from hvs_data.types import ViewParams
@@ -32,6 +33,7 @@ class Forward:
         params: the candidates' rows, of which objectives may want extras.
         encoding: what is called in place of the objective's own ``encode`` and ``encode_local``; None for those.
         prepare: what the trainer's step does to views before the model; None for nothing.
+        spread: takes note of the outputs of global views; None for nothing.
     """
 
     bn: str
@@ -40,12 +42,14 @@ class Forward:
     params: ViewParams | None
     encoding: Encoding | None = None
     prepare: Callable[[Tensor], Tensor] | None = None
+    spread: OutputSpread | None = None
 
     def pair_losses(self, objective: Objective, group: Group) -> Tensor:
         """An objective's pair losses [B, V, V] of candidates of one size."""
         images = group.views[0].shape[0]
         encoding = self.encoding or Encoding(objective)
         outputs = self._outputs(objective, encoding.encode, group, slice(0, images), self.sizes[0], objective.extras)
+        self._note(outputs)
         losses = objective.pair_losses(outputs)
         _check_table("pair_losses", losses, (images, len(group.views), len(group.views)))
         return losses
@@ -61,6 +65,7 @@ class Forward:
         tables, teachers = [], []
         for part in _parts(images, most):
             teacher, student = self._outputs(objective, encoding.encode, groups[0], part, self.sizes[0], objective.extras)
+            self._note((teacher, student))
             local = None
             if len(groups) > 1:
                 local = self._outputs(objective, encoding.encode_local, groups[1], part, self.sizes[1], ())
@@ -85,6 +90,10 @@ class Forward:
         pixels = group.images(part)
         given = {name: _extra(objective, name, self.params, group, part, pixels.device) for name in extras}
         return forward(encode, self._prepared(scaled_down(pixels, size)), given, len(group.views), self.bn, self.chunk)
+
+    def _note(self, outputs: Outputs) -> None:
+        if self.spread is not None:
+            self.spread.note(outputs)
 
     def _prepared(self, pixels: Tensor) -> Tensor:
         if self.prepare is None:

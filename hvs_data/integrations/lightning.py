@@ -25,6 +25,7 @@ from hvs_data.integrations.lightning_precision import autocast_of, check_precisi
 from hvs_data.loaders.hard_view_loader import HardViewLoader
 from hvs_data.loaders.view_loader import ViewLoader
 from hvs_data.modules.freshness import StaleSelectionWarning
+from hvs_data.monitoring.monitor import Monitor
 from hvs_data.objectives.base import Objective
 from hvs_data.recipes.spec import Recipe
 from hvs_data.rows.boxes import iou
@@ -163,6 +164,8 @@ class HardViewCallback(MadeForLightning):
       other steps loggers show the last number again, as Lightning has them do.)
     - At the start of each step, before anything in it can move weights, it checks that the views were chosen with the
       weights that the model has, and that no batch was chosen and then not trained on.
+    - Each ``log_every_n_steps`` batches it logs the numbers of a :class:`hvs_data.Monitor`, means over these batches on this rank, and with
+      them come its warnings. For that it waits for the latest selection, as loggers do for what they are given.
     - Where the training step fetches its batches itself (``training_step(self, dataloader_iter)``), it logs after the step, and checks
       nothing: when the step begins, the batch has not been chosen yet.
     - It lets a loader that was passed to ``trainer.fit`` score in the trainer's mixed precision, as a data module does.
@@ -172,9 +175,14 @@ class HardViewCallback(MadeForLightning):
 
     Args:
         prefix: of the names in the log.
+        monitor: whether it logs a monitor's numbers.
+
+    Attributes:
+        monitor: the :class:`hvs_data.Monitor` of the present fit or the latest one, for its ``figure()``; None before the first.
 
     Warns:
         StaleSelectionWarning: once a fit, if a check fails.
+        HardnessWarning: once a fit each, as :meth:`hvs_data.Monitor.numbers` says.
 
     Raises:
         HvsError: when a fit begins: no HardViewLoader among the training loaders, several, a strategy under which nothing can be scored,
@@ -183,9 +191,11 @@ class HardViewCallback(MadeForLightning):
 
     _kind = "Callback"
 
-    def __init__(self, prefix: str = "hvs/"):
+    def __init__(self, prefix: str = "hvs/", monitor: bool = True):
         super().__init__()
         self.prefix = prefix
+        self.monitor: Monitor | None = None
+        self._monitors, self._batches = monitor, 0
         self._loader: HardViewLoader | None = None
         self._format: Format | None = None
         self._handed_out: deque[tuple[Selection, list[ref[Tensor]]]] = deque(maxlen=16)
@@ -203,6 +213,7 @@ class HardViewCallback(MadeForLightning):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._step, self._warned = None, False
+        self.monitor, self._batches = Monitor(prefix=self.prefix) if self._monitors else None, 0
         self._watch(trainer)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
@@ -211,18 +222,23 @@ class HardViewCallback(MadeForLightning):
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if not _fetched_in_step(trainer) and (selection := self._selection_of(batch)) is not None:
             self._check(selection)
-            self._log(pl_module, selection)
+            self._log(trainer, pl_module, selection)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if _fetched_in_step(trainer) and (selection := self._selection_of(batch)) is not None:
-            self._log(pl_module, selection)
+            self._log(trainer, pl_module, selection)
 
-    def _log(self, pl_module: Any, selection: Selection) -> None:
+    def _log(self, trainer: Any, pl_module: Any, selection: Selection) -> None:
         if self._loader is not None:
             found = statistics_of(selection)
             if self._loader.selector.prefilter is not None:
                 found.pop("random_loss", None)  # of promising pairs alone, none is random
-            numbers = {f"{self.prefix}{name}": value for name, value in found.items()}
+            numbers: dict[str, Any] = {f"{self.prefix}{name}": value for name, value in found.items()}
+            if self.monitor is not None:
+                self.monitor.observe(selection)
+                self._batches += 1
+                if self._batches % max(trainer.log_every_n_steps, 1) == 0:
+                    numbers |= self.monitor.numbers()
             pl_module.log_dict(numbers, on_step=True, on_epoch=False, batch_size=len(selection.pair))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:

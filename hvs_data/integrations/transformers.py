@@ -11,6 +11,7 @@ from hvs_data.errors import HvsError, MissingDependencyError
 from hvs_data.integrations.accelerate import score_as
 from hvs_data.loaders.hard_view_loader import HardViewLoader
 from hvs_data.loaders.view_loader import ViewLoader
+from hvs_data.monitoring.monitor import Monitor
 
 __all__ = ["train_on"]
 
@@ -60,6 +61,31 @@ def train_on(trainer: Any, loader: HardViewLoader | ViewLoader) -> None:
     score_as(trainer.accelerator, loader)
     trainer.get_train_dataloader = functools.partial(EpochBatches, trainer, loader)
     trainer.train = _skipping_in_place(trainer.train)
+
+
+def log_numbers(trainer: Any, monitor: Monitor) -> None:
+    """Let a Trainer log a monitor's numbers whenever it logs its own, to whatever it reports to (``report_to``, ``log_history``).
+
+    Args:
+        trainer: a ``transformers.Trainer``, of whatever subclass.
+        monitor: of the loader that it trains on.
+
+    Raises:
+        MissingDependencyError: transformers is not installed.
+    """
+    try:
+        from transformers import TrainerCallback
+    except ImportError:
+        raise MissingDependencyError("transformers", "trainers", "log_numbers") from None
+
+    class LogNumbers(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            # decided by the callback of the Trainer's own, which comes first
+            if control.should_log:
+                trainer.log(monitor.numbers())
+                control.should_log = True  # which logging takes back, and the Trainer's own numbers are yet to come
+
+    trainer.add_callback(LogNumbers())
 
 
 class EpochBatches:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations, permutations, product
 from math import comb
 
@@ -50,6 +50,12 @@ class Layout:
     def combinations(self) -> int:
         """How many combinations of a pair and local views there are."""
         return len(self.pairs) * comb(len(self.local_slots), self.emitted_locals)
+
+    @cached_property
+    def terms(self) -> int:
+        """How many terms of a loss that is a sum over (teacher's view, student's view) some combination holds."""
+        of_pairs = {(teacher, student) for pair in self.pairs for teacher, student in product(pair, repeat=2)}
+        return len(of_pairs) + (len(self.global_slots) * len(self.local_slots) if self.emitted_locals else 0)
 
     @property
     def first_slots(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from hvs_data.forwards.asking import Asking
 from hvs_data.forwards.compiled import Compile
 from hvs_data.forwards.encoding import Encoding
 from hvs_data.forwards.forward import Forward
+from hvs_data.forwards.spread import OutputSpread
 from hvs_data.modules.trace_free import scoring
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective, Outputs
@@ -33,11 +34,15 @@ class Scores:
     Attributes:
         parts: what combinations of them are made of; NaN for pairs that may not be chosen.
         non_finite: int64 scalar: losses, or terms of them, that are NaN or infinite and could have been chosen.
+        num_losses: of how many.
+        output_std: float32 scalar, see :class:`hvs_data.forwards.spread.OutputSpread`; None where outputs are no vectors.
         teacher: the teacher's outputs [B, T, ...] for the global views; None if they are not kept.
     """
 
     parts: Parts
     non_finite: Tensor
+    num_losses: int
+    output_std: Tensor | None = None
     teacher: Outputs = None
 
 
@@ -112,7 +117,8 @@ class Scorer:
         tables = tables_of(layout, device)
         open_BP = None if allowed is None else allowed.pairs(layout, candidates.slots).to(device, non_blocking=True)
         sizes = self._group_sizes(candidates)
-        forward = Forward(asking.bn, asking.chunk, sizes, candidates.rows, self._encoding, asking.prepare)
+        spread = OutputSpread()
+        forward = Forward(asking.bn, asking.chunk, sizes, candidates.rows, self._encoding, asking.prepare, spread)
         teacher: Outputs = None
         with (
             scoring(*objective.modules(), bn="running" if asking.bn == "running" else "batch", dropout=asking.dropout),
@@ -129,7 +135,14 @@ class Scorer:
                 losses_BVV = forward.pair_losses(objective, groups[0]).detach()
                 parts = Parts(losses_BVV[:, tables.pair[:, 0], tables.pair[:, 1]].to(torch.float32))
                 non_finite = (~parts.pair.isfinite() if open_BP is None else ~parts.pair.isfinite() & open_BP).sum()
-        return Scores(parts if open_BP is None else parts.only(open_BP), non_finite, teacher)
+        parts = parts if open_BP is None else parts.only(open_BP)
+        return Scores(parts, non_finite, self._num_losses(candidates, len(parts.pair), allowed), spread.value(), teacher)
+
+    def _num_losses(self, candidates: Candidates, images: int, allowed: AllowedPairs | None) -> int:
+        layout = candidates.layout
+        if isinstance(self.objective, AdditiveObjective):
+            return images * layout.terms
+        return images * len(layout.pairs) if allowed is None else int(allowed.pairs(layout, candidates.slots).sum())
 
     def _sides(self, candidates: Candidates) -> list[Sides]:
         given = [max(group.views[0].shape[-2:]) for group in candidates.groups]

@@ -125,6 +125,7 @@ class HardViewSelector(Fixed):
         step: how many selections were made; with ``geometry`` the state of a run beside the model.
         none_allowed: how many images so far had no pair that ``allowed`` allows.
         geometry: what ``prefilter`` has learned of the rows: ``geometry.weights`` by name, ``pairs``, ``r2``.
+        watchers: functions that are called with every selection, such as that of a :class:`hvs_data.Monitor`.
 
     Raises:
         SelectionError: an argument that means nothing.
@@ -184,6 +185,7 @@ class HardViewSelector(Fixed):
         self._unfit = UnfitImages()
         self.step = 0
         self.last: Selection | None = None
+        self.watchers: list[Callable[[Selection], object]] = []
         self._made = True
 
     # --- selecting -----------------------------------------------------------------------------------------------------
@@ -363,6 +365,8 @@ class HardViewSelector(Fixed):
         selection = with_allowed(selection, allowed)
         self.none_allowed += selection.none_allowed
         self.step, self.last = step + 1, selection
+        for watch in self.watchers:
+            watch(selection)
         return selection
 
     def _unscored(self, narrowing: Narrowing, given: Candidates, step: int, device: torch.device) -> Selection:
@@ -382,7 +386,7 @@ class HardViewSelector(Fixed):
         self._unfit.note(step, chosen.loss)
         if self.prefilter is not None and rows is not None:
             self.geometry.observe(step, rows, layout.pairs, chosen.pair_losses)
-        selection = scored_selection(chosen, layout, rows, scores.non_finite, self.policy.name, step, self._weights())
+        selection = scored_selection(chosen, scores, layout, rows, self.policy.name, step, self._weights())
         return widened(with_teacher(selection, scores.teacher, layout), given)
 
     def _weights(self) -> int:

@@ -14,18 +14,19 @@ from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.selection.allowed import AllowedPairs
 from hvs_data.selection.candidates import Candidates
 from hvs_data.selection.combinations import Chosen
+from hvs_data.selection.scorer import Scores
 from hvs_data.types import Selection, ViewParams
 
 
 def scored_selection(
-    chosen: Chosen, layout: Layout, params: ViewParams | None, non_finite: Tensor, policy: str, step: int, weights: int
+    chosen: Chosen, scores: Scores, layout: Layout, params: ViewParams | None, policy: str, step: int, weights: int
 ) -> Selection:
     """A selection for which the model was asked.
 
     Args:
-        chosen: of these views.
+        chosen, scores: of these views.
         layout, params: of these views.
-        non_finite, policy, step, weights: as in :class:`hvs_data.Selection`.
+        policy, step, weights: as in :class:`hvs_data.Selection`.
     """
     device = chosen.slots.device
     tables = tables_of(layout, device)
@@ -41,12 +42,14 @@ def scored_selection(
         pair=chosen.slots[:, :2],
         losses=losses_BVV,
         legal=tables.legal,
-        non_finite=non_finite,
+        non_finite=scores.non_finite,
         params=params,
         slots=chosen.slots,
         policy=policy,
         step=step,
         weights=weights,
+        num_losses=scores.num_losses,
+        output_std=scores.output_std,
         combination_loss=chosen.loss.to(torch.float32) if layout.emitted_locals else None,
     )
 

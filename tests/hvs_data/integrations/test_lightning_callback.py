@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,39 @@ def test_statistics_leave_out_what_is_not_finite() -> None:
     assert found == {"loss": torch.tensor(1.0), "non_finite": torch.tensor(1.0), "random_loss": torch.tensor(1.0)}
     combined = hvs.Selection(torch.tensor([[0, 1]]), losses[:1], legal, torch.tensor(0), combination_loss=torch.tensor([7.0]))
     assert statistics_of(combined) == {"loss": torch.tensor(7.0), "non_finite": torch.tensor(0.0)}
+
+
+def test_a_monitors_numbers_arrive_in_a_csv_file(photos: Path, tmp_path: Path) -> None:
+    selections: list[hvs.Selection] = []
+
+    def noting(batch: hvs.Batch) -> Any:
+        selections.append(batch.selection)
+        return hvs.formats.views_and_labels(batch)
+
+    logger, callback = pl.loggers.CSVLogger(tmp_path), HardViewCallback()
+    data = data_of(photos, format=noting)
+    trainer_of(tmp_path, logger=logger, log_every_n_steps=2, max_epochs=2, callbacks=[callback]).fit(simsiam(), data)
+    with open(Path(logger.log_dir) / "metrics.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["hvs/iou_chosen"]]
+    assert [int(row["step"]) for row in rows] == [1, 3, 5, 7] and len(selections) == 8
+    for row, pair in zip(rows, zip(selections[::2], selections[1::2], strict=True), strict=True):
+        told = hvs.Monitor()
+        for selection in pair:
+            told.observe(selection)
+        numbers = told.numbers()
+        numbers.pop("hvs/rows_r2", None)  # which remembers earlier steps too
+        assert numbers.keys() <= row.keys()
+        # Lightning's numbers are float32, some of them near 1 less near 1
+        assert {name: float(row[name]) for name in numbers} == pytest.approx(numbers, rel=2**-23)
+    assert rows[-1]["hvs/rows_r2"] and callback.monitor.numbers() == {}
+    assert [step for step, _ in callback.monitor._history.points()] == [1, 3, 5, 7]
+
+
+def test_a_callback_without_a_monitor_logs_as_before(photos: Path, tmp_path: Path) -> None:
+    logger, callback = Numbers(), HardViewCallback(monitor=False)
+    trainer_of(tmp_path, logger=logger, log_every_n_steps=1, callbacks=[callback]).fit(simsiam(), data_of(photos))
+    names = {name for _, row in logger.rows for name in row if name.startswith("hvs/")}
+    assert names == {"hvs/loss", "hvs/random_loss", "hvs/iou", "hvs/random_iou", "hvs/non_finite"} and callback.monitor is None
 
 
 def test_batches_whose_tensors_are_copies_are_logged_too(photos: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import hvs_data as hvs
 from example_scripts import falls, recorded_losses, run_script, write_photos
-from hvs_data.integrations.transformers import EpochBatches, _skipping_in_place, train_on
+from hvs_data.integrations.transformers import EpochBatches, _skipping_in_place, log_numbers, train_on
 from small_simsiam import TOLERANCE, SmallSimSiam, pair_losses
 from witness import PlainViews, Witness
 
@@ -55,10 +55,9 @@ class Model(nn.Module):
 
 
 def make_trainer(folder: Path, *, data: Any = None, evaluated: Any = None, collator: Any = None, **options: Any) -> Any:
-    settings = {"num_train_epochs": 1, "per_device_train_batch_size": 12, "learning_rate": 5e-2, "optim": "sgd", "save_strategy": "no"}
-    arguments = transformers.TrainingArguments(
-        str(folder), use_cpu=True, disable_tqdm=True, report_to=[], logging_strategy="no", **{**settings, **options}
-    )
+    settings = {"num_train_epochs": 1, "per_device_train_batch_size": 12, "learning_rate": 5e-2, "optim": "sgd"}
+    quiet = {"save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True, "report_to": []}
+    arguments = transformers.TrainingArguments(str(folder), use_cpu=True, **{**settings, **quiet, **options})
     return transformers.Trainer(Model(), arguments, data_collator=collator, train_dataset=data, eval_dataset=evaluated)
 
 
@@ -200,6 +199,24 @@ def test_other_loaders_are_skipped_as_before() -> None:
         _skipping_in_place(trainer.train)()
     assert [batch.tolist() for batch in inner[0]] == [[6, 7, 8]]
     assert transformers.trainer.skip_first_batches is original
+
+
+# ---- logging ----
+
+
+def test_a_monitors_numbers_are_logged_with_the_trainers_own(photos: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, num_train_epochs=2, logging_strategy="steps", logging_steps=4)
+    loader = hard_loader(photos, trainer)
+    log_numbers(trainer, hvs.Monitor(loader))
+    told: list[hvs.Selection] = []
+    loader.selector.watchers.append(told.append)
+    train_on(trainer, loader)
+    trainer.train()
+    history = trainer.state.log_history
+    logged = {entry["step"]: entry["hvs/iou_chosen"] for entry in history if "hvs/iou_chosen" in entry}
+    means = {stop: float(torch.cat([selection.iou for selection in told[stop - 4 : stop]]).double().mean()) for stop in (4, 8)}
+    assert logged == pytest.approx(means, abs=1e-12)
+    assert [entry["step"] for entry in history if "loss" in entry] == [4, 8]
 
 
 # ---- precision, evaluation, compiled ----
