@@ -23,6 +23,7 @@ import hvs_data as hvs
 
 pytest.importorskip("material", reason="the docs extra is not installed")
 pytest.importorskip("mkdocstrings", reason="the docs extra is not installed")
+pytestmark = pytest.mark.slow  # the site is built once
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "docs" / "site" / "mkdocs.yml"
