@@ -458,6 +458,16 @@ CASES = {
         lambda: RECIPE.with_roles(jitter=None),
         lambda: RECIPE.with_roles(jitter=hvs.recipes.ColorJitter(p=0)),
     ),
+    "a pair of one draw": Case(
+        "makes two roles, of which a pair takes one view each",
+        lambda: RECIPE.with_roles(shared="color"),
+        lambda: len(select(views(RECIPE.with_shared("color")), rows(RECIPE.with_shared("color")))) == 2,
+    ),
+    "emitted views that are no pair": Case(
+        "set emitted= in the recipe's roles to what a pair takes of each",
+        lambda: RECIPE.with_roles(emitted=1).with_shared("crop"),
+        lambda: RECIPE.with_roles(emitted=2).with_shared("crop"),
+    ),
     "a masking": Case(
         "write Masking(patch_size=16)",
         lambda: replace(hvs.recipes.ibot(), masking=16),  # type: ignore[arg-type]

@@ -2,6 +2,9 @@
 
 A selector takes one by name (``policy="hardest"``) or as an object that says more (``policy=policies.TemperedRank(beta=3)``). Each is one
 file with one class; one of your own is a frozen dataclass below :class:`Policy` with a ``choose``.
+
+Which candidates there are to choose from is the recipe's to say: :meth:`hvs_data.recipes.Recipe.with_shared` leaves the crops alone, or the
+colours alone, to be chosen.
 """
 
 from hvs_data.policies.base import Moment, Policy

@@ -15,6 +15,12 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 MAX_SLOTS = 2**16
 MAX_NUMBER = 1e6  # keeps all that is computed from a recipe inside float32 and int64
 
+# What the views of a role may share, and the fields of their rows that hold it. Masks and keys are each view's own.
+SHARED = {
+    "color": ("brightness", "contrast", "saturation", "hue", "order", "gray", "blur_sigma", "solarize"),
+    "crop": ("box", "flip"),
+}
+
 
 def _number(name: str, value: Any, meaning: str) -> float:
     number = real_number(value)
@@ -102,6 +108,8 @@ class Role:
         blur: probability of a Gaussian blur.
         sigma: range of the blur's standard deviation, in pixels of a view of this size.
         solarize: probability of inverting the values at or above the recipe's threshold.
+        shared: what is drawn once for all views that an image has of this role: "color" (jitter and its order, grey, blur, solarize),
+            "crop" (box and flip), or None. :meth:`Recipe.with_shared` sets it.
     """
 
     name: str = "view"
@@ -116,6 +124,7 @@ class Role:
     blur: float = 0.5
     sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
+    shared: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -132,6 +141,18 @@ class Role:
             raise RecipeError(f"jitter must be a ColorJitter, got {self.jitter!r}; write ColorJitter(p=0) for none")
         for name in ("flip", "gray", "blur", "solarize"):
             _set(self, **{name: _probability(name, getattr(self, name))})
+        if self.shared is not None:
+            _check_shared(self.shared)
+            if self.emitted > 1:
+                raise RecipeError(
+                    f"emitted must be at most 1 in role {self.name!r} with shared={self.shared!r}, got {self.emitted}: the trainer would "
+                    f"get views of one draw; recipe.with_shared({self.shared!r}) makes two roles, of which a pair takes one view each"
+                )
+
+
+def _check_shared(shared: Any) -> None:
+    if shared not in tuple(SHARED):
+        raise RecipeError(f"shared must be one of {tuple(SHARED)}, got {shared!r}; it is what all views of a role have one draw of")
 
 
 @dataclass(frozen=True)
@@ -219,3 +240,44 @@ class Recipe:
     def with_roles(self, **changes: Any) -> Recipe:
         """The same recipe with fields of every role replaced, such as ``recipe.with_roles(scale=(0.3, 1), flip=0)``."""
         return replace(self, roles=tuple(replace(role, **changes) for role in self.roles))
+
+    def with_shared(self, shared: str) -> Recipe:
+        """The same recipe with two draws an image of colours, or of crops: one for all candidates of either view of the pair.
+
+        - ``with_shared("color")``: an image has two sets of colours, candidates differ in their crop alone, and a pair takes one view of
+          each set. Its hardest pair is that of the hardest places.
+        - ``with_shared("crop")``: an image has two boxes, and candidates differ in their colours alone. Its hardest pair is that of the
+          hardest colours.
+
+        A pair that is chosen at random is distributed as without sharing. Where global views follow one distribution, half of them become
+        the role "global1" and half "global2", so that n candidates make (n / 2)**2 pairs; two roles stay as they are, and so do local
+        views. Colours are the jitter and its order, grey, blur and solarize; a crop is the box and the flip. Masks, and what a stage of
+        the user's own draws, stay each view's own. ``with_roles(shared=None)`` takes sharing back.
+
+        Args:
+            shared: "color" or "crop".
+
+        Raises:
+            RecipeError: another word, an odd number of candidates to be halved, or roles of which a pair does not take one view each.
+        """
+        _check_shared(shared)
+        of_pair = [role for role in self.roles if role.name != LOCAL]
+        if [role.emitted for role in of_pair] not in ([2], [1, 1]):
+            raise RecipeError(
+                "with_shared must be given one role of 2 emitted views, or two roles of 1 each, local ones aside, got "
+                f"{ {role.name: role.emitted for role in of_pair} }; set emitted= in the recipe's roles to what a pair takes of each"
+            )
+        if len(of_pair) == 1 and of_pair[0].candidates % 2:
+            raise RecipeError(
+                f"candidates must be an even number for with_shared, got {of_pair[0].candidates}; half are of role global1, half of global2"
+            )
+
+        def parts(role: Role) -> list[Role]:
+            if role.name == LOCAL:
+                return [role]
+            if len(of_pair) == 2:
+                return [replace(role, shared=shared)]
+            half = role.candidates // 2
+            return [replace(role, name=name, candidates=half, emitted=1, shared=shared) for name in ("global1", "global2")]
+
+        return replace(self, roles=tuple(part for role in self.roles for part in parts(role)))

@@ -2,7 +2,7 @@
 
 A row depends on (seed, epoch, sample index, the role and its place in the recipe, number within the role) and on the image's
 size, and on nothing else: not on the batch, the worker, the other slots or what was drawn before. The first two candidates of an
-image are the same rows whether 2, 4 or 8 are drawn.
+image are the same rows whether 2, 4 or 8 are drawn. What the views of a role share is what its first view draws.
 """
 
 # Axes: B image, V view slot.
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from hvs_data.arguments.values import whole_number
 from hvs_data.errors import RecipeError
-from hvs_data.kernels.rows.slots import SLOT, Slots
-from hvs_data.recipes.spec import Recipe
+from hvs_data.kernels.rows.slots import SLOT, Drawn, Slots
+from hvs_data.recipes.spec import SHARED, Recipe
 from hvs_data.rows.masking import sample_masks
 from hvs_data.types import LOCAL, ViewParams
 
@@ -55,6 +55,7 @@ def sample_views(recipe: Recipe, *, seed: int, epoch: int, index: Any, height: A
     from hvs_data.kernels.rows.numba import draw_rows
 
     rows = draw_rows(slot_table(recipe), int(seed), int(epoch), index_B, height_B, width_B)
+    _share(recipe, rows)
     if recipe.masking is not None:
         rows["mask"] = _masks(recipe, int(seed), int(epoch), index_B)
     roles = recipe.slot_roles
@@ -83,6 +84,16 @@ def slot_table(recipe: Recipe) -> Slots:
     table = np.array(records, dtype=SLOT)
     table.flags.writeable = False
     return table
+
+
+def _share(recipe: Recipe, rows: Drawn) -> None:
+    """Give all views of a role what they share: what its first view has drawn."""
+    first = 0
+    for role in recipe.roles:
+        stop = first + role.candidates
+        for name in () if role.shared is None else SHARED[role.shared]:
+            rows[name][:, first + 1 : stop] = rows[name][:, first : first + 1]
+        first = stop
 
 
 def _check_key(name: str, value: Any, bits: int, remedy: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import math
 import pickle
 from collections.abc import Callable
@@ -151,6 +152,45 @@ def test_with_roles_changes_every_role_and_checks_it() -> None:
         recipe.with_roles(scale=(2, 1))
 
 
+@pytest.mark.parametrize("shared", ["color", "crop"])
+def test_one_distribution_that_shares_becomes_two_roles_of_it(shared: str) -> None:
+    plain = recipes.simclr(candidates=6, size=160, mean=(0.5, 0.5, 0.5))
+    recipe = plain.with_shared(shared)
+    role = dataclasses.replace(plain.roles[0], candidates=3, emitted=1, shared=shared)
+    assert recipe == dataclasses.replace(plain, roles=[dataclasses.replace(role, name=name) for name in ("global1", "global2")])
+    assert recipe.num_views == 6 and recipe != plain and recipe != recipe.with_roles(shared=None)
+    assert plain.roles[0].shared is None
+
+
+@pytest.mark.parametrize("preset", SPLIT, ids=lambda preset: preset.__name__)
+def test_two_distributions_stay_and_local_views_share_nothing(preset: Callable[..., Recipe]) -> None:
+    plain = preset(candidates=6)
+    recipe = plain.with_shared("crop").with_shared("color")
+    assert [role.shared for role in recipe.roles] == ["color", "color", None][: len(recipe.roles)]
+    assert recipe.with_roles(shared=None) == plain
+
+
+def test_local_views_keep_their_place() -> None:
+    local = Role("local", candidates=5, emitted=3)
+    shared = Recipe("r", (local, Role(candidates=4))).with_shared("color")
+    assert [role.name for role in shared.roles] == ["local", "global1", "global2"] and shared.roles[0] == local
+
+
+def test_recipes_that_share_are_hashable_picklable_and_plain() -> None:
+    recipe = recipes.simsiam(candidates=4).with_shared("color")
+    restored = pickle.loads(pickle.dumps(recipe))
+    assert restored == recipe and hash(restored) == hash(recipe)
+    assert "shared='color'" in repr(recipe)
+    assert json.loads(json.dumps(dataclasses.asdict(recipe)))["roles"][1]["shared"] == "color"
+
+
+def test_a_role_that_was_pickled_before_roles_could_share_shares_nothing() -> None:
+    role = Role()
+    old = object.__new__(Role)
+    old.__dict__.update({name: value for name, value in vars(role).items() if name != "shared"})
+    assert pickle.loads(pickle.dumps(old)) == role
+
+
 ROLE = Role()
 NAN, INF = math.nan, math.inf
 INTERVAL_ENDS = [(2, 1), (0.5, 0.2), (0, 1), (-0.1, 1), (NAN, 1), (0.1, NAN), (0.1, INF), (True, 1), ("0.1", 1), (None, 1)]
@@ -208,6 +248,20 @@ REFUSED: list[tuple[Callable[[], Any], str, Any]] = [
     (lambda: recipes.dino(local_candidates=-1), "candidates", -1),
     (lambda: recipes.moco_v3(scale=(0, 1)), "scale", (0, 1)),
     (lambda: recipes.simclr(interpolation="lanczos"), "interpolation", "lanczos"),
+    *((lambda value=value: Role(emitted=1, shared=value), "shared", value) for value in ("colour", "", "mask", True, ("color", "crop"))),
+    *((lambda value=value: recipes.simsiam().with_shared(value), "shared", value) for value in (None, "blur", ["color"])),
+    (lambda: recipes.simsiam(4).with_roles(shared="color"), "emitted", 2),
+    (lambda: recipes.dino().with_roles(shared="crop"), "emitted", 8),
+    (lambda: recipes.simsiam(5).with_shared("color"), "candidates", 5),
+    (lambda: Recipe("r", (Role(emitted=1),)).with_shared("color"), "emitted", {"view": 1}),
+    (lambda: Recipe("r", (Role(candidates=6, emitted=4),)).with_shared("crop"), "emitted", {"view": 4}),
+    (lambda: recipes.byol(4).with_roles(emitted=2).with_shared("crop"), "emitted", {"global1": 2, "global2": 2}),
+    (lambda: Recipe("r", (Role("local"),)).with_shared("crop"), "emitted", {}),
+    (
+        lambda: Recipe("r", tuple(Role(name, emitted=1) for name in "abc")).with_shared("color"),
+        "emitted",
+        {"a": 1, "b": 1, "c": 1},
+    ),
 ]
 
 

@@ -12,19 +12,19 @@ from torch import nn
 
 import hvs_data as hvs
 from distillers import MaskedHead, MaskedMultiCrop, PatchBackbone, dino_loss, patch_loss, quiet, rounding
-from hvs_data.recipes import Masking
+from hvs_data.recipes import Masking, Recipe
 from multi_crop import make_recipe
 
 SIDES = (16, 8)
 RECIPE = make_recipe(sides=SIDES, masking=Masking(patch_size=2))
 
 
-def make_loaders(photos: Path, **options: Any) -> tuple[hvs.HardViewLoader, hvs.ViewLoader]:
+def make_loaders(photos: Path, recipe: Recipe = RECIPE, **options: Any) -> tuple[hvs.HardViewLoader, hvs.ViewLoader]:
     torch.manual_seed(0)
     student, teacher = (MaskedMultiCrop(PatchBackbone(masked), MaskedHead(False)).double() for masked in (True, False))
     center, patch_center = torch.zeros(20), torch.zeros(12)
     objective = hvs.objectives.IBOT(student, teacher, center, patch_center, 0.04, 0.07, patch_size=2)
-    loaders = [hvs.ViewLoader(photos, RECIPE, batch_size=5, seed=1, drop_last=True, num_threads=1) for _ in range(2)]
+    loaders = [hvs.ViewLoader(photos, recipe, batch_size=5, seed=1, drop_last=True, num_threads=1) for _ in range(2)]
     return hvs.HardViewLoader(loaders[0], hvs.HardViewSelector(objective, **options)), loaders[1]
 
 
@@ -58,8 +58,9 @@ def test_a_batch_holds_the_chosen_views_and_their_masks(photos: Path, options: d
     assert batches == 4
 
 
-def test_the_official_loops_loss_of_the_batch_is_the_loss_that_was_selected(photos: Path) -> None:
-    hard, _ = make_loaders(photos)
+@pytest.mark.parametrize("recipe", [RECIPE, RECIPE.with_shared("color"), RECIPE.with_shared("crop")], ids=["apart", "color", "crop"])
+def test_the_official_loops_loss_of_the_batch_is_the_loss_that_was_selected(photos: Path, recipe: Recipe) -> None:
+    hard, _ = make_loaders(photos, recipe)
     objective = hard.selector.objective
     assert isinstance(objective, hvs.objectives.IBOT)
     (student,), (teacher,) = objective.student, objective.teacher

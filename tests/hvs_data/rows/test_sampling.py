@@ -17,7 +17,8 @@ from torchvision.transforms import RandomResizedCrop
 
 import hvs_data as hvs
 from hvs_data.errors import RecipeError
-from hvs_data.recipes import ColorJitter, Recipe, Role, byol, dino, dinov2, moco_v3, simclr, simsiam
+from hvs_data.recipes import ColorJitter, Masking, Recipe, Role, byol, dino, dinov2, ibot, moco_v3, simclr, simsiam
+from hvs_data.recipes.spec import SHARED
 from hvs_data.types import ViewParams, pairwise_iou
 
 # Seeds are fixed, so a test of distributions passes always or never; ALPHA is the chance that a right sampler was unlucky.
@@ -205,6 +206,42 @@ def test_the_images_size_moves_nothing_but_the_box() -> None:
     assert all(torch.equal(value, large[name]) for name, value in small.items())
 
 
+def test_all_that_is_drawn_of_a_view_is_of_its_color_or_of_its_crop() -> None:
+    drawn = rows(replace(simsiam(), masking=Masking()), 300, 400).tensors()
+    color, crop = (set(SHARED[kind]) for kind in ("color", "crop"))
+    assert not color & crop and drawn.keys() - color - crop == {"mask", "key"}
+
+
+@pytest.mark.parametrize("shared", ["color", "crop"])
+@pytest.mark.parametrize(
+    "recipe", [simsiam(6), byol(6), ibot(6, 5, 32, 16, local_views=2, masking=Masking(8))], ids=["one role", "two roles", "multi-crop"]
+)
+def test_views_of_a_role_share_what_its_first_view_draws_and_nothing_else(recipe: Recipe, shared: str) -> None:
+    sharing = recipe.with_shared(shared)
+    params, own = rows(sharing, 300, 400, count=50), rows(sharing.with_roles(shared=None), 300, 400, count=50)
+    assert params.role[:6] == ("global1",) * 3 + ("global2",) * 3 and params.emitted["global1"] == params.emitted["global2"] == 1
+    first_V = [0, 0, 0, 3, 3, 3, *range(6, recipe.num_views)]
+    differing = {name: value for name, value in own.tensors().items() if not torch.equal(value, value[:, first_V])}
+    assert differing.keys() >= own.tensors().keys() - {"solarize"}  # which one of the recipes has not
+    for name, value in params.tensors().items():
+        expected = own.tensors()[name]
+        assert torch.equal(value, expected[:, first_V] if name in SHARED[shared] else expected), name
+
+
+def test_the_halves_of_one_role_are_rows_of_that_role_without_sharing() -> None:
+    role = Role("global1", candidates=3, emitted=1)
+    halves = rows(simsiam(6).with_shared("crop").with_roles(shared=None), 300, 400, count=50)
+    assert equal(halves, rows(Recipe("two", (role, replace(role, name="global2"))), 300, 400, count=50))
+    assert equal(halves.views([0, 1, 2]), rows(simsiam(6), 300, 400, count=50).views([0, 1, 2]))
+
+
+@pytest.mark.parametrize("shared", ["color", "crop"])
+def test_more_candidates_that_share_leave_the_first_ones_alone(shared: str) -> None:
+    few, many = (rows(simsiam(count).with_shared(shared), 300, 400, count=50) for count in (4, 12))
+    for role in ("global1", "global2"):
+        assert equal(few.views(few.slots(role)), many.views(many.slots(role)[:2]))
+
+
 @pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor, lambda values: np.array(values, dtype=np.uint16)])
 def test_every_kind_of_integer_array_gives_the_same_rows(kind: Any) -> None:
     recipe = moco_v3(candidates=4)
@@ -214,8 +251,9 @@ def test_every_kind_of_integer_array_gives_the_same_rows(kind: Any) -> None:
     assert equal(drawn, expected)
 
 
-def test_parameters_of_a_view_and_views_of_an_image_are_uncorrelated() -> None:
-    role = Role("global1", jitter=ColorJitter(p=0.5), solarize=0.3)
+@pytest.mark.parametrize("shared", [None, "color", "crop"])
+def test_parameters_of_a_view_and_views_of_an_image_are_uncorrelated(shared: str | None) -> None:
+    role = Role("global1", emitted=1, jitter=ColorJitter(p=0.5), solarize=0.3, shared=shared)
     recipe = Recipe("twins", (role, replace(role, name="global2")))
     params = rows(recipe, 1000, 1000, count=20_000)
     measured = [params.box[..., 0], params.box[..., 1], params.box[..., 2] * params.box[..., 3], params.box[..., 2] / params.box[..., 3]]
@@ -229,6 +267,12 @@ def test_parameters_of_a_view_and_views_of_an_image_are_uncorrelated() -> None:
     names = ["top", "left", "area", "aspect", "b", "c", "s", "h", "order", "flip", "gray", "blurred", "sigma", "jittered", "solarized"]
     groups = [{"top", "left", "area", "aspect"}, {"blurred", "sigma"}, {"jittered", "order"}]
     within = torch.tensor([[a == b or any({a, b} <= group for group in groups) for b in names] for a in names])
+    crop = {"top", "left", "area", "aspect", "flip"}
+    one_draw = torch.tensor([shared is not None and (name in crop) == (shared == "crop") for name in names])
+    # a view's own parameters, and what it shares with the other view of its role, but not with the other role
+    of_one_role = torch.tensor([[a == b for b in params.role] for a in params.role])
+    same_role = torch.kron(of_one_role.int(), torch.ones(per_view, per_view, dtype=torch.int)).bool()
+    related |= same_role & (one_draw[:, None] & one_draw).repeat(params.num_views, params.num_views)
     related &= within.repeat(params.num_views, params.num_views)
     unrelated = correlation[~related].abs()
     # sqrt(n) r is nearly standard normal; Bonferroni over the pairs
