@@ -12,6 +12,8 @@ import hvs_data as hvs
 from harness.pretraining import methods
 from harness.pretraining.jointcrop import JointCropLoader
 from hvs_data.demo.timing import TimedSelector
+from hvs_data.policies import Feasible, Mixed, TemperedRank
+from hvs_data.recipes.spec import Recipe
 from hvs_data.selection.budgets import BUDGETS
 
 CANDIDATES = 4
@@ -27,6 +29,7 @@ class Arm:
         about: in words.
         candidates: views drawn of an image.
         selector: arguments of HardViewSelector; None trains on the views as they are drawn. A function makes them from the side of a view.
+        shared: what the candidates share of their draws (:meth:`hvs_data.recipes.Recipe.with_shared`); None for nothing.
         joint: crop areas of the two views are drawn together (JointCrop).
         objective: what scores the candidates, made from the method; None for the method's own loss.
         scored_by: the same in words.
@@ -35,6 +38,7 @@ class Arm:
     about: str
     candidates: int = CANDIDATES
     selector: Mapping[str, Any] | Callable[[int], Mapping[str, Any]] | None = field(default_factory=dict)
+    shared: str | None = None
     joint: bool = False
     objective: Callable[[methods.Method], hvs.Objective] | None = None
     scored_by: str = ""
@@ -52,7 +56,13 @@ class Arm:
         # a budget's numbers may change from one version to the next
         arguments |= BUDGETS[arguments["budget"]] if "budget" in arguments else {}
         given = ", ".join(f"{name}={value!r}" for name, value in sorted(arguments.items()))
-        return ", ".join(filter(None, [f"{self.candidates} candidates", self.scored_by, given]))
+        shared = "" if self.shared is None else f"one {self.shared} for each side of a pair"
+        return ", ".join(filter(None, [f"{self.candidates} candidates", shared, self.scored_by, given]))
+
+    def recipe(self, method: methods.Method) -> Recipe:
+        """Of the candidates."""
+        recipe = method.recipe(self.candidates)
+        return recipe if self.shared is None else recipe.with_shared(self.shared)
 
 
 ARMS = {
@@ -67,6 +77,13 @@ ARMS = {
     "balanced-8": Arm("the hardest two of eight, budget balanced", candidates=8, selector={"budget": "balanced"}),
     "cheap-16": Arm("the hardest two of sixteen at the cheapest setting, budget cheap", candidates=16, selector={"budget": "cheap"}),
     "easiest": Arm("the easiest two of four, scored exactly", selector={"policy": "easiest"}),
+    "warmed-up": Arm("random for a quarter of the run, then the hardest two of four", selector={"warmup": 0.25}),
+    "tempered": Arm("two of four by rank, at random for a quarter of the run and then harder", selector={"policy": TemperedRank()}),
+    "tempered-8": Arm("the same of eight", candidates=8, selector={"policy": TemperedRank()}),
+    "mixed": Arm("the hardest two of four for half of the images, random ones for the others", selector={"policy": Mixed(0.5)}),
+    "feasible": Arm("the hardest two of four that overlap by .2", selector={"policy": Feasible(min_iou=0.2)}),
+    "hard-crops": Arm("the hardest crops of four, of two colours an image", shared="color"),
+    "hard-colors": Arm("the hardest colours of four, of two crops an image", shared="crop"),
 }  # fmt: skip
 
 
@@ -75,7 +92,9 @@ def arms_of(method: str) -> dict[str, Arm]:
     return {name: arm for name, arm in ARMS.items() if not (arm.joint and method == "dino")}
 
 
-def feed(arm: Arm, loader: hvs.ViewLoader, method: methods.Method, seed: int, precision: torch.dtype | None = None) -> Any:
+def feed(
+    arm: Arm, loader: hvs.ViewLoader, method: methods.Method, seed: int, precision: torch.dtype | None = None, steps: int | None = None
+) -> Any:
     """The loader that an arm trains from, with ``state_dict`` and ``load_state_dict``.
 
     Args:
@@ -84,6 +103,7 @@ def feed(arm: Arm, loader: hvs.ViewLoader, method: methods.Method, seed: int, pr
         method: in training.
         seed: of what the selector draws.
         precision: in which the training casts automatically, and so the scoring, too; None if it does not.
+        steps: of the whole training, for arms that change over it.
     """
     if arm.joint:
         return JointCropLoader(loader, seed)
@@ -91,4 +111,5 @@ def feed(arm: Arm, loader: hvs.ViewLoader, method: methods.Method, seed: int, pr
         return loader
     size = max(role.size for role in loader.recipe.roles)
     objective = method.objective() if arm.objective is None else arm.objective(method)
-    return hvs.HardViewLoader(loader, TimedSelector(objective, **{"seed": seed, "autocast": precision, **arm.arguments(size)}))
+    options = {"seed": seed, "autocast": precision, "total_steps": steps, **arm.arguments(size)}
+    return hvs.HardViewLoader(loader, TimedSelector(objective, **options))

@@ -64,7 +64,15 @@ EXPERIMENTS = {
             Part(GRID, ("vanilla", "hardest"), (10, 11)),
             Part(GRID[:2], ("random",), (10, 11, 12, 13)),
             Part(GRID[:2], ("vanilla", "hardest"), (12, 13)),
+            Part(GRID, ("tempered", "feasible"), (10, 11)),
+            Part(GRID[:2], ("warmed-up", "hard-crops", "hard-colors", "mixed", "tempered-8"), (10, 11)),
             Part(GRID, ("half-size", "random"), (10, 11)),
         ),
+    ),
+    "long": Experiment(
+        "Do hard pairs help where a training is long for its images, and overfits?",
+        "simclr",
+        {"": 100.0},
+        (Part(GRID[:2], ("vanilla", "hardest", "warmed-up", "tempered", "random"), (20, 21, 22, 23)),),
     ),
 }

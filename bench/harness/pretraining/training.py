@@ -81,7 +81,7 @@ class Training:
         self.method = methods.build(setup.method, setup.sizes, seed)
         self.method.model.to(setup.device)
         self.optimizer = self.method.optimizer()
-        recipe = setup.strength.of(self.method.recipe(arm.candidates))
+        recipe = setup.strength.of(arm.recipe(self.method))
         loader = hvs.ViewLoader(
             source,
             recipe,
@@ -92,7 +92,7 @@ class Training:
             num_threads=setup.loader_threads,
             channels_last=True,
         )
-        self.loader = arms.feed(arm, loader, self.method, seed, setup.dtype)
+        self.loader = arms.feed(arm, loader, self.method, seed, setup.dtype, steps)
         self.step = 0
         self.seconds = 0.0
         self.columns: dict[str, list[float]] = {name: [] for name in COLUMNS}

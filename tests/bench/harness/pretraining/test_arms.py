@@ -19,8 +19,8 @@ def fed(name: str, folder: Path) -> list[hvs.Batch]:
     method = methods.build("simsiam", SIZES, seed=0)
     arm = arms.ARMS[name]
     paths = [str(path) for path in sorted(folder.glob("*.jpg"))] * 4
-    loader = hvs.ViewLoader(paths, method.recipe(arm.candidates), 4, seed=1, num_threads=1)
-    return list(arms.feed(arm, loader, method, seed=1))
+    loader = hvs.ViewLoader(paths, arm.recipe(method), 4, seed=1, num_threads=1)
+    return list(arms.feed(arm, loader, method, seed=1, steps=len(loader)))
 
 
 def test_jointcrop_views_are_those_of_the_rows_that_it_names(photo_folder: Path) -> None:
@@ -42,6 +42,27 @@ def test_arms_choose_as_they_say(photo_folder: Path) -> None:
     for easiest, hardest in zip(fed("easiest", photo_folder), fed("hardest", photo_folder), strict=True):
         assert (easiest.selection.loss <= hardest.selection.loss).all()
         torch.testing.assert_close(hardest.selection.loss, hardest.selection.losses[:, hardest.selection.legal].amax(1))
+
+
+def test_arms_that_share_draws_vary_in_the_rest_alone(photo_folder: Path) -> None:
+    for name, same, other in (("hard-crops", "brightness", "box"), ("hard-colors", "box", "brightness")):
+        for batch in fed(name, photo_folder):
+            for slots in (slice(0, 2), slice(2, 4)):
+                first, second = getattr(batch.params, same)[:, slots].unbind(1)
+                assert torch.equal(first, second)
+                assert not torch.equal(*getattr(batch.params, other)[:, slots].unbind(1))
+            assert batch.selection is not None and batch.selection.pair.tolist() == [
+                [a % 2, 2 + b % 2] for a, b in batch.selection.pair.tolist()
+            ]
+
+
+def test_arms_that_change_over_a_run_begin_at_random(photo_folder: Path) -> None:
+    for name in ("warmed-up", "tempered"):
+        batches = fed(name, photo_folder)
+        asked = [batch.selection is not None and batch.selection.scored for batch in batches]
+        # a warm-up ends with its last step, and a ramp leaves its first value after it
+        end = len(batches) / 4
+        assert asked == [step >= end if name == "warmed-up" else step > end for step in range(len(batches))] and not all(asked)
 
 
 def test_the_random_arm_draws_every_pair() -> None:
