@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,15 @@ def paths(transforms: Any) -> list[str]:
 @VERSIONS
 def test_a_crop_alone_is_a_view_without_operations(T: Any) -> None:
     assert converted(T) == Recipe("from_transforms", (PLAIN,), **RAW)
+
+
+@pytest.mark.parametrize("shared", ["color", "crop"])
+def test_candidates_of_transforms_share_as_those_of_a_preset(shared: str) -> None:
+    one = v1.Compose([v1.RandomResizedCrop(32), v1.ToTensor()])
+    role = replace(PLAIN, candidates=3, shared=shared)
+    assert hvs.recipe_from([one, one], candidates=6).with_shared(shared).roles == tuple(
+        replace(role, name=name) for name in ("global1", "global2")
+    )
 
 
 PARTS: dict[str, tuple[Callable[[Any], list[Any]], dict[str, Any]]] = {
