@@ -281,6 +281,8 @@ class Selection:
         combination_loss: float32 [B], the loss of the chosen pair and local views together; None without local views.
         allowed: bool [B, V, V]: of the legal pairs, those that the selector's rule allows (``allowed=``); None without a rule.
         none_allowed: how many images have no allowed pair, and so were given their first legal one.
+        foretold: float32 [B, V, V], what the rows foretold of each pair's loss, up to a number of each image's own, where the policy chose
+            by what was left of it ("unforetold"); None otherwise, and until anything was fitted.
         teacher_outputs: what the teacher gave for the chosen pair, where the selector keeps it, as from one forward of all first
             views followed by all second ones: tensors with first axis 2 B.
     """
@@ -299,6 +301,7 @@ class Selection:
     teacher_outputs: Any = None
     allowed: Tensor | None = None
     none_allowed: int = 0
+    foretold: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.slots is None:

@@ -13,6 +13,7 @@ from hvs_data.policies.schedules import Ramp
 from hvs_data.policies.softmax import Softmax
 from hvs_data.policies.tempered_rank import TemperedRank
 from hvs_data.policies.unasked import Random, SmallestIoU
+from hvs_data.policies.unforetold import Unforetold
 
 __all__ = [
     "Easiest",
@@ -27,4 +28,5 @@ __all__ = [
     "SmallestIoU",
     "Softmax",
     "TemperedRank",
+    "Unforetold",
 ]
