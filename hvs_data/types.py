@@ -282,6 +282,8 @@ class Selection:
         combination_loss: float32 [B], the loss of the chosen pair and local views together; None without local views.
         allowed: bool [B, V, V]: of the legal pairs, those that the selector's rule allows (``allowed=``); None without a rule.
         none_allowed: how many images have no allowed pair, and so were given their first legal one.
+        foretold: float32 [B, V, V], what the rows foretold of each pair's loss, up to a number of each image's own, where the policy chose
+            by what was left of it ("unforetold"); None otherwise, and until anything was fitted.
         teacher_outputs: what the teacher gave for the chosen pair, where the selector keeps it, as from one forward of all first
             views followed by all second ones: tensors with first axis 2 B.
         output_std: float32 scalar tensor, how far apart the model's outputs of different images are: about 1 where they point in all
@@ -305,6 +307,7 @@ class Selection:
     none_allowed: int = 0
     num_losses: int = 0
     output_std: Tensor | None = None
+    foretold: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.slots is None:

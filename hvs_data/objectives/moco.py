@@ -15,13 +15,16 @@ from torch import Tensor, nn
 from hvs_data.arguments.values import type_name
 from hvs_data.errors import SelectionError
 from hvs_data.kernels.pair_scores.contrast.blocks import lse_table
-from hvs_data.kernels.pair_scores.reference import dot_table
+from hvs_data.kernels.pair_scores.reference import cosine_table, dot_table
 from hvs_data.objectives.base import Objective, Owner, unwrapped
 from hvs_data.objectives.gather import gathered
 from hvs_data.objectives.parts import (
+    LOSS,
+    POSITIVE,
     Number,
     Part,
     checked_number,
+    checked_score,
     current_number,
     embedded,
     number_of,
@@ -90,10 +93,12 @@ class MoCoV2(Objective):
         temperature: a number above 0, or a function that is called at each scoring; by default the model's attribute ``T`` or
             ``temperature``, if that is a number, else the published 0.2.
         symmetric: the mean of both directions, for trainers whose loss is that, such as solo-learn's; pairs are then unordered.
+        score: "loss", the trainer's; or "positive", the part of it that the pair makes by itself, ``-q_i.k_j / temperature``, in the
+            same units. No queue is needed then, and none is read.
 
     Raises:
         SelectionError: neither a model nor parts, or both; a model without these names; no queue, or while scoring one of another
-            shape; a temperature that is no number above 0; outputs that are not tensors [N, D] of one shape.
+            shape; a temperature that is no number above 0; another score; outputs that are not tensors [N, D] of one shape.
     """
 
     _read_only = ("queue", "temperature")
@@ -109,6 +114,7 @@ class MoCoV2(Objective):
         queue: Queue | None = None,
         temperature: Number | None = None,
         symmetric: bool = False,
+        score: str = LOSS,
     ):
         given = {
             "encoder": encoder,
@@ -119,7 +125,8 @@ class MoCoV2(Objective):
         parts: dict[str, Any] = take_parts("MoCoV2", model, given, _KNOWN_V2)
         self.encoder, self.projector, self.momentum_encoder, self.momentum_projector = parts.values()
         self.owner = Owner(unwrapped(model))
-        self.queue = _queue_of(unwrapped(model), queue)
+        self.score = checked_score(score)
+        self.queue = None if score == POSITIVE else _queue_of(unwrapped(model), queue)
         self.temperature = checked_number("temperature", number_of(model, ("T", "temperature"), temperature, 0.2))
         self.ordered = not symmetric
 
@@ -130,8 +137,12 @@ class MoCoV2(Objective):
 
     def pair_losses(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
         """(q, k), each [B, V, D] of any floating type -> float32 [B, V, V]: the first view is the query, or symmetric."""
+        temperature = current_number("temperature", self.temperature)
+        if self.queue is None:
+            alone_BVV = -cosine_table(*outputs) / temperature
+            return alone_BVV if self.ordered else (alone_BVV + alone_BVV.transpose(1, 2)) / 2
         q_BVD, k_BVD = (F.normalize(output.to(torch.float32), dim=-1) for output in outputs)
-        q_BVD = q_BVD / current_number("temperature", self.temperature)
+        q_BVD = q_BVD / temperature
         queue_KSD = keys_of(self.queue(), q_BVD.shape[2])
         if self.ordered and queue_KSD.shape[1] > 1:
             raise SelectionError("a queue for each of the two views, [2, D, K], belongs to a symmetric loss; pass symmetric=True")
@@ -161,10 +172,12 @@ class MoCoV3(Objective):
             ``temperature``, if that is a number, else the published 0.2 (of ViTs; the official ResNet-50 has 1).
         gather: take the keys of all processes of torch.distributed, as the official loss does. Every process must then score the
             same number of images at the same time; sizes are not compared.
+        score: "loss", the trainer's; or "positive", the part of it that the pair makes by itself, ``-2 (q_i.k_j + q_j.k_i)``, in the
+            same units. Other images' keys do not count then, and nothing is gathered.
 
     Raises:
         SelectionError: neither a model nor parts, or both; a model without these names; a temperature that is no number above 0;
-            while scoring, outputs that are not tensors [N, D] of one shape.
+            another score; while scoring, outputs that are not tensors [N, D] of one shape.
     """
 
     _read_only = ("temperature",)
@@ -180,6 +193,7 @@ class MoCoV3(Objective):
         momentum_projector: Part | None = None,
         temperature: Number | None = None,
         gather: bool = False,
+        score: str = LOSS,
     ):
         given = {
             "encoder": encoder,
@@ -193,6 +207,7 @@ class MoCoV3(Objective):
         self.owner = Owner(unwrapped(model))
         self.temperature = checked_number("temperature", number_of(model, ("T", "temperature"), temperature, 0.2))
         self.gather = gather
+        self.score = checked_score(score)
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """[N, 3, S, S] -> predictions and keys (q, k), each [N, D]."""
@@ -201,6 +216,9 @@ class MoCoV3(Objective):
 
     def pair_losses(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
         """(q, k), each [B, V, D] of any floating type -> float32 [B, V, V], symmetric."""
+        if self.score == POSITIVE:  # the temperature cancels
+            cosine_BVV = cosine_table(*outputs)
+            return -2 * (cosine_BVV + cosine_BVV.transpose(1, 2))
         temperature = current_number("temperature", self.temperature)
         q_BVD, k_BVD = (F.normalize(output.to(torch.float32), dim=-1) for output in outputs)
         q_BVD = q_BVD / temperature

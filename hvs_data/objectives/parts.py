@@ -19,6 +19,8 @@ from hvs_data.objectives.outputs import one_embedding
 
 # A module or a function of a tensor.
 Part: TypeAlias = Callable[[Tensor], Any]
+# What contrastive losses are scored by: the trainer's loss, or the part of it that the positive pair alone makes.
+SCORES = (LOSS, POSITIVE) = ("loss", "positive")
 # The attributes in which an implementation keeps its parts, by what they are called here.
 Names: TypeAlias = Mapping[str, str]
 _BRANCHES: tuple[Names, ...] = (
@@ -166,6 +168,13 @@ def current_number(name: str, value: Number) -> float | Tensor:
         return float(current)
     arrived = describe(current) if isinstance(current, Tensor) else repr(current)
     raise SelectionError(f"{name} must be a number above 0, or a function that returns one, got {arrived}")
+
+
+def checked_score(score: str) -> str:
+    """What contrastive losses are scored by: one of SCORES."""
+    if score not in SCORES:
+        raise SelectionError(f"score must be one of {SCORES}, got {score!r}; it says whether negatives count")
+    return score
 
 
 def _is_number(value: Any) -> bool:

@@ -9,10 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hvs_data.kernels.pair_scores.contrast.blocks import lse_table
-from hvs_data.kernels.pair_scores.reference import dot_table
+from hvs_data.kernels.pair_scores.reference import cosine_table, dot_table
 from hvs_data.objectives.base import Objective, Owner, unwrapped
 from hvs_data.objectives.gather import gathered
-from hvs_data.objectives.parts import Number, Part, checked_number, current_number, embedded, number_of, take_branch
+from hvs_data.objectives.parts import (
+    LOSS,
+    POSITIVE,
+    Number,
+    Part,
+    checked_number,
+    checked_score,
+    current_number,
+    embedded,
+    number_of,
+    take_branch,
+)
 
 
 class SimCLR(Objective):
@@ -31,10 +42,12 @@ class SimCLR(Objective):
             ``temperature``, if that is a number, else the published 0.1.
         gather: take negatives from all processes of torch.distributed, as a trainer's loss that gathers does. Every process must
             then score the same number of images at the same time; sizes are not compared.
+        score: "loss", the trainer's; or "positive", the part of it that the pair makes by itself, ``-P_ij``, in the same units. Negatives
+            do not count then, and nothing is gathered.
 
     Raises:
         SelectionError: neither a model nor parts, or both; a model that can be used in none of these ways; a temperature that is no
-            number above 0; while scoring, outputs that are not tensors [N, D].
+            number above 0; another score; while scoring, outputs that are not tensors [N, D].
     """
 
     _read_only = ("temperature",)
@@ -47,11 +60,13 @@ class SimCLR(Objective):
         projector: Part | None = None,
         temperature: Number | None = None,
         gather: bool = False,
+        score: str = LOSS,
     ):
         self.encoder, self.projector = take_branch("SimCLR", model, encoder, projector)
         self.owner = Owner(unwrapped(model))
         self.temperature = checked_number("temperature", number_of(model, ("temperature",), temperature, 0.1))
         self.gather = gather
+        self.score = checked_score(score)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """[N, 3, S, S] -> projections [N, D]."""
@@ -59,8 +74,11 @@ class SimCLR(Objective):
 
     def pair_losses(self, outputs: Tensor) -> Tensor:
         """Projections [B, V, D] of any floating type -> float32 [B, V, V], symmetric."""
+        temperature = current_number("temperature", self.temperature)
+        if self.score == POSITIVE:
+            return -cosine_table(outputs, outputs) / temperature
         z_BVD = F.normalize(outputs.to(torch.float32), dim=-1)
-        scaled_BVD = z_BVD / current_number("temperature", self.temperature)
+        scaled_BVD = z_BVD / temperature
         all_MVD, own = gathered(z_BVD) if self.gather else (z_BVD, 0)
         negatives_BVV = lse_table(scaled_BVD, all_MVD, own)
         negatives_BVV = torch.logaddexp(negatives_BVV, negatives_BVV.diagonal(dim1=1, dim2=2)[:, :, None])

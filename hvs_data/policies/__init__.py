@@ -16,6 +16,7 @@ from hvs_data.policies.schedules import Ramp
 from hvs_data.policies.softmax import Softmax
 from hvs_data.policies.tempered_rank import TemperedRank
 from hvs_data.policies.unasked import Random, SmallestIoU
+from hvs_data.policies.unforetold import Unforetold
 
 __all__ = [
     "Easiest",
@@ -30,4 +31,5 @@ __all__ = [
     "SmallestIoU",
     "Softmax",
     "TemperedRank",
+    "Unforetold",
 ]

@@ -67,13 +67,19 @@ class Policy:
 
     name: ClassVar[str]  #: what a selection says that it was made by
     lists: ClassVar[bool] = False  #: whether ``choose`` needs all combinations, not just the best one with each pair
+    foretold: ClassVar[bool] = False  #: whether ``choose`` is given losses less what the rows foretell of them
     unasked: ClassVar[str] = FIRST  #: what chooses in steps in which ``asks`` is false: FIRST or LEAST_OVERLAP
 
     @property
     def seeks(self) -> int:
-        """1 if the largest loss is looked for and others do not matter, -1 for the smallest, 0 for neither. Options that leave out
-        candidates (``prefilter``) need one of the first two."""
+        """1 if the largest loss is looked for and others do not matter, -1 for the smallest, 0 for neither. It says which local views
+        are best beside a pair."""
         return 0
+
+    @property
+    def may_prefilter(self) -> bool:
+        """Whether candidates of which the rows foretell smaller losses (larger ones, where those are not sought) may be left out."""
+        return self.seeks != 0
 
     @property
     def rule(self) -> RowRule | None:

@@ -14,9 +14,10 @@ from hvs_data.policies.schedules import Scheduled
 from hvs_data.policies.softmax import Softmax
 from hvs_data.policies.tempered_rank import TemperedRank
 from hvs_data.policies.unasked import Random, SmallestIoU
+from hvs_data.policies.unforetold import Unforetold
 
 _USUAL: dict[str, Callable[[], Policy]] = {
-    kind.name: kind for kind in (Hardest, Easiest, Random, SmallestIoU, TemperedRank, Mixed, Feasible)
+    kind.name: kind for kind in (Hardest, Easiest, Random, SmallestIoU, TemperedRank, Mixed, Feasible, Unforetold)
 }
 POLICIES = (*_USUAL, Quantile.name, Softmax.name)
 

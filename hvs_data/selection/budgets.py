@@ -78,7 +78,7 @@ def budgeted(budget: str | None, objective: Objective, policy: Policy, keep_teac
             if chosen:
                 chosen["concessions"] = _concessions(**chosen)
         # other policies are about candidates that rows would leave out
-        if policy.seeks:
+        if policy.may_prefilter:
             chosen["prefilter"] = BUDGETS[str(budget)]["prefilter"]
     chosen |= {name: value for name, value in given.items() if value is not BY_BUDGET}
     if budget is not None:

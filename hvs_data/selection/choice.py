@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from hvs_data.arguments.checks import whole
@@ -16,6 +17,8 @@ from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.rules import RowRule, rule_of
 from hvs_data.selection.allowed import PairRule
 from hvs_data.selection.combinations import Chosen, Parts, choose_combination, listed_combinations
+from hvs_data.selection.geometry import Geometry
+from hvs_data.types import ViewParams
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,25 @@ class Choice:
         users, own = rule_of(allowed), policy.rule
         rule = rule_of([part for part in (users, own) if part is not None])
         return Choice(policy, None if rule is None else PairRule(rule, FIRST if own is None else MOST_OVERLAP), limit)
+
+    def foretold(self, geometry: Geometry, step: int, params: ViewParams | None, layout: Layout, device: torch.device) -> Tensor | None:
+        """What rows foretell of each pair's loss, where the policy takes that off: float32 [B, P]; None for nothing.
+
+        Raises:
+            SelectionError: no rows.
+        """
+        if not self.policy.foretold:
+            return None
+        if params is None:
+            raise SelectionError(
+                f"policy {self.policy.name!r} reads the candidates' rows, got candidates without rows; pass params, such as batch.params"
+            )
+        told = geometry.foretold(step, params, layout.pairs)
+        if told is None:
+            return None
+        told_BP = torch.from_numpy(told)
+        # a copy from memory that is not page-locked may wait for all that is queued before it
+        return (told_BP.pin_memory() if device.type == "cuda" else told_BP).to(device, non_blocking=True)
 
     def among(self, parts: Parts, layout: Layout, moment: Moment, first_BK: Tensor | None) -> Chosen:
         """What is chosen for every image.

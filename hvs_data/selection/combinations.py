@@ -28,14 +28,22 @@ class Parts:
     Attributes:
         pair: floating [B, P], each legal pair by itself.
         local: floating [B, P, L], each local view beside each pair; None if no local views are chosen.
+        foretold: floating [B, P], what is taken off the loss of every combination with a pair before the policy chooses; None for nothing.
     """
 
     pair: Tensor
     local: Tensor | None = None
+    foretold: Tensor | None = None
 
     def only(self, open_BP: Tensor) -> Parts:
         """The same with NaN for pairs that may not be chosen."""
-        return Parts(self.pair.masked_fill(~open_BP, torch.nan), self.local)
+        return replace(self, pair=self.pair.masked_fill(~open_BP, torch.nan))
+
+    def judged(self, loss_BM: Tensor, pair_M: Tensor | None = None) -> Tensor:
+        """What the policy is told of combinations with these losses and pairs: floating [B, M]; pair_M is None for each pair once."""
+        if self.foretold is None:
+            return loss_BM
+        return loss_BM - (self.foretold if pair_M is None else self.foretold[:, pair_M])
 
 
 @dataclass(frozen=True)
@@ -117,17 +125,17 @@ def _of_values(
     if listed is not None:
         local_BML = 0 if parts.local is None else parts.local[:, listed.pair[:, None], listed.local].sum(-1)
         value_BM = parts.pair[:, listed.pair] + local_BML
-        best_B = policy.choose(value_BM, moment)
+        best_B = policy.choose(parts.judged(value_BM, listed.pair), moment)
         slots_BK = torch.cat([tables.pair[listed.pair], tables.local[listed.local]], dim=1)[best_B]
         slots_BK = torch.where(value_BM.isfinite().any(1, keepdim=True), slots_BK, first_BK)
         return Chosen(slots_BK, value_BM[image_B, best_B], _by_pair(value_BM, listed.pair, parts.pair.shape[1], policy))
     if parts.local is None:
-        best_B = policy.choose(parts.pair, moment)
+        best_B = policy.choose(parts.judged(parts.pair), moment)
         slots_BK = torch.where(parts.pair.isfinite().any(1, keepdim=True), tables.pair[best_B], first_BK)
         return Chosen(slots_BK, parts.pair[image_B, best_B], parts.pair)
     local_BPl = _best_locals(parts.local, layout.emitted_locals, policy)
     value_BP = parts.pair + parts.local.gather(2, local_BPl).sum(-1)
-    best_B = policy.choose(value_BP, moment)
+    best_B = policy.choose(parts.judged(value_BP), moment)
     slots_BK = torch.cat([tables.pair[best_B], tables.local[local_BPl[image_B, best_B]]], dim=1)
     slots_BK = torch.where(value_BP.isfinite().any(1, keepdim=True), slots_BK, first_BK)
     return Chosen(slots_BK, value_BP[image_B, best_B], value_BP)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from hvs_data.arguments.values import real_number
 from hvs_data.errors import SelectionError
-from hvs_data.rows.features import FEATURES, pair_features
+from hvs_data.rows.features import FEATURES, pair_features, pair_scores
 from hvs_data.types import ViewParams
 
 # Weights before so many pairs were seen: the less overlap, the harder.
@@ -107,8 +107,28 @@ class Geometry:
 
     def at(self, step: int) -> Weights:
         """The weights that choose at a step."""
+        return self._fitted_at(step) or BEFORE
+
+    def foretold(self, step: int, params: ViewParams, pair_P2: Sequence[Sequence[int]]) -> NDArray[np.float32] | None:
+        """What a step's weights foretell of the losses of some pairs, up to a number of each image's own.
+
+        Args:
+            step: not before that of the latest losses.
+            params: rows [B, V].
+            pair_P2: pairs of their slots.
+
+        Returns:
+            float32 [B, P]; None where no weights are fitted yet.
+        """
+        weights = self._fitted_at(step)
+        if weights is None:
+            return None
+        first_P, second_P = np.asarray(pair_P2, dtype=np.int64).reshape(-1, 2).T
+        return pair_scores(params, weights.weight)[:, first_P, second_P]
+
+    def _fitted_at(self, step: int) -> Weights | None:
         self._absorb(step - self.delay)
-        return next((weights for first, weights in reversed(self._fitted) if first <= step), BEFORE)
+        return next((weights for first, weights in reversed(self._fitted) if first <= step), None)
 
     # --- fitting -------------------------------------------------------------------------------------------------------
 

@@ -84,7 +84,8 @@ class HardViewSelector(Fixed):
             loss; "quantile", the loss at the share ``quantile`` of the way from an image's smallest to its largest; "softmax", drawn with
             probabilities proportional to exp(loss / ``temperature``); "tempered", drawn by rank, random at first and harder over the run;
             "mixed", the hardest for half of the images, a random pair for the others; "feasible", the hardest of the pairs that overlap
-            by .2; "smallest_iou", the boxes that overlap least, from the rows alone; "random", the first legal pair.
+            by .2; "unforetold", the largest loss less what the rows foretell; "smallest_iou", the boxes that overlap least, from the rows
+            alone; "random", the first legal pair.
         quantile, temperature: of the policies of that name; numbers, functions of the step, or a :class:`hvs_data.policies.Ramp`.
         every, probability: score in one of ``every`` steps, and then with this probability; numbers, functions of the step, or a ramp.
             In other steps nothing is scored and the policy is "random".
@@ -124,7 +125,7 @@ class HardViewSelector(Fixed):
         last: the latest selection, None before the first.
         step: how many selections were made; with ``geometry`` the state of a run beside the model.
         none_allowed: how many images so far had no pair that ``allowed`` allows.
-        geometry: what ``prefilter`` has learned of the rows: ``geometry.weights`` by name, ``pairs``, ``r2``.
+        geometry: what ``prefilter``, or the policy "unforetold", has learned of the rows: ``geometry.weights`` by name, ``pairs``, ``r2``.
         watchers: functions that are called with every selection, such as that of a :class:`hvs_data.Monitor`.
 
     Raises:
@@ -281,7 +282,7 @@ class HardViewSelector(Fixed):
         state: dict[str, Any] = {"step": self.step, "seed": self.seed}
         if self.allowed is not None:
             state["none_allowed"] = self.none_allowed
-        return state if self.prefilter is None else {**state, "geometry": self.geometry.state_dict()}
+        return {**state, "geometry": self.geometry.state_dict()} if self._learns else state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the selector of :meth:`state_dict` stood.
@@ -380,14 +381,20 @@ class HardViewSelector(Fixed):
 
     def _scored(self, given: Candidates, step: int, device: torch.device, allowed: AllowedPairs | None) -> Selection:
         layout, rows = given.layout, given.rows
+        foretold_BP = self._choice.foretold(self.geometry, step, rows, layout, device)
         scores = self._scorer.scores(given, device, allowed)
         first_BK = None if allowed is None else first_of(allowed.pairs(layout, given.slots), layout).to(device, non_blocking=True)
-        chosen = self._choice.among(scores.parts, layout, self.schedule.moment(step), first_BK)
+        chosen = self._choice.among(replace(scores.parts, foretold=foretold_BP), layout, self.schedule.moment(step), first_BK)
         self._unfit.note(step, chosen.loss)
-        if self.prefilter is not None and rows is not None:
+        if self._learns and rows is not None:
             self.geometry.observe(step, rows, layout.pairs, chosen.pair_losses)
-        selection = scored_selection(chosen, scores, layout, rows, self.policy.name, step, self._weights())
+        selection = scored_selection(chosen, scores, layout, rows, self.policy.name, step, self._weights(), foretold_BP)
         return widened(with_teacher(selection, scores.teacher, layout), given)
+
+    @property
+    def _learns(self) -> bool:
+        """Whether the model of rows is fitted."""
+        return self.prefilter is not None or self.policy.foretold
 
     def _weights(self) -> int:
         return weights_version(self.objective.modules())
@@ -397,7 +404,7 @@ def _checked_prefilter(prefilter: Any, policy: Policy) -> int | None:
     number = whole_number(prefilter)
     if prefilter is not None and (number is None or number < 2):
         raise SelectionError(f"prefilter must be a whole number of at least 2, or None, got {prefilter!r}; so many views are scored")
-    if prefilter is not None and not policy.seeks:
+    if prefilter is not None and not policy.may_prefilter:
         raise SelectionError(
             "prefilter goes with policies that seek the largest or the smallest loss, such as 'hardest' and 'easiest', got "
             f"{policy.name!r}, which is about candidates that rows would leave out"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hvs_data.objectives.base import Outputs, map_outputs
-from hvs_data.rows.layout import Layout, tables_of
+from hvs_data.rows.layout import Layout, Tables, tables_of
 from hvs_data.selection.allowed import AllowedPairs
 from hvs_data.selection.candidates import Candidates
 from hvs_data.selection.combinations import Chosen
@@ -19,7 +19,14 @@ from hvs_data.types import Selection, ViewParams
 
 
 def scored_selection(
-    chosen: Chosen, scores: Scores, layout: Layout, params: ViewParams | None, policy: str, step: int, weights: int
+    chosen: Chosen,
+    scores: Scores,
+    layout: Layout,
+    params: ViewParams | None,
+    policy: str,
+    step: int,
+    weights: int,
+    foretold_BP: Tensor | None = None,
 ) -> Selection:
     """A selection for which the model was asked.
 
@@ -27,20 +34,15 @@ def scored_selection(
         chosen, scores: of these views.
         layout, params: of these views.
         policy, step, weights: as in :class:`hvs_data.Selection`.
+        foretold_BP: what the policy took off each pair's loss; None for nothing.
     """
-    device = chosen.slots.device
-    tables = tables_of(layout, device)
-    losses_BVV = torch.full((len(chosen.slots), layout.views, layout.views), torch.nan, dtype=torch.float32, device=device)
+    tables = tables_of(layout, chosen.slots.device)
     loss_BP = chosen.pair_losses.to(torch.float32)
     if layout.emitted_locals:
         loss_BP = loss_BP.where(loss_BP.isfinite(), torch.nan)
-    first_P, second_P = tables.pair.unbind(1)
-    losses_BVV[:, first_P, second_P] = loss_BP
-    if not layout.ordered:
-        losses_BVV[:, second_P, first_P] = loss_BP
     return Selection(
         pair=chosen.slots[:, :2],
-        losses=losses_BVV,
+        losses=_by_views(loss_BP, layout, tables),
         legal=tables.legal,
         non_finite=scores.non_finite,
         params=params,
@@ -51,7 +53,18 @@ def scored_selection(
         num_losses=scores.num_losses,
         output_std=scores.output_std,
         combination_loss=chosen.loss.to(torch.float32) if layout.emitted_locals else None,
+        foretold=None if foretold_BP is None else _by_views(foretold_BP, layout, tables),
     )
+
+
+def _by_views(value_BP: Tensor, layout: Layout, tables: Tables) -> Tensor:
+    """[B, P] as a table of two views, NaN elsewhere: float32 [B, V, V]."""
+    table_BVV = torch.full((len(value_BP), layout.views, layout.views), torch.nan, dtype=torch.float32, device=value_BP.device)
+    first_P, second_P = tables.pair.unbind(1)
+    table_BVV[:, first_P, second_P] = value_BP
+    if not layout.ordered:
+        table_BVV[:, second_P, first_P] = value_BP
+    return table_BVV
 
 
 def unscored_selection(slots_BK: Tensor, layout: Layout, params: ViewParams | None, policy: str, step: int) -> Selection:
@@ -95,15 +108,20 @@ def widened(selection: Selection, given: Candidates) -> Selection:
     device = selection.pair.device
     slots_BK = given.slots.to(device, non_blocking=True)
     views = given.all_layout.views
-    losses_BVV = torch.full((len(slots_BK), views, views), torch.nan, dtype=torch.float32, device=device)
     image_B11 = torch.arange(len(slots_BK), device=device)[:, None, None]
-    losses_BVV[image_B11, slots_BK[:, :, None], slots_BK[:, None, :]] = selection.losses
+
+    def among_all(table_BKK: Tensor) -> Tensor:
+        table_BVV = torch.full((len(slots_BK), views, views), torch.nan, dtype=torch.float32, device=device)
+        table_BVV[image_B11, slots_BK[:, :, None], slots_BK[:, None, :]] = table_BKK
+        return table_BVV
+
     chosen_BK = slots_BK.gather(1, selection.slots)
     return replace(
         selection,
         pair=chosen_BK[:, :2],
         slots=chosen_BK,
-        losses=losses_BVV,
+        losses=among_all(selection.losses),
         legal=tables_of(given.all_layout, device).legal,
         params=given.all_rows,
+        foretold=None if selection.foretold is None else among_all(selection.foretold),
     )

@@ -149,6 +149,39 @@ def official_moco_v3(outputs, i, j):
     return contrast(q[:, i], k[:, j]) + contrast(q[:, j], k[:, i])
 
 
+def positive_by_hand(pairs, scale):
+    """A formula: -scale times the sum of the cosines between output a of the first view and output b of the second."""
+
+    def formula(outputs, i, j):
+        return -scale * sum(cosine(outputs[a][:, i], outputs[b][:, j]) for a, b in pairs)
+
+    return formula
+
+
+def less_its_log_sum_exp(public, logits_of, scale):
+    """What a public loss leaves to the positive pair: less the log-sum-exp of its logits, worked out beside it."""
+
+    def positive(outputs, i, j):
+        log_sum_exp = torch.stack([torch.logsumexp(logits_BK, dim=1).mean() for logits_BK in logits_of(outputs, i, j)]).mean()
+        return public(outputs, i, j) - scale * log_sum_exp
+
+    return positive
+
+
+def logits_simclr(outputs, i, j):
+    z, own = unit(torch.cat([outputs[0][:, i], outputs[0][:, j]])), torch.eye(2 * len(outputs[0]), dtype=torch.bool)
+    return [(z @ z.T / TEMPERATURE).masked_fill(own, -torch.inf)]
+
+
+def logits_moco_v2(outputs, i, j):
+    q, k = unit(outputs[0][:, i]), unit(outputs[1][:, j])
+    return [torch.cat([(q * k).sum(1, keepdim=True), q @ queue().double().T], dim=1) / TEMPERATURE]
+
+
+def logits_moco_v3(outputs, i, j):
+    return [unit(outputs[0][:, a]) @ unit(outputs[1][:, b]).T / TEMPERATURE for a, b in ((i, j), (j, i))]
+
+
 def code(logits_BK):
     code_BK = (logits_BK / EPSILON).exp()
     for _ in range(ITERATIONS):
@@ -276,6 +309,43 @@ METHODS = {
         public=official_moco_v3,
         error=lambda outputs: 4 * TEMPERATURE * error_of_contrast(lambda outputs: len(outputs[0]))(outputs),
         moved=lambda outputs, rounding: 32 * rounding,
+    ),
+    "SimCLR by its positive": Method(
+        objective=lambda: SimCLR(encoder=SAME, temperature=TEMPERATURE, score="positive"),
+        outputs=1,
+        formula=positive_by_hand([(0, 0)], 1 / TEMPERATURE),
+        public=less_its_log_sum_exp(lambda outputs, i, j: NTXentLoss(TEMPERATURE)(outputs[0][:, i], outputs[0][:, j]), logits_simclr, 1),
+        error=lambda outputs: (COSINE + UNIT) / TEMPERATURE,
+        moved=lambda outputs, rounding: 4 * rounding / TEMPERATURE,
+    ),
+    "MoCo v2 by its positive": Method(
+        objective=lambda: MoCoV2(encoder=SAME, momentum_encoder=SAME, temperature=TEMPERATURE, score="positive"),
+        outputs=2,
+        formula=positive_by_hand([(0, 1)], 1 / TEMPERATURE),
+        public=less_its_log_sum_exp(lightly_moco, logits_moco_v2, 1),
+        error=lambda outputs: (COSINE + UNIT) / TEMPERATURE,
+        moved=lambda outputs, rounding: 4 * rounding / TEMPERATURE,
+        ordered=True,
+    ),
+    "MoCo v2, symmetric, by its positive": Method(
+        objective=lambda: MoCoV2(encoder=SAME, momentum_encoder=SAME, temperature=TEMPERATURE, symmetric=True, score="positive"),
+        outputs=2,
+        formula=positive_by_hand([(0, 1), (1, 0)], 0.5 / TEMPERATURE),
+        public=less_its_log_sum_exp(
+            lambda outputs, i, j: (lightly_moco(outputs, i, j) + lightly_moco(outputs, j, i)) / 2,
+            lambda outputs, i, j: logits_moco_v2(outputs, i, j) + logits_moco_v2(outputs, j, i),
+            1,
+        ),
+        error=lambda outputs: (COSINE + 3 * UNIT) / TEMPERATURE,
+        moved=lambda outputs, rounding: 4 * rounding / TEMPERATURE,
+    ),
+    "MoCo v3 by its positive": Method(
+        objective=lambda: MoCoV3(encoder=SAME, predictor=SAME, momentum_encoder=SAME, temperature=TEMPERATURE, score="positive"),
+        outputs=2,
+        formula=positive_by_hand([(0, 1), (1, 0)], 2),
+        public=less_its_log_sum_exp(official_moco_v3, logits_moco_v3, 4 * TEMPERATURE),  # 2 t times both directions
+        error=lambda outputs: 4 * COSINE + 8 * UNIT,
+        moved=lambda outputs, rounding: 16 * rounding,
     ),
     "SwAV": Method(
         objective=lambda: SwAV(encoder=SAME, prototypes=SAME, temperature=TEMPERATURE, epsilon=EPSILON, iterations=ITERATIONS),

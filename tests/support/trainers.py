@@ -4,6 +4,7 @@ import copy
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -136,9 +137,9 @@ class OfficialMoCo(nn.Module):
         return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long))
 
 
-def moco_v2():
+def moco_v2(**options):
     model = OfficialMoCo()
-    return Trainer(objectives.MoCoV2(model), model, lambda views: model(*views))
+    return Trainer(objectives.MoCoV2(model, **options), model, lambda views: model(*views))
 
 
 def moco_v2_with_a_memory_bank():
@@ -155,7 +156,7 @@ def moco_v2_with_a_memory_bank():
     return Trainer(objectives.MoCoV2(model, queue=model.criterion.memory_bank), model, loss)
 
 
-def moco_v3():
+def moco_v3(**options):
     model = Parts(base_encoder=make_encoder(make_head()), momentum_encoder=make_encoder(make_head()), predictor=make_head())
 
     def contrast(q, k):
@@ -169,7 +170,7 @@ def moco_v3():
             k1, k2 = (model.momentum_encoder(view) for view in views)
         return contrast(q1, k2) + contrast(q2, k1)
 
-    return Trainer(objectives.MoCoV3(model), model, loss)
+    return Trainer(objectives.MoCoV3(model, **options), model, loss)
 
 
 def swav():
@@ -196,6 +197,9 @@ TRAINERS = {
     "MoCo v2": moco_v2,
     "MoCo v2 with a memory bank": moco_v2_with_a_memory_bank,
     "MoCo v3": moco_v3,
+    "SimCLR by its positive": one_branch(objectives.SimCLR, nt_xent, temperature=0.5, score="positive"),
+    "MoCo v2 by its positive": partial(moco_v2, score="positive"),
+    "MoCo v3 by its positive": partial(moco_v3, score="positive"),
     "SwAV": swav,
     "VICReg": one_branch(objectives.VICReg, VICRegLoss),
     "Barlow Twins": one_branch(objectives.BarlowTwins, BarlowTwinsLoss),

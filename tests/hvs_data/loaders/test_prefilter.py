@@ -239,7 +239,7 @@ def test_whatever_moves_the_selector_nothing_wrong_is_chosen(photos: Path) -> No
                     assert torch.equal(view, torch.stack([given.views[slot][b] for b, slot in enumerate(slots)]))
 
 
-@pytest.mark.parametrize("options", [*OPTIONS[:5], *RULED], ids=str)
+@pytest.mark.parametrize("options", [*OPTIONS[:5], *RULED, {"policy": "unforetold"}], ids=str)
 def test_resuming_in_the_middle_is_exact(photos: Path, options: dict[str, Any]) -> None:
     def steps(hard: hvs.HardViewLoader, model: Toy, count: int) -> Iterator[Batch]:
         while count:

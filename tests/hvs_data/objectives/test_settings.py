@@ -1,5 +1,7 @@
 """Temperatures, queues and other settings: what is read when, and what means nothing."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -164,6 +166,57 @@ def test_a_queue_of_another_shape_is_refused(queue, message):
 def test_what_cannot_be_a_queue_is_refused(queue):
     with pytest.raises(SelectionError, match="MoCoV2's queue= as"):
         moco(queue)
+
+
+# ---- the positive pair alone ----
+
+POSITIVES = {
+    "SimCLR": lambda **settings: SimCLR(encoder=SAME, score="positive", **settings),
+    "MoCo v3": lambda **settings: MoCoV3(encoder=SAME, predictor=SAME, momentum_encoder=SAME, score="positive", **settings),
+}
+
+
+@pytest.mark.parametrize("method", POSITIVES)
+def test_nothing_is_gathered_for_positive_pairs(method, monkeypatch):
+    def refuse(rows):
+        raise AssertionError("gathered")
+
+    for module in ("simclr", "moco"):
+        monkeypatch.setattr(f"hvs_data.objectives.{module}.gathered", refuse)
+    outputs = Z if method == "SimCLR" else (Z, K)
+    assert torch.equal(POSITIVES[method](gather=True).pair_losses(outputs), POSITIVES[method]().pair_losses(outputs))
+    with pytest.raises(AssertionError, match="gathered"):
+        TEMPERED[method][0](gather=True).pair_losses(outputs)
+
+
+def test_no_queue_is_read_for_positive_pairs():
+    def refuse():
+        raise AssertionError("read")
+
+    model = Parts(encoder_q=SAME, encoder_k=SAME, T=0.4)  # without one
+    with pytest.raises(SelectionError, match="MoCoV2 needs the queue of keys"):
+        MoCoV2(model)
+    losses = MoCoV2(model, score="positive").pair_losses((Z, K))
+    assert torch.equal(MoCoV2(model, queue=refuse, score="positive").pair_losses((Z, K)), losses)
+    close(losses, -(Z @ K.mT) / 0.4)
+    with pytest.raises(AssertionError, match="read"):
+        moco(refuse).pair_losses((Z, K))
+
+
+def test_other_images_do_not_count_for_positive_pairs():
+    for make, outputs in ((POSITIVES["SimCLR"], Z), (POSITIVES["MoCo v3"], (Z, K)), (partial(moco, QUEUE, score="positive"), (Z, K))):
+        two = outputs[:2] if isinstance(outputs, torch.Tensor) else tuple(output[:2] for output in outputs)
+        assert torch.equal(make().pair_losses(outputs)[:2], make().pair_losses(two))
+
+
+@ALL
+def test_another_score_is_refused(make, outputs, request):
+    if request.node.callspec.id == "SwAV":
+        with pytest.raises(TypeError):  # which has no positive pair
+            make(score="positive")
+    else:
+        with pytest.raises(SelectionError, match=r"score must be one of \('loss', 'positive'\), got 'cosine'"):
+            make(score="cosine")
 
 
 # ---- SwAV's queue ----

@@ -11,7 +11,20 @@ from hypothesis import strategies as st
 
 from hvs_data import SelectionError
 from hvs_data.drawing.steps import MIXED, WHICH, unit_numbers
-from hvs_data.policies import Easiest, Feasible, Hardest, Mixed, Moment, Quantile, Ramp, Random, SmallestIoU, Softmax, TemperedRank
+from hvs_data.policies import (
+    Easiest,
+    Feasible,
+    Hardest,
+    Mixed,
+    Moment,
+    Quantile,
+    Ramp,
+    Random,
+    SmallestIoU,
+    Softmax,
+    TemperedRank,
+    Unforetold,
+)
 from hvs_data.policies.named import POLICIES, policy_of
 
 VALUES = st.lists(st.sampled_from([0.0, 1.0, 2.0, -1.0, math.nan, math.inf, -math.inf]), min_size=1, max_size=8)
@@ -147,7 +160,7 @@ def test_mixed_leaves_a_share_of_the_images_to_chance():
     random = policy.at_random(2000, moment, torch.device("cpu"))
     assert np.array_equal(random.numpy(), unit_numbers(9, 5, MIXED, 2000) >= 0.3)
     assert abs(float(random.double().mean()) - 0.7) < 5 * math.sqrt(0.21 / 2000)
-    assert policy.asks(moment) and policy.steady and policy.seeks == 0
+    assert policy.asks(moment) and policy.steady and policy.seeks == 1 and not policy.may_prefilter
     assert not Mixed(0.0).asks(moment) and not bool(Mixed(1.0).at_random(50, moment, torch.device("cpu")).any())
 
 
@@ -155,7 +168,7 @@ def test_mixed_leaves_a_share_of_the_steps_to_chance():
     policy = Mixed(0.3, by="step")
     asked = [policy.asks(Moment(step, seed=9)) for step in range(2000)]
     assert asked == [bool(unit_numbers(9, step, MIXED, 1)[0] < 0.3) for step in range(2000)]
-    assert policy.at_random(4, Moment(0), torch.device("cpu")) is None and not policy.steady and policy.seeks == 1
+    assert policy.at_random(4, Moment(0), torch.device("cpu")) is None and not policy.steady and policy.may_prefilter
 
 
 # ---- names and arguments ----
@@ -171,12 +184,15 @@ def test_every_name_stands_for_a_policy_of_that_name(name):
 
 def test_policies_around_another_one_pass_on_what_it_needs():
     inner = TemperedRank(Ramp(0, 1, start=0.5))
-    for policy in (Feasible(0.1, policy=inner), Mixed(0.5, inner)):
+    for policy in (Feasible(0.1, policy=inner), Mixed(0.5, inner), Unforetold(inner)):
         assert policy.lists and not policy.steady
         assert not policy.asks(Moment(0, 10, 1)) and policy.asks(Moment(9, 10, 1))
     mixed = Feasible(0.1, policy=Mixed(0.5))
     assert torch.equal(*(p.at_random(9, Moment(3), torch.device("cpu")) for p in (mixed, Mixed(0.5))))
-    assert Mixed(0.5, Feasible(0.3)).rule == Feasible(0.3).rule is not None
+    assert Mixed(0.5, Feasible(0.3)).rule == Unforetold(Feasible(0.3)).rule == Feasible(0.3).rule is not None
+    for outer in (Unforetold(), Unforetold(Easiest()), Feasible(0.1, policy=Unforetold()), Mixed(0.5, Unforetold(), by="step")):
+        assert outer.foretold and not outer.may_prefilter and outer.seeks == (-1 if outer == Unforetold(Easiest()) else 1)
+    assert not Feasible(0.1).foretold and Feasible(0.1).may_prefilter and not Feasible(0.1, policy=Softmax()).may_prefilter
 
 
 @pytest.mark.parametrize(
@@ -192,6 +208,9 @@ def test_policies_around_another_one_pass_on_what_it_needs():
         (lambda: Mixed(0.5, Random()), "policy must be a policy that asks the model"),
         (lambda: Mixed(0.5, "hardest"), "policy must be a policy"),
         (lambda: Mixed(0.5, Mixed(0.5)), "policy must be a policy"),
+        (lambda: Unforetold(SmallestIoU()), "policy must be a policy that asks the model, other than Unforetold.* got SmallestIoU"),
+        (lambda: Unforetold(Mixed(0.5, Unforetold())), "policy must be a policy that asks the model, other than Unforetold"),
+        (lambda: Unforetold("hardest"), "policy must be a policy.* got 'hardest'"),
         (lambda: Feasible(None), "at least one of min_iou, min_area and max_color"),
         (lambda: Feasible(1.5), "MinIoU takes a number from 0 to 1, got 1.5"),
         (lambda: Feasible(0.1, policy=Feasible(0.2)), "without a rule of its own"),

@@ -215,6 +215,18 @@ def test_rules_of_the_user_and_of_the_policy_both_count():
     assert torch.equal(both.select(pixels, params).pair, one.select(pixels, params).pair)
 
 
+def test_the_easiest_of_a_mixture_has_the_easiest_local_views():
+    recipe, images = make_recipe(), 30
+    table = torch.randn(images, 4, recipe.num_views, generator=torch.Generator().manual_seed(1))
+    policy = policies.Mixed(0.5, policies.Easiest())
+    got = hvs.HardViewSelector(Terms(table), policy=policy, seed=3).select(make_pixels(recipe, images), make_rows(recipe, images))
+    chance = unit_numbers(3, 0, MIXED, images) >= 0.5
+    for image in np.flatnonzero(~chance):
+        expected = min(every_combination(recipe), key=lambda combination, of=table[image]: sum_of_terms(of, combination, recipe))
+        assert tuple(got.slots[image].tolist()) == expected
+    assert 0 < chance.sum() < images
+
+
 @pytest.mark.parametrize("recipe", [PAIRS, make_recipe(), make_recipe(["view"] * 3, 4, 2)], ids=["pairs", "crops", "one role"])
 def test_mixed_gives_each_image_the_hardest_or_the_first_combination(recipe):
     images = 50
