@@ -271,7 +271,8 @@ class Selection:
         non_finite: int64 scalar tensor, losses that were NaN or infinite and so could not be chosen: of legal pairs that the rule allows
             or, of a loss that is a sum over views, terms that some combination holds.
         params: the candidates' rows, where they are known.
-        slots: int64 [B, K], every chosen slot in the order in which the trainer expects the views: the pair, then local views by number.
+        slots: int64 [B, K], every chosen slot in the order in which the trainer expects the views: the pair, then extra views, then local
+            views by number.
         policy: the rule by which the views were chosen; "random" in steps that the selector's schedule leaves out, "geometry" where
             ``prefilter=2`` chose by the rows alone.
         scored: whether the model was run to choose.
@@ -283,6 +284,7 @@ class Selection:
         none_allowed: how many images have no allowed pair, and so were given their first legal one.
         teacher_outputs: what the teacher gave for the chosen pair, where the selector keeps it, as from one forward of all first
             views followed by all second ones: tensors with first axis 2 B.
+        extra_views: how many views stand between the pair and the local ones, random candidates that the selector's ``extra_views`` adds.
     """
 
     pair: Tensor
@@ -299,6 +301,7 @@ class Selection:
     teacher_outputs: Any = None
     allowed: Tensor | None = None
     none_allowed: int = 0
+    extra_views: int = 0
 
     def __post_init__(self) -> None:
         if self.slots is None:
@@ -369,8 +372,8 @@ class Batch:
         roles, mask = self.params.role, self.params.mask
         if self.selection is None:
             return [mask[:, slot] for slot, role in enumerate(roles) if role != LOCAL]
-        pair_B2 = self.selection.pair.cpu()
-        return list(mask[torch.arange(len(mask))[:, None], pair_B2].unbind(1))
+        slots_BK = self.selection.slots[:, : 2 + self.selection.extra_views].cpu()
+        return list(mask[torch.arange(len(mask))[:, None], slots_BK].unbind(1))
 
     def _items(self) -> tuple[Any, ...]:
         masks = self.masks
