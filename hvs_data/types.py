@@ -262,7 +262,8 @@ class Selection:
     """Which candidates were chosen, and why.
 
     Attributes:
-        pair: int64 [B, 2], the chosen slots: first < second, or first of the first role, unless the objective's pairs are ordered.
+        pair: int64 [B, 2], the chosen slots: first < second, or first of the first role, unless the objective's pairs are ordered. Under
+            the policy "anchored" the anchor first, or second if they are ordered.
         losses: float32 [B, V, V], the loss of every pair, larger = harder; NaN where the pair is not legal, not allowed or was not
             scored (``prefilter``), and everywhere if the model was not asked. Symmetric, unless the objective's pairs are ordered. With
             local views, the loss of the hardest combination that holds the pair (under policy "easiest" the easiest one), of those that
@@ -280,7 +281,8 @@ class Selection:
         weights: the version of the model's weights that chose (:meth:`hvs_data.HardViewSelector.is_fresh`); None if the model was not
             asked.
         combination_loss: float32 [B], the loss of the chosen pair and local views together; None without local views.
-        allowed: bool [B, V, V]: of the legal pairs, those that the selector's rule allows (``allowed=``); None without a rule.
+        allowed: bool [B, V, V]: of the legal pairs, those that the selector's rule allows (``allowed=``) and that hold the anchor of the
+            policy "anchored"; None without either.
         none_allowed: how many images have no allowed pair, and so were given their first legal one.
         teacher_outputs: what the teacher gave for the chosen pair, where the selector keeps it, as from one forward of all first
             views followed by all second ones: tensors with first axis 2 B.

@@ -4,6 +4,7 @@ A selector takes one by name (``policy="hardest"``) or as an object that says mo
 file with one class; one of your own is a frozen dataclass below :class:`Policy` with a ``choose``.
 """
 
+from hvs_data.policies.anchored import Anchored
 from hvs_data.policies.base import Moment, Policy
 from hvs_data.policies.extremes import Easiest, Hardest
 from hvs_data.policies.feasible import Feasible
@@ -15,6 +16,7 @@ from hvs_data.policies.tempered_rank import TemperedRank
 from hvs_data.policies.unasked import Random, SmallestIoU
 
 __all__ = [
+    "Anchored",
     "Easiest",
     "Feasible",
     "Hardest",

@@ -1,23 +1,19 @@
 """Another policy among the pairs that still show the same thing."""
 
-# Axes: B image, M combination that may be chosen.
-
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from hvs_data.errors import SelectionError
-from hvs_data.policies.base import Moment, Policy
+from hvs_data.policies.around import Around
+from hvs_data.policies.base import Policy
 from hvs_data.policies.extremes import Hardest
 from hvs_data.rules import MinArea, MinIoU, RowRule, SimilarColor, rule_of
 
 
 @dataclass(frozen=True)
-class Feasible(Policy):
+class Feasible(Around):
     """Another policy among the pairs that overlap enough, show enough of the image, and have similar colours.
 
     Every step obeys it, whether it asks the model or not. An image without such a pair gets the one whose boxes overlap most.
@@ -50,32 +46,3 @@ class Feasible(Policy):
     def rule(self) -> RowRule | None:
         kinds = ((MinIoU, self.min_iou), (MinArea, self.min_area), (SimilarColor, self.max_color))
         return rule_of([kind(value) for kind, value in kinds if value is not None])
-
-    @property
-    def lists(self) -> bool:  # type: ignore[override]
-        return self.policy.lists
-
-    @property
-    def unasked(self) -> str:  # type: ignore[override]
-        return self.policy.unasked
-
-    @property
-    def seeks(self) -> int:
-        return self.policy.seeks
-
-    @property
-    def ever_asks(self) -> bool:
-        return self.policy.ever_asks
-
-    @property
-    def steady(self) -> bool:
-        return self.policy.steady
-
-    def asks(self, moment: Moment) -> bool:
-        return self.policy.asks(moment)
-
-    def choose(self, value_BM: Tensor, moment: Moment) -> Tensor:
-        return self.policy.choose(value_BM, moment)
-
-    def at_random(self, images: int, moment: Moment, device: torch.device) -> Tensor | None:
-        return self.policy.at_random(images, moment, device)

@@ -1,6 +1,6 @@
 """Another policy in some of the images or steps, a random pair in the others."""
 
-# Axes: B image, M combination that may be chosen.
+# Axes: B image.
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from hvs_data.arguments.checks import share
 from hvs_data.drawing.steps import MIXED
 from hvs_data.errors import SelectionError
-from hvs_data.policies.base import Moment, Policy
+from hvs_data.policies.around import Around
+from hvs_data.policies.base import FIRST, Moment, Policy
 from hvs_data.policies.extremes import Hardest
 from hvs_data.policies.schedules import Scheduled, check_scheduled, is_steady, number_at
-from hvs_data.rules import RowRule
 
 _SHARE: tuple[Any, str] = share, "a number from 0 to 1; the share of images or steps that are not random"
 
 
 @dataclass(frozen=True)
-class Mixed(Policy):
+class Mixed(Around):
     """With a probability another policy, else a random pair.
 
     Args:
@@ -38,6 +38,7 @@ class Mixed(Policy):
     policy: Policy = Hardest()
     by: str = "image"
     name: ClassVar[str] = "mixed"
+    unasked: ClassVar[str] = FIRST  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         check_scheduled("share", self.share, *_SHARE)
@@ -47,16 +48,8 @@ class Mixed(Policy):
             raise SelectionError(f"policy must be a policy that asks the model, such as policies.Hardest(), got {self.policy!r}")
 
     @property
-    def lists(self) -> bool:  # type: ignore[override]
-        return self.policy.lists
-
-    @property
     def seeks(self) -> int:
         return self.policy.seeks if self.by == "step" else 0
-
-    @property
-    def rule(self) -> RowRule | None:
-        return self.policy.rule
 
     @property
     def steady(self) -> bool:
@@ -66,9 +59,6 @@ class Mixed(Policy):
         share_ = self._share(moment)
         drawn = self.by == "image" or moment.of_step(MIXED) < share_
         return share_ > 0 and drawn and self.policy.asks(moment)
-
-    def choose(self, value_BM: Tensor, moment: Moment) -> Tensor:
-        return self.policy.choose(value_BM, moment)
 
     def at_random(self, images: int, moment: Moment, device: torch.device) -> Tensor | None:
         if self.by == "step":

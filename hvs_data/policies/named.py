@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hvs_data.errors import SelectionError
+from hvs_data.policies.anchored import Anchored
 from hvs_data.policies.base import Policy
 from hvs_data.policies.extremes import Easiest, Hardest
 from hvs_data.policies.feasible import Feasible
@@ -16,7 +17,7 @@ from hvs_data.policies.tempered_rank import TemperedRank
 from hvs_data.policies.unasked import Random, SmallestIoU
 
 _USUAL: dict[str, Callable[[], Policy]] = {
-    kind.name: kind for kind in (Hardest, Easiest, Random, SmallestIoU, TemperedRank, Mixed, Feasible)
+    kind.name: kind for kind in (Hardest, Easiest, Random, SmallestIoU, TemperedRank, Mixed, Feasible, Anchored)
 }
 POLICIES = (*_USUAL, Quantile.name, Softmax.name)
 

@@ -71,14 +71,18 @@ class Candidates:
             return [max(group.views[0].shape[-2:]) for group in self.groups]
         return [self.rows.size[group.slots[0]] for group in self.groups]
 
-    def show(self, slots_BK: Tensor) -> list[Tensor]:
-        """The views of these slots, of all candidates, local ones last: K tensors [B, 3, S, S]."""
+    def places(self, slots_BK: Tensor) -> Tensor:
+        """Where the views of these slots, of all candidates, are among the global or the local ones that there are: int64 [B, K]."""
         device = slots_BK.device
         if self.slots is not None:
             # which of the views that are there shows each of the slots
             shown_BK = self.slots.to(device, non_blocking=True)
             slots_BK = (shown_BK[:, None] == slots_BK[:, :, None]).to(torch.uint8).argmax(2)
-        place_BK = tables_of(self.layout, device).position[slots_BK]
+        return tables_of(self.layout, device).position[slots_BK]
+
+    def show(self, slots_BK: Tensor) -> list[Tensor]:
+        """The views of these slots, of all candidates, local ones last: K tensors [B, 3, S, S]."""
+        place_BK = self.places(slots_BK)
         globals_ = slots_BK.shape[1] - self.all_layout.emitted_locals
         pairs_and_locals = zip(self.groups, (place_BK[:, :globals_], place_BK[:, globals_:]), strict=False)
         return [view for group, place in pairs_and_locals for view in group.pick(place)]

@@ -91,21 +91,18 @@ class Narrowing:
         """
         if self.rule == ALL:
             return None
-        slots_BK = self._without_extra(images, params)
+        allowed = AllowedPairs.of(self.allowed, self.layout, params)
+        slots_BK = self._without_extra(images, params, allowed)
         if not self.asks:
-            return with_extra(slots_BK, self.layout, self.extra)
+            return with_extra(slots_BK if allowed is None else allowed.oriented(slots_BK), self.layout, self.extra)
         kept = sum(self._quotas())
         of_roles = zip(tables_of(self.layout, slots_BK.device).of_roles, self._spares(), strict=True)
         spare = [beside(slots_BK[:, :kept], slots_G, count) for slots_G, count in of_roles]
         return torch.cat([slots_BK[:, :kept], *spare, slots_BK[:, kept:]], dim=1)
 
-    def _without_extra(self, images: int, params: ViewParams | None) -> Tensor:
-        if self.rule == FIRST and self.allowed is None:
-            return torch.tensor(self.layout.first_slots).expand(images, -1)
-        allowed = AllowedPairs.of(self.allowed, self.layout, params)
+    def _without_extra(self, images: int, params: ViewParams | None, allowed: AllowedPairs | None) -> Tensor:
         if self.rule == FIRST:
-            assert allowed is not None
-            return allowed.first_slots
+            return torch.tensor(self.layout.first_slots).expand(images, -1) if allowed is None else allowed.first_slots
         if params is None:
             reads = (
                 "prefilter reads the candidates' rows" if self.rule == PROMISING else "policy 'smallest_iou' reads the candidates' boxes"

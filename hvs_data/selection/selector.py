@@ -36,7 +36,7 @@ from hvs_data.selection.narrowing import ALL, PROMISING, Narrowing
 from hvs_data.selection.schedule import Schedule
 from hvs_data.selection.scorer import Scorer
 from hvs_data.selection.sizes import scored_sizes
-from hvs_data.selection.telling import scored_selection, unscored_selection, widened, with_allowed, with_teacher
+from hvs_data.selection.telling import scored_selection, unscored_selection, widened, with_allowed, with_slots, with_teacher
 from hvs_data.selection.unfit import UnfitImages
 from hvs_data.types import LOCAL, Selection, ViewParams
 
@@ -85,7 +85,9 @@ class HardViewSelector(Fixed):
             loss; "quantile", the loss at the share ``quantile`` of the way from an image's smallest to its largest; "softmax", drawn with
             probabilities proportional to exp(loss / ``temperature``); "tempered", drawn by rank, random at first and harder over the run;
             "mixed", the hardest for half of the images, a random pair for the others; "feasible", the hardest of the pairs that overlap
-            by .2; "smallest_iou", the boxes that overlap least, from the rows alone; "random", the first legal pair.
+            by .2; "anchored", the hardest partner of the view that shows most of the image, which comes first in the pair
+            (:class:`hvs_data.policies.Anchored`); "smallest_iou", the boxes that overlap least, from the rows alone; "random", the first
+            legal pair.
         quantile, temperature: of the policies of that name; numbers, functions of the step, or a :class:`hvs_data.policies.Ramp`.
         every, probability: score in one of ``every`` steps, and then with this probability; numbers, functions of the step, or a ramp.
             In other steps nothing is scored and the policy is "random".
@@ -356,6 +358,12 @@ class HardViewSelector(Fixed):
                 f"expected an AdditiveObjective, such as DINO, for candidates of the role {LOCAL!r}, got {type(self.objective).__name__}, "
                 "which scores pairs; pass the global views alone, such as params.views(slots)"
             )
+        if self.policy.anchor is not None and layout.ordered and len(layout.slots_of_roles) > 1:
+            raise SelectionError(
+                f"policy {self.policy.name!r} expected candidates of one role under {type(self.objective).__name__}, whose pairs are "
+                f"ordered, since a view of either role may be the anchor, got the roles {list(dict.fromkeys(layout.roles))}; draw all from "
+                "one role, or take a symmetric objective"
+            )
         check_enough(layout, self.extra_views)
 
     def _narrowing(self, step: int, layout: Layout) -> Narrowing:
@@ -379,7 +387,7 @@ class HardViewSelector(Fixed):
             selection = self._unscored(narrowing, given, step, device)
         else:
             selection = self._scored(self._to_score(narrowing, given, device), step, device, allowed)
-            selection = replace(selection, slots=with_extra(selection.slots, given.all_layout, self.extra_views))
+            selection = with_slots(selection, with_extra(selection.slots, given.all_layout, self.extra_views))
         selection = replace(with_allowed(selection, allowed), extra_views=self.extra_views)
         self.none_allowed += selection.none_allowed
         self.step, self.last = step + 1, selection
@@ -411,7 +419,9 @@ class HardViewSelector(Fixed):
         if self.prefilter is not None and rows is not None:
             self.geometry.observe(step, rows, layout.pairs, chosen.pair_losses)
         selection = scored_selection(chosen, layout, rows, scores.non_finite, self.policy.name, step, self._weights())
-        return widened(with_teacher(selection, scores.teacher, layout), given)
+        selection = widened(selection, given)
+        selection = selection if allowed is None else with_slots(selection, allowed.oriented(selection.slots))
+        return with_teacher(selection, scores.teacher, given)
 
     def _weights(self) -> int:
         return weights_version(self.objective.modules())
