@@ -101,9 +101,10 @@ def stable_pretraining(batch: Batch) -> dict[str, Any]:
     samples = [{"image": view, "label": batch.labels, "sample_idx": batch.index} for view in batch.views]
     if LOCAL not in batch.params.role:
         return {"views": samples}
-    # chosen views are a pair and then the local ones
-    chosen = ["global"] * 2 + [LOCAL] * (len(samples) - 2)
-    kinds = ["local" if role == LOCAL else "global" for role in (batch.params.role if batch.selection is None else chosen)]
+    kinds = ["local" if role == LOCAL else "global" for role in batch.params.role]
+    if batch.selection is not None:  # the pair and the extra views, and then local ones
+        globals_ = 2 + batch.selection.extra_views
+        kinds = ["global"] * globals_ + ["local"] * (len(samples) - globals_)
     return {
         "views": {
             f"{kind}_{kinds[: number + 1].count(kind)}": sample for number, (kind, sample) in enumerate(zip(kinds, samples, strict=True))

@@ -262,7 +262,8 @@ class Selection:
     """Which candidates were chosen, and why.
 
     Attributes:
-        pair: int64 [B, 2], the chosen slots: first < second, or first of the first role, unless the objective's pairs are ordered.
+        pair: int64 [B, 2], the chosen slots: first < second, or first of the first role, unless the objective's pairs are ordered. Under
+            the policy "anchored" the anchor first, or second if they are ordered.
         losses: float32 [B, V, V], the loss of every pair, larger = harder; NaN where the pair is not legal, not allowed or was not
             scored (``prefilter``), and everywhere if the model was not asked. Symmetric, unless the objective's pairs are ordered. With
             local views, the loss of the hardest combination that holds the pair (under policy "easiest" the easiest one), of those that
@@ -272,7 +273,8 @@ class Selection:
             or, of a loss that is a sum over views, terms that some combination holds.
         num_losses: how many losses, or terms, were looked at for that.
         params: the candidates' rows, where they are known.
-        slots: int64 [B, K], every chosen slot in the order in which the trainer expects the views: the pair, then local views by number.
+        slots: int64 [B, K], every chosen slot in the order in which the trainer expects the views: the pair, then extra views, then local
+            views by number.
         policy: the rule by which the views were chosen; "random" in steps that the selector's schedule leaves out, "geometry" where
             ``prefilter=2`` chose by the rows alone.
         scored: whether the model was run to choose.
@@ -280,7 +282,8 @@ class Selection:
         weights: the version of the model's weights that chose (:meth:`hvs_data.HardViewSelector.is_fresh`); None if the model was not
             asked.
         combination_loss: float32 [B], the loss of the chosen pair and local views together; None without local views.
-        allowed: bool [B, V, V]: of the legal pairs, those that the selector's rule allows (``allowed=``); None without a rule.
+        allowed: bool [B, V, V]: of the legal pairs, those that the selector's rule allows (``allowed=``) and that hold the anchor of the
+            policy "anchored"; None without either.
         none_allowed: how many images have no allowed pair, and so were given their first legal one.
         foretold: float32 [B, V, V], what the rows foretold of each pair's loss, up to a number of each image's own, where the policy chose
             by what was left of it ("unforetold"); None otherwise, and until anything was fitted.
@@ -289,6 +292,7 @@ class Selection:
         output_std: float32 scalar tensor, how far apart the model's outputs of different images are: about 1 where they point in all
             directions alike, near 0 where the model has collapsed (:class:`hvs_data.forwards.spread.OutputSpread`); None where that
             is not known.
+        extra_views: how many views stand between the pair and the local ones, random candidates that the selector's ``extra_views`` adds.
     """
 
     pair: Tensor
@@ -308,6 +312,7 @@ class Selection:
     num_losses: int = 0
     output_std: Tensor | None = None
     foretold: Tensor | None = None
+    extra_views: int = 0
 
     def __post_init__(self) -> None:
         if self.slots is None:
@@ -378,8 +383,8 @@ class Batch:
         roles, mask = self.params.role, self.params.mask
         if self.selection is None:
             return [mask[:, slot] for slot, role in enumerate(roles) if role != LOCAL]
-        pair_B2 = self.selection.pair.cpu()
-        return list(mask[torch.arange(len(mask))[:, None], pair_B2].unbind(1))
+        slots_BK = self.selection.slots[:, : 2 + self.selection.extra_views].cpu()
+        return list(mask[torch.arange(len(mask))[:, None], slots_BK].unbind(1))
 
     def _items(self) -> tuple[Any, ...]:
         masks = self.masks

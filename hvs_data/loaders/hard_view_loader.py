@@ -35,8 +35,9 @@ class HardViewLoader(Fixed):
     selector's ``score_size``, candidates are rendered at that size, and the chosen pair is rendered again at its full one.
 
     Nothing is rendered that is not needed: of a step in which the model is not asked, just the chosen views, and with ``prefilter`` just
-    the candidates that the model will see. That is decided when a batch is begun, for the step in which it will be asked for; should that
-    come out otherwise, because something else moved the selector's step, what is missing is rendered then.
+    the candidates that the model will see, and those that ``extra_views`` may hand out beside them. That is decided when a batch is begun,
+    for the step in which it will be asked for; should that come out otherwise, because something else moved the selector's step, what is
+    missing is rendered then.
 
     A batch's ``views`` are the chosen ones, ``params`` the rows of all candidates, and ``selection`` tells which were chosen and why;
     ``params.take(selection.slots)`` are the rows of ``views``.
@@ -53,6 +54,7 @@ class HardViewLoader(Fixed):
 
     Raises:
         HvsError: something else than a ViewLoader and a HardViewSelector, or a recipe with one candidate only.
+        SelectionError: a recipe of which the selector cannot choose, such as one of too few candidates for its ``extra_views``.
         AttributeError: something that is set afterwards, but ``format``.
     """
 
@@ -81,6 +83,7 @@ class HardViewLoader(Fixed):
                 UserWarning,
                 stacklevel=2,
             )
+        selector.check(loader.recipe)
         self.loader = loader
         self.selector = selector
         self.format = loader.format if format is None else checked_format(format)
@@ -172,6 +175,8 @@ class HardViewLoader(Fixed):
     def _wanted(self, ahead: int) -> Wanted:
         """What is rendered of the batch that will be asked for after so many others."""
         narrowing = self.selector.narrowing(self.selector.step + ahead, self.loader.recipe)
+        if narrowing.asks and self._late:
+            narrowing = replace(narrowing, extra=0)  # what is handed out is rendered again, extra views too
         sizes_V = self._sizes(narrowing.asks)
         return Wanted(tuple(sizes_V[slot] for slot in narrowing.columns), narrowing if narrowing.partial else None)
 

@@ -7,6 +7,7 @@ Which candidates there are to choose from is the recipe's to say: :meth:`hvs_dat
 colours alone, to be chosen.
 """
 
+from hvs_data.policies.anchored import Anchored
 from hvs_data.policies.base import Moment, Policy
 from hvs_data.policies.extremes import Easiest, Hardest
 from hvs_data.policies.feasible import Feasible
@@ -19,6 +20,7 @@ from hvs_data.policies.unasked import Random, SmallestIoU
 from hvs_data.policies.unforetold import Unforetold
 
 __all__ = [
+    "Anchored",
     "Easiest",
     "Feasible",
     "Hardest",

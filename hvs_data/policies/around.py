@@ -1,18 +1,25 @@
-"""Policies around another one."""
+"""What policies share that leave the choice to another one."""
 
 # Axes: B image, M combination that may be chosen.
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from hvs_data.policies.base import Moment, Policy
 from hvs_data.rules import RowRule
+from hvs_data.types import ViewParams
 
 
 class Around(Policy):
-    """What it does not say itself is what the policy in it says."""
+    """Everything as another policy has it; what differs, a subclass says.
+
+    Attributes:
+        policy: the other one.
+    """
 
     policy: Policy
 
@@ -39,6 +46,10 @@ class Around(Policy):
     @property
     def rule(self) -> RowRule | None:
         return self.policy.rule
+
+    @property
+    def anchor(self) -> Callable[[ViewParams], Tensor] | None:
+        return self.policy.anchor
 
     @property
     def ever_asks(self) -> bool:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from hvs_data.drawing.steps import unit_numbers
 from hvs_data.errors import SelectionError
 from hvs_data.rules import RowRule
 from hvs_data.threads.this_rank import current_rank
+from hvs_data.types import ViewParams
 
 # What chooses where the model is not asked: the first legal pair, or the boxes that overlap least. What an image gets of whose pairs the
 # policy's rule allows none: its first legal pair, or that whose boxes overlap most.
@@ -84,6 +86,12 @@ class Policy:
     @property
     def rule(self) -> RowRule | None:
         """Which pairs may be chosen at all, told from the rows; None for all. Images without one get that of the largest overlap."""
+        return None
+
+    @property
+    def anchor(self) -> Callable[[ViewParams], Tensor] | None:
+        """The view that every pair holds, told from the rows: a function of rows [B, V] that returns its slot for every image, int64 [B]
+        on the CPU; None where any pair will do. It comes first in a pair, or second where ``Objective.ordered`` makes that the target."""
         return None
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hvs_data.errors import SelectionError
+from hvs_data.policies.anchored import Anchored
 from hvs_data.policies.base import Policy
 from hvs_data.policies.extremes import Easiest, Hardest
 from hvs_data.policies.feasible import Feasible
@@ -17,7 +18,7 @@ from hvs_data.policies.unasked import Random, SmallestIoU
 from hvs_data.policies.unforetold import Unforetold
 
 _USUAL: dict[str, Callable[[], Policy]] = {
-    kind.name: kind for kind in (Hardest, Easiest, Random, SmallestIoU, TemperedRank, Mixed, Feasible, Unforetold)
+    kind.name: kind for kind in (Hardest, Easiest, Random, SmallestIoU, TemperedRank, Mixed, Feasible, Anchored, Unforetold)
 }
 POLICIES = (*_USUAL, Quantile.name, Softmax.name)
 

@@ -1,6 +1,6 @@
 """What an image's candidates are and what may be chosen of them: pairs of global views, and local views beside the pair."""
 
-# Axes: V view slot, P legal pair, T global view, L local view, S student's view (global, then local).
+# Axes: V view slot, P legal pair, T global view, G global view of a role, L local view, S student's view (global, then local).
 
 from __future__ import annotations
 
@@ -43,8 +43,14 @@ class Layout:
 
     @property
     def emitted(self) -> int:
-        """Views of an image that reach the trainer."""
+        """Views of an image that its loss is about: the pair and the local ones."""
         return 2 + self.emitted_locals
+
+    @property
+    def slots_of_roles(self) -> tuple[tuple[int, ...], ...]:
+        """The global slots of each role, the roles in the order in which a pair takes them."""
+        names = dict.fromkeys(self.roles[slot] for slot in self.global_slots)
+        return tuple(tuple(slot for slot in self.global_slots if self.roles[slot] == name) for name in names)
 
     @property
     def combinations(self) -> int:
@@ -124,6 +130,7 @@ class Tables:
         legal: bool [V, V].
         place: int64 [P, 2], the same pairs by place among the global slots.
         local: int64 [L], slots.
+        of_roles: int64 [G] each, the global slots of each role.
         read: bool [T, S], the terms of a table that some combination holds.
         position: int64 [V], each slot's place among the global or the local slots.
         first: int64 [K], the first legal pair and the first local views.
@@ -133,6 +140,7 @@ class Tables:
     legal: Tensor
     place: Tensor
     local: Tensor
+    of_roles: tuple[Tensor, ...]
     read: Tensor
     position: Tensor
     first: Tensor
@@ -166,6 +174,7 @@ def _tables(layout: Layout, device: torch.device) -> Tables:
         legal=legal.to(device),
         place=whole(places),
         local=whole(layout.local_slots),
+        of_roles=tuple(whole(slots) for slots in layout.slots_of_roles),
         read=read.to(device),
         position=whole(position),
         first=whole(layout.first_slots),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,13 +23,15 @@ class PairRule:
     """Which pairs may be chosen.
 
     Attributes:
-        rule: of rows.
-        otherwise: what an image gets of whose pairs it allows none: FIRST, its first legal pair, or MOST_OVERLAP, that of the boxes that
-            overlap most.
+        rule: of rows; None for one that allows all.
+        otherwise: what an image gets of whose pairs it allows none: FIRST, its first pair, or MOST_OVERLAP, that of the boxes that
+            overlap most, in either case of the legal ones that hold its anchor.
+        anchor: the view that every pair holds, see :attr:`hvs_data.policies.Policy.anchor`; None for any.
     """
 
-    rule: RowRule
+    rule: RowRule | None
     otherwise: str = FIRST
+    anchor: Callable[[ViewParams], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,15 @@ class AllowedPairs:
 
     Attributes:
         layout: of all candidates.
-        allowed_BVV: bool [B, V, V] on the CPU: of the layout's pairs, those that the rule allows.
+        allowed_BVV: bool [B, V, V] on the CPU: of the layout's pairs, those that the rule allows and that hold the anchor.
         otherwise_B2: int64 [B, 2] on the CPU: the pairs of images that have no allowed one.
+        anchor_B: int64 [B] on the CPU, slots; None without an anchor.
     """
 
     layout: Layout
     allowed_BVV: Tensor
     otherwise_B2: Tensor
+    anchor_B: Tensor | None = None
 
     @staticmethod
     def of(rule: PairRule | None, layout: Layout, rows: ViewParams | None) -> AllowedPairs | None:
@@ -55,15 +60,23 @@ class AllowedPairs:
         if rule is None:
             return None
         if rows is None:
+            if rule.rule is None:
+                raise SelectionError(
+                    "policy 'anchored' reads the candidates' boxes, got candidates without rows; pass params, such as batch.params"
+                )
             raise SelectionError(
                 "allowed= reads the candidates' rows, got candidates without rows; pass params, such as batch.params, or give pairs that "
                 "may not be chosen the loss NaN in the objective"
             )
         tables = tables_of(layout, torch.device("cpu"))
-        place_B = torch.zeros(rows.batch_size, dtype=torch.int64)
-        if rule.otherwise == MOST_OVERLAP:
-            place_B = pairwise_iou(rows.box)[:, tables.pair[:, 0], tables.pair[:, 1]].argmax(1)  # of equal ones the first
-        return AllowedPairs(layout, table_of(rule.rule, rows) & tables.legal, tables.pair[place_B])
+        anchor_B = None if rule.anchor is None else rule.anchor(rows)
+        legal_BVV = tables.legal.expand(rows.batch_size, -1, -1) if anchor_B is None else _with_anchor(anchor_B, layout)
+        allowed_BVV = legal_BVV if rule.rule is None else table_of(rule.rule, rows) & legal_BVV
+        first_P, second_P = tables.pair.unbind(1)
+        legal_BP = legal_BVV[:, first_P, second_P]
+        rank_BP = pairwise_iou(rows.box)[:, first_P, second_P] if rule.otherwise == MOST_OVERLAP else legal_BP.to(torch.float32)
+        place_B = rank_BP.masked_fill(~legal_BP, -1).argmax(1)  # of equal ones the first
+        return AllowedPairs(layout, allowed_BVV, tables.pair[place_B], anchor_B)
 
     @cached_property
     def without(self) -> Tensor:
@@ -91,10 +104,27 @@ class AllowedPairs:
         image_B1 = torch.arange(len(slots_BK))[:, None]
         return self.choosable[image_B1, slots_BK[:, first_P], slots_BK[:, second_P]]
 
+    def oriented(self, slots_BK: Tensor) -> Tensor:
+        """Slots of the pair and others, on their device, with the anchor first in the pair, or second where pairs are ordered."""
+        if self.anchor_B is None:
+            return slots_BK
+        anchor_B = self.anchor_B.to(slots_BK.device, non_blocking=True)
+        pair_B2 = slots_BK[:, :2]
+        turned_B = pair_B2[:, int(self.layout.ordered)] != anchor_B  # and so the other one is
+        return torch.cat([torch.where(turned_B[:, None], pair_B2.flip(1), pair_B2), slots_BK[:, 2:]], dim=1)
+
     @property
     def first_slots(self) -> Tensor:
         """int64 [B, K] on the CPU: each image's first pair of those to choose from, and the first local views."""
         return first_of(self.pairs(self.layout), self.layout)
+
+
+def _with_anchor(anchor_B: Tensor, layout: Layout) -> Tensor:
+    """The legal pairs that hold each image's anchor, as the second view where pairs are ordered: bool [B, V, V]."""
+    is_anchor_BV = anchor_B[:, None] == torch.arange(layout.views)
+    second_BVV = is_anchor_BV[:, None, :].expand(-1, layout.views, -1)
+    legal = tables_of(layout, torch.device("cpu")).legal
+    return legal & (second_BVV if layout.ordered else second_BVV | second_BVV.transpose(1, 2))
 
 
 def first_of(open_BP: Tensor, layout: Layout) -> Tensor:

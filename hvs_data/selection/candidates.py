@@ -71,16 +71,33 @@ class Candidates:
             return [max(group.views[0].shape[-2:]) for group in self.groups]
         return [self.rows.size[group.slots[0]] for group in self.groups]
 
-    def show(self, slots_BK: Tensor) -> list[Tensor]:
-        """The views of these slots, of all candidates, of the pair first: K tensors [B, 3, S, S]."""
+    def places(self, slots_BK: Tensor) -> Tensor:
+        """Where the views of these slots, of all candidates, are among the global or the local ones that there are: int64 [B, K]."""
         device = slots_BK.device
         if self.slots is not None:
             # which of the views that are there shows each of the slots
             shown_BK = self.slots.to(device, non_blocking=True)
             slots_BK = (shown_BK[:, None] == slots_BK[:, :, None]).to(torch.uint8).argmax(2)
-        place_BK = tables_of(self.layout, device).position[slots_BK]
-        pairs_and_locals = zip(self.groups, (place_BK[:, :2], place_BK[:, 2:]), strict=False)
+        return tables_of(self.layout, device).position[slots_BK]
+
+    def show(self, slots_BK: Tensor) -> list[Tensor]:
+        """The views of these slots, of all candidates, local ones last: K tensors [B, 3, S, S]."""
+        place_BK = self.places(slots_BK)
+        globals_ = slots_BK.shape[1] - self.all_layout.emitted_locals
+        pairs_and_locals = zip(self.groups, (place_BK[:, :globals_], place_BK[:, globals_:]), strict=False)
         return [view for group, place in pairs_and_locals for view in group.pick(place)]
+
+
+def of_shown(given: Candidates, places: Sequence[int], ordered: bool) -> Candidates:
+    """Some of the views that there are, by place, the same for all images, in rising order of groups."""
+    assert given.slots is not None and given.rows is not None
+    if len(places) == given.rows.num_views:
+        return given
+    rows = given.rows.views(places)
+    layout = layout_of(rows.num_views, rows, ordered)
+    view_of = {slot: view for group in given.groups for slot, view in zip(group.slots, group.views, strict=True)}
+    groups = groups_of([view_of[place] for place in places], layout)
+    return Candidates(groups, layout, rows, given.all_layout, given.all_rows, given.slots[:, list(places)])
 
 
 def narrowed(given: Candidates, slots_BK: Tensor | None, device: torch.device, ordered: bool) -> Candidates:

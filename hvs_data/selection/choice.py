@@ -45,10 +45,12 @@ class Choice:
 
     @staticmethod
     def of(policy: Policy, allowed: RowRule | Sequence[RowRule] | None, limit: int | None) -> Choice:
-        """From a selector's arguments: a pair must obey the policy's own rule and the user's."""
-        users, own = rule_of(allowed), policy.rule
+        """From a selector's arguments: a pair must obey the policy's own rule and the user's, and hold the policy's anchor."""
+        users, own, anchor = rule_of(allowed), policy.rule, policy.anchor
         rule = rule_of([part for part in (users, own) if part is not None])
-        return Choice(policy, None if rule is None else PairRule(rule, FIRST if own is None else MOST_OVERLAP), limit)
+        if rule is None and anchor is None:
+            return Choice(policy, None, limit)
+        return Choice(policy, PairRule(rule, FIRST if own is None else MOST_OVERLAP, anchor), limit)
 
     def foretold(self, geometry: Geometry, step: int, params: ViewParams | None, layout: Layout, device: torch.device) -> Tensor | None:
         """What rows foretell of each pair's loss, where the policy takes that off: float32 [B, P]; None for nothing.

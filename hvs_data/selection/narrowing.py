@@ -1,6 +1,6 @@
 """Which candidates are needed at all: told from the step and their rows, before any of them is rendered."""
 
-# Axes: B image, V view slot, G global view, K needed view.
+# Axes: B image, V view slot, G global view, K needed view, R role.
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hvs_data.policies.base import FIRST, LEAST_OVERLAP
 from hvs_data.rows.features import pair_scores
 from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.selection.allowed import AllowedPairs, PairRule
+from hvs_data.selection.extra import beside, extra_shares, with_extra
 from hvs_data.selection.geometry import Weights
 from hvs_data.selection.overlap import least_overlap
 from hvs_data.types import ViewParams
@@ -35,10 +36,12 @@ class Narrowing:
         layout: of all candidates.
         rule: ALL, FIRST, LEAST_OVERLAP or PROMISING.
         asks: whether the model chooses among the needed views. If not, they are what is chosen.
-        count: PROMISING: how many global views.
+        count: PROMISING: how many global views, without those that ``extra`` adds.
         weights: PROMISING: of the features of two views' rows.
         easiest: PROMISING: the views of the smallest losses, in place of the largest.
         allowed: a rule on rows, which the pairs obey that are chosen or that views are kept for.
+        extra: how many extra views are handed out beside the pair. Where PROMISING views are scored, those that could be among these are
+            needed too; the model is not asked for them.
     """
 
     layout: Layout
@@ -48,6 +51,7 @@ class Narrowing:
     weights: Weights | None = None
     easiest: bool = False
     allowed: PairRule | None = None
+    extra: int = 0
 
     @property
     def partial(self) -> bool:
@@ -60,24 +64,45 @@ class Narrowing:
         if self.rule == ALL:
             return tuple(range(self.layout.views))
         if not self.asks:
-            return self.layout.first_slots
-        kept = [slots[:quota] for slots, quota in zip(_slots_of_roles(self.layout), self._quotas(), strict=True)]
-        return (*(slot for slots in kept for slot in slots), *self.layout.local_slots)
+            first_1K = torch.tensor([self.layout.first_slots])
+            return tuple(with_extra(first_1K, self.layout, self.extra)[0].tolist())
+        of_roles = list(zip(self.layout.slots_of_roles, self._quotas(), self._spares(), strict=True))
+        kept = [slot for slots, quota, _ in of_roles for slot in slots[:quota]]
+        spare = [slot for slots, quota, spare in of_roles for slot in slots[quota : quota + spare]]
+        return (*kept, *spare, *self.layout.local_slots)
+
+    def scored_of(self, shown: int) -> list[int]:
+        """Which of the needed views the model is asked for, by place.
+
+        Args:
+            shown: how many there are, with those that only ``extra`` needs or without.
+        """
+        kept, locals_ = sum(self._quotas()), len(self.layout.local_slots)
+        return [*range(kept), *range(shown - locals_, shown)]
 
     def slots(self, images: int, params: ViewParams | None) -> Tensor | None:
-        """The slots of the needed views: int64 [B, K] on the CPU, role by role and rising within each; None for all candidates.
+        """The slots of the needed views: int64 [B, K] on the CPU; None for all candidates.
+
+        Where the model is not asked these are what is handed out, in that order. Of PROMISING views that are scored: the promising ones,
+        those that only ``extra`` needs, each role by role and rising, and the local ones.
 
         Raises:
             SelectionError: no rows, where they decide.
         """
         if self.rule == ALL:
             return None
-        if self.rule == FIRST and self.allowed is None:
-            return torch.tensor(self.layout.first_slots).expand(images, -1)
         allowed = AllowedPairs.of(self.allowed, self.layout, params)
+        slots_BK = self._without_extra(images, params, allowed)
+        if not self.asks:
+            return with_extra(slots_BK if allowed is None else allowed.oriented(slots_BK), self.layout, self.extra)
+        kept = sum(self._quotas())
+        of_roles = zip(tables_of(self.layout, slots_BK.device).of_roles, self._spares(), strict=True)
+        spare = [beside(slots_BK[:, :kept], slots_G, count) for slots_G, count in of_roles]
+        return torch.cat([slots_BK[:, :kept], *spare, slots_BK[:, kept:]], dim=1)
+
+    def _without_extra(self, images: int, params: ViewParams | None, allowed: AllowedPairs | None) -> Tensor:
         if self.rule == FIRST:
-            assert allowed is not None
-            return allowed.first_slots
+            return torch.tensor(self.layout.first_slots).expand(images, -1) if allowed is None else allowed.first_slots
         if params is None:
             reads = (
                 "prefilter reads the candidates' rows" if self.rule == PROMISING else "policy 'smallest_iou' reads the candidates' boxes"
@@ -97,11 +122,17 @@ class Narrowing:
 
     def _quotas(self) -> list[int]:
         """How many views of each role are kept: of two roles half each, and the rest of the other's where one has fewer."""
-        sizes = [len(slots) for slots in _slots_of_roles(self.layout)]
+        sizes = [len(slots) for slots in self.layout.slots_of_roles]
         if len(sizes) == 1:
             return [min(self.count, sizes[0])]
         second = min(sizes[1], max(self.count // 2, self.count - sizes[0]))
         return [min(sizes[0], self.count - second), second]
+
+    def _spares(self) -> list[int]:
+        """How many more views of each role may be among the extra ones: those are the role's first ones that are not in the pair, so
+        that of views that are not kept only the first so many can be."""
+        shares = zip(self.layout.slots_of_roles, self._quotas(), extra_shares(self.layout, self.extra), strict=True)
+        return [min(share, len(slots) - quota) for slots, quota, share in shares]
 
     def _of_globals(self, table_BVV: Tensor) -> Tensor:
         slots_G = torch.tensor(self.layout.global_slots)
@@ -152,13 +183,5 @@ class Narrowing:
         return np.array(layout.global_slots)[place_BK]
 
 
-def _slots_of_roles(layout: Layout) -> list[list[int]]:
-    """The global slots of each role, the roles in the order in which a pair takes them."""
-    slots_of: dict[str, list[int]] = {}
-    for slot in layout.global_slots:
-        slots_of.setdefault(layout.roles[slot], []).append(slot)
-    return list(slots_of.values())
-
-
 def _role_of_slot(layout: Layout) -> dict[int, int]:
-    return {slot: number for number, slots in enumerate(_slots_of_roles(layout)) for slot in slots}
+    return {slot: number for number, slots in enumerate(layout.slots_of_roles) for slot in slots}

@@ -28,14 +28,15 @@ from hvs_data.rows.layout import Layout, layout_of, tables_of
 from hvs_data.rules import RowRule
 from hvs_data.selection.allowed import AllowedPairs, first_of
 from hvs_data.selection.budgets import BY_BUDGET, ByBudget, budgeted
-from hvs_data.selection.candidates import Candidates, narrowed
+from hvs_data.selection.candidates import Candidates, narrowed, of_shown
 from hvs_data.selection.choice import Choice
+from hvs_data.selection.extra import check_enough, with_extra
 from hvs_data.selection.geometry import Geometry
 from hvs_data.selection.narrowing import ALL, PROMISING, Narrowing
 from hvs_data.selection.schedule import Schedule
 from hvs_data.selection.scorer import Scorer
 from hvs_data.selection.sizes import scored_sizes
-from hvs_data.selection.telling import scored_selection, unscored_selection, widened, with_allowed, with_teacher
+from hvs_data.selection.telling import scored_selection, unscored_selection, widened, with_allowed, with_slots, with_teacher
 from hvs_data.selection.unfit import UnfitImages
 from hvs_data.types import LOCAL, Selection, ViewParams
 
@@ -84,8 +85,9 @@ class HardViewSelector(Fixed):
             loss; "quantile", the loss at the share ``quantile`` of the way from an image's smallest to its largest; "softmax", drawn with
             probabilities proportional to exp(loss / ``temperature``); "tempered", drawn by rank, random at first and harder over the run;
             "mixed", the hardest for half of the images, a random pair for the others; "feasible", the hardest of the pairs that overlap
-            by .2; "unforetold", the largest loss less what the rows foretell; "smallest_iou", the boxes that overlap least, from the rows
-            alone; "random", the first legal pair.
+            by .2; "anchored", the hardest partner of the view that shows most of the image, which comes first in the pair
+            (:class:`hvs_data.policies.Anchored`); "unforetold", the largest loss less what the rows foretell; "smallest_iou", the boxes
+            that overlap least, from the rows alone; "random", the first legal pair.
         quantile, temperature: of the policies of that name; numbers, functions of the step, or a :class:`hvs_data.policies.Ramp`.
         every, probability: score in one of ``every`` steps, and then with this probability; numbers, functions of the step, or a ramp.
             In other steps nothing is scored and the policy is "random".
@@ -117,6 +119,10 @@ class HardViewSelector(Fixed):
         prepare: what the trainer's step does to its views before the model, such as normalising: a function of [N, 3, S, S], of the
             candidates' type, that returns what the model takes. Scoring does it too; the chosen views are handed out without it.
             None for nothing. ``torch.nn.Identity()`` says that nothing is meant, to a loader whose views are not normalised.
+        extra_views: hand out so many further candidates between the pair and the local views, random ones: the first that are not in the
+            pair, as rows are drawn independently of one another; of two roles in turn, beginning with the first. They are handed out in
+            every kind of step, and what is scored, the rule and the loss that chooses are about the others alone. With 2, a step has
+            both the hardest pair and a random one.
 
     Attributes:
         budget: as given.
@@ -135,7 +141,7 @@ class HardViewSelector(Fixed):
 
     _decided = frozenset(
         "objective budget policy quantile temperature every probability warmup total_steps limit seed score_size keep_tokens prefilter "
-        "bn chunk dropout keep_teacher compile allowed".split()
+        "bn chunk dropout keep_teacher compile allowed extra_views".split()
     )
     _instead = "make another HardViewSelector with it, and load_state_dict(state_dict()) to go on with this one's step"
 
@@ -164,6 +170,7 @@ class HardViewSelector(Fixed):
         keep_tokens: float | KeepTokens | ByBudget | None = BY_BUDGET,
         compile: Compile = False,
         prepare: Callable[[Tensor], Tensor] | None = None,
+        extra_views: int = 0,
     ):
         if not isinstance(objective, Objective):
             raise SelectionError(
@@ -178,6 +185,7 @@ class HardViewSelector(Fixed):
         options = budgeted(budget, objective, self._choice.policy, keep_teacher, given)
         self.prefilter = _checked_prefilter(options.prefilter, self._choice.policy)
         self._scorer = Scorer(objective, asking, options, budget, compile, keep_teacher)
+        self.extra_views = _checked_extra(extra_views)
         self.objective = objective
         self.budget = budget
         self.seed = self.schedule.seed
@@ -205,8 +213,8 @@ class HardViewSelector(Fixed):
                 :meth:`narrowing` gave them for this step. ``params`` are the rows of all V.
 
         Returns:
-            ``[x1, x2]``, or ``[x1, x2, local views...]`` by number, each [B, 3, S, S] with the candidates' type, device and memory
-            format. The selection is in ``last``.
+            ``[x1, x2]``, or ``[x1, x2, extra views..., local views by number...]``, each [B, 3, S, S] with the candidates' type, device
+            and memory format. The selection is in ``last``.
 
         Raises:
             SelectionError: candidates, model outputs or losses of a wrong shape.
@@ -251,6 +259,17 @@ class HardViewSelector(Fixed):
             source: rows of the candidates, or the recipe whose slots they fill.
         """
         return self._narrowing(step, layout_of(source.num_views, source, self.objective.ordered))
+
+    def check(self, source: ViewParams | Recipe) -> None:
+        """Refuse candidates that this selector cannot choose from, as selecting would.
+
+        Args:
+            source: rows of the candidates, or the recipe whose slots they fill.
+
+        Raises:
+            SelectionError: see above.
+        """
+        self._check(layout_of(source.num_views, source, self.objective.ordered))
 
     @property
     def narrows(self) -> bool:
@@ -335,35 +354,43 @@ class HardViewSelector(Fixed):
 
     # --- how -----------------------------------------------------------------------------------------------------------
 
-    def _narrowing(self, step: int, layout: Layout) -> Narrowing:
-        policy, rule = self.policy, self._choice.rule
-        if not self.schedule.scores(step):
-            return Narrowing(layout, FIRST, asks=False, allowed=rule)
-        if not policy.asks(self.schedule.moment(step)):
-            return Narrowing(layout, policy.unasked, asks=False, allowed=rule)
-        asks = self.scores(step)
-        count = self.prefilter if self.prefilter != 2 or not asks else FIT_VIEWS
-        if count is None or (asks and count >= len(layout.global_slots)):
-            return Narrowing(layout, ALL, asks=True)
-        return Narrowing(layout, PROMISING, asks, count, self.geometry.at(step), policy.seeks < 0, rule)
-
-    def _select(self, given: Candidates, device: torch.device) -> Selection:
-        if given.layout.local_slots and not isinstance(self.objective, AdditiveObjective):
+    def _check(self, layout: Layout) -> None:
+        if layout.local_slots and not isinstance(self.objective, AdditiveObjective):
             raise SelectionError(
                 f"expected an AdditiveObjective, such as DINO, for candidates of the role {LOCAL!r}, got {type(self.objective).__name__}, "
                 "which scores pairs; pass the global views alone, such as params.views(slots)"
             )
+        if self.policy.anchor is not None and layout.ordered and len(layout.slots_of_roles) > 1:
+            raise SelectionError(
+                f"policy {self.policy.name!r} expected candidates of one role under {type(self.objective).__name__}, whose pairs are "
+                f"ordered, since a view of either role may be the anchor, got the roles {list(dict.fromkeys(layout.roles))}; draw all from "
+                "one role, or take a symmetric objective"
+            )
+        check_enough(layout, self.extra_views)
+
+    def _narrowing(self, step: int, layout: Layout) -> Narrowing:
+        self._check(layout)
+        policy, rule, extra = self.policy, self._choice.rule, self.extra_views
+        if not self.schedule.scores(step):
+            return Narrowing(layout, FIRST, asks=False, allowed=rule, extra=extra)
+        if not policy.asks(self.schedule.moment(step)):
+            return Narrowing(layout, policy.unasked, asks=False, allowed=rule, extra=extra)
+        asks = self.scores(step)
+        count = self.prefilter if self.prefilter != 2 or not asks else FIT_VIEWS
+        if count is None or (asks and count >= len(layout.global_slots)):
+            return Narrowing(layout, ALL, asks=True)
+        return Narrowing(layout, PROMISING, asks, count, self.geometry.at(step), policy.seeks < 0, rule, extra)
+
+    def _select(self, given: Candidates, device: torch.device) -> Selection:
         step = self.step
         narrowing = self._narrowing(step, given.all_layout)
         allowed = AllowedPairs.of(self._choice.rule, given.all_layout, given.all_rows)
         if not narrowing.asks:
             selection = self._unscored(narrowing, given, step, device)
         else:
-            if given.slots is None and narrowing.rule == PROMISING:
-                needed = narrowing.slots(given.images, given.all_rows)
-                given = narrowed(given, needed, device, self.objective.ordered)
-            selection = self._scored(given, step, device, allowed)
-        selection = with_allowed(selection, allowed)
+            selection = self._scored(self._to_score(narrowing, given, device), step, device, allowed)
+            selection = with_slots(selection, with_extra(selection.slots, given.all_layout, self.extra_views))
+        selection = replace(with_allowed(selection, allowed), extra_views=self.extra_views)
         self.none_allowed += selection.none_allowed
         self.step, self.last = step + 1, selection
         for watch in self.watchers:
@@ -373,11 +400,19 @@ class HardViewSelector(Fixed):
     def _unscored(self, narrowing: Narrowing, given: Candidates, step: int, device: torch.device) -> Selection:
         layout, rows = given.all_layout, given.all_rows
         if narrowing.rule == FIRST and narrowing.allowed is None:
-            slots_BK = tables_of(layout, device).first.expand(given.images, -1)
+            slots_BK = with_extra(tables_of(layout, device).first.expand(given.images, -1), layout, self.extra_views)
             return unscored_selection(slots_BK, layout, rows, "random", step)
         slots = given.slots if given.slots is not None and narrowing.rule != FIRST else narrowing.slots(given.images, rows)
         assert slots is not None
         return unscored_selection(slots, layout, rows, "random" if narrowing.rule == FIRST else narrowing.rule, step)
+
+    def _to_score(self, narrowing: Narrowing, given: Candidates, device: torch.device) -> Candidates:
+        if narrowing.rule != PROMISING:
+            return given
+        ordered = self.objective.ordered
+        if given.slots is not None:
+            return of_shown(given, narrowing.scored_of(given.slots.shape[1]), ordered)
+        return narrowed(given, replace(narrowing, extra=0).slots(given.images, given.all_rows), device, ordered)
 
     def _scored(self, given: Candidates, step: int, device: torch.device, allowed: AllowedPairs | None) -> Selection:
         layout, rows = given.layout, given.rows
@@ -389,7 +424,9 @@ class HardViewSelector(Fixed):
         if self._learns and rows is not None:
             self.geometry.observe(step, rows, layout.pairs, chosen.pair_losses)
         selection = scored_selection(chosen, scores, layout, rows, self.policy.name, step, self._weights(), foretold_BP)
-        return widened(with_teacher(selection, scores.teacher, layout), given)
+        selection = widened(selection, given)
+        selection = selection if allowed is None else with_slots(selection, allowed.oriented(selection.slots))
+        return with_teacher(selection, scores.teacher, given)
 
     @property
     def _learns(self) -> bool:
@@ -398,6 +435,15 @@ class HardViewSelector(Fixed):
 
     def _weights(self) -> int:
         return weights_version(self.objective.modules())
+
+
+def _checked_extra(extra_views: Any) -> int:
+    number = whole_number(extra_views)
+    if number is None or number < 0:
+        raise SelectionError(
+            f"extra_views must be a whole number of at least 0, got {extra_views!r}; so many random views are handed out beside the pair"
+        )
+    return number
 
 
 def _checked_prefilter(prefilter: Any, policy: Policy) -> int | None:

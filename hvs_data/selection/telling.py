@@ -83,18 +83,23 @@ def unscored_selection(slots_BK: Tensor, layout: Layout, params: ViewParams | No
     )
 
 
-def with_teacher(selection: Selection, teacher: Outputs, layout: Layout) -> Selection:
-    """The same with what the teacher gave for the chosen pair, of its outputs [B, T, ...] for all global views."""
+def with_slots(selection: Selection, slots_BK: Tensor) -> Selection:
+    """The same of these slots, the pair first."""
+    return replace(selection, pair=slots_BK[:, :2], slots=slots_BK)
+
+
+def with_teacher(selection: Selection, teacher: Outputs, given: Candidates) -> Selection:
+    """The same with what the teacher gave for the chosen pair, of its outputs [B, T, ...] for the global views that were given."""
     if teacher is None:
         return selection
-    place_B2 = tables_of(layout, selection.pair.device).position[selection.pair]
+    place_B2 = given.places(selection.pair)
     image_B = torch.arange(len(place_B2), device=place_B2.device)
     kept = map_outputs(lambda output_BT: torch.cat([output_BT[image_B, place_B] for place_B in place_B2.unbind(1)]), teacher)
     return replace(selection, teacher_outputs=kept)
 
 
 def with_allowed(selection: Selection, allowed: AllowedPairs | None) -> Selection:
-    """The same with the pairs that the rule allows."""
+    """The same with the pairs that the rule allows and that hold the anchor."""
     if allowed is None:
         return selection
     table_BVV = allowed.allowed_BVV.to(selection.pair.device, non_blocking=True)
