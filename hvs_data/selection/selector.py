@@ -52,7 +52,7 @@ class HardViewSelector(Fixed):
 
     Which pair: the largest loss among the legal pairs that ``allowed`` allows; of equal losses the first pair in order; a NaN or infinite
     loss is never chosen, and an image without a finite one gets the first of these pairs. Legal are the pairs (i, j) with i < j, or,
-    where the candidates follow two distributions (roles "global1" and "global2"), those of one view each, the first role's slot first.
+    where the candidates are of two roles ("global1" and "global2"), those of one view each, the first role's slot first.
     Under an objective whose loss depends on the order (``Objective.ordered``), both orders of two views of one kind are legal.
 
     Multi-crop: with candidates of the role "local", which may have a size of their own, a pair is chosen of the others and as many
