@@ -8,6 +8,7 @@ from hvs_data.objectives.dino import DINO
 from hvs_data.objectives.early_features import EarlyFeatures
 from hvs_data.objectives.ibot import IBOT
 from hvs_data.objectives.moco import MoCoV2, MoCoV3
+from hvs_data.objectives.reducible_losses import reducible
 from hvs_data.objectives.simclr import SimCLR
 from hvs_data.objectives.simsiam import SimSiam
 from hvs_data.objectives.swav import SwAV
@@ -27,4 +28,5 @@ __all__ = [
     "SimSiam",
     "SwAV",
     "VICReg",
+    "reducible",
 ]

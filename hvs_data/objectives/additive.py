@@ -39,6 +39,13 @@ class AdditiveObjective(Objective):
         """Run the student on local views: [N, 3, S, S] -> outputs with first axis N."""
         raise SelectionError(f"{type(self).__name__} has no encode_local(pixels), which scores views of the role 'local'; write one")
 
+    def encode_local_by_teacher(self, pixels: Tensor) -> Outputs:
+        """Run the teacher on local views, as no trainer does, which :func:`hvs_data.objectives.reducible` needs: [N, 3, S, S] -> outputs
+        that can stand for the student's, as the teacher's of global views can for the student's of those."""
+        raise SelectionError(
+            f"{type(self).__name__} has no encode_local_by_teacher(pixels); write one if the teacher's outputs can stand for the student's"
+        )
+
     def term_table(self, teacher: Outputs, student: Outputs, local: Outputs | None, views: int) -> Tensor:
         """Every term of the loss.
 

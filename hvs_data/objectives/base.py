@@ -67,6 +67,14 @@ class Objective:
         vectors = [_as_vectors(output) for output in output_tensors(outputs)]
         return -torch.stack([cosine_table(vectors_BVD, vectors_BVD) for vectors_BVD in vectors]).mean(0)
 
+    def momentum_outputs(self, outputs: Outputs) -> Outputs:
+        """The outputs as they would be if the momentum network stood in the trained one's place, which
+        :func:`hvs_data.objectives.reducible` needs. Arguments and result as ``pair_losses`` takes them."""
+        raise SelectionError(
+            f"{type(self).__name__} has no momentum_outputs(outputs); write one if the method has a momentum network, such as "
+            "return outputs[1], outputs[1]"
+        )
+
     def modules(self) -> list[nn.Module]:
         """The modules that scoring protects, each once: those in this object's attributes, and those that its methods name.
 

@@ -97,6 +97,10 @@ class BYOL(Objective):
         z = embedded("BYOL", pixels, _first_output(self.target_encoder), self.target_projector)
         return of_one_shape("BYOL", predictions=p, target_projections=z)
 
+    def momentum_outputs(self, outputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The target network's projections in place of predictions: no momentum network predicts."""
+        return outputs[1], outputs[1]
+
     def pair_losses(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
         """(p, z'), each [B, V, D] of any floating type -> float32 [B, V, V], symmetric."""
         cosine_BVV = cosine_table(*outputs)

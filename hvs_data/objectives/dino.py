@@ -69,14 +69,18 @@ class DINO(AdditiveObjective):
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Global views [N, 3, S, S] -> logits of teacher and student, each [N, K]."""
-        teacher = checked_logits("DINO", "teacher", run(self.teacher, pixels), "[N, K]")
+        teacher = self.encode_local_by_teacher(pixels)
         return teacher, teacher if self.scored_by == "teacher" else self.encode_local(pixels)
 
     def encode_local(self, pixels: Tensor) -> Tensor:
         """Views [N, 3, S, S] -> the student's logits [N, K], or those that stand for them."""
         if self.scored_by == "teacher":
-            return checked_logits("DINO", "teacher", run(self.teacher, pixels), "[N, K]")
+            return self.encode_local_by_teacher(pixels)
         return checked_logits("DINO", "student", run(self.student, pixels), "[N, K]")
+
+    def encode_local_by_teacher(self, pixels: Tensor) -> Tensor:
+        """Views [N, 3, S, S] -> the teacher's logits [N, K]."""
+        return checked_logits("DINO", "teacher", run(self.teacher, pixels), "[N, K]")
 
     def term_table(self, teacher: Tensor, student: Tensor, local: Tensor | None, views: int) -> Tensor:
         """Logits of any floating type, [B, T, K] twice and [B, L, K] -> float32 [B, T, T + L]: each term over the number of terms."""

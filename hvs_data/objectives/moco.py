@@ -135,6 +135,10 @@ class MoCoV2(Objective):
         q = embedded("MoCoV2", pixels, self.encoder, self.projector)
         return of_one_shape("MoCoV2", queries=q, keys=embedded("MoCoV2", pixels, self.momentum_encoder, self.momentum_projector))
 
+    def momentum_outputs(self, outputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Keys in place of queries."""
+        return outputs[1], outputs[1]
+
     def pair_losses(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
         """(q, k), each [B, V, D] of any floating type -> float32 [B, V, V]: the first view is the query, or symmetric."""
         temperature = current_number("temperature", self.temperature)
@@ -213,6 +217,10 @@ class MoCoV3(Objective):
         """[N, 3, S, S] -> predictions and keys (q, k), each [N, D]."""
         q = self.predictor(embedded("MoCoV3", pixels, self.encoder, self.projector))
         return of_one_shape("MoCoV3", predictions=q, keys=embedded("MoCoV3", pixels, self.momentum_encoder, self.momentum_projector))
+
+    def momentum_outputs(self, outputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Keys in place of predictions: no momentum network predicts."""
+        return outputs[1], outputs[1]
 
     def pair_losses(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
         """(q, k), each [B, V, D] of any floating type -> float32 [B, V, V], symmetric."""

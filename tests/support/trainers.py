@@ -3,7 +3,7 @@
 import copy
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -190,6 +190,16 @@ def swav():
     return Trainer(objectives.SwAV(model, queue=lambda: model.queue), model, loss)
 
 
+def reducible(make):
+    """The same trainer, scored less its momentum network's loss."""
+
+    def changed():
+        trainer = make()
+        return replace(trainer, objective=objectives.reducible(trainer.objective))
+
+    return changed
+
+
 TRAINERS = {
     "SimSiam": simsiam,
     "SimCLR": one_branch(objectives.SimCLR, nt_xent, temperature=0.5),
@@ -200,6 +210,9 @@ TRAINERS = {
     "SimCLR by its positive": one_branch(objectives.SimCLR, nt_xent, temperature=0.5, score="positive"),
     "MoCo v2 by its positive": partial(moco_v2, score="positive"),
     "MoCo v3 by its positive": partial(moco_v3, score="positive"),
+    "BYOL, reducible": reducible(byol),
+    "MoCo v2, reducible": reducible(moco_v2),
+    "MoCo v3, reducible": reducible(moco_v3),
     "SwAV": swav,
     "VICReg": one_branch(objectives.VICReg, VICRegLoss),
     "Barlow Twins": one_branch(objectives.BarlowTwins, BarlowTwinsLoss),
