@@ -178,8 +178,8 @@ class Narrowing:
             below_BG = np.minimum(score_BGG[image_B, view_B] - peak_B1, 0)  # pairs that are not legal may stand higher
             gain_BG += np.exp(below_BG / temperature) * either_BGG[image_B, view_B]
         place_BK = np.stack(chosen, axis=1)
-        # by role, then by number
-        place_BK = np.take_along_axis(place_BK, np.lexsort((place_BK, role_G[place_BK]), axis=1), axis=1)
+        if self.asks:  # by role, then by number; a pair that is handed out stays in its order
+            place_BK = np.take_along_axis(place_BK, np.lexsort((place_BK, role_G[place_BK]), axis=1), axis=1)
         return np.array(layout.global_slots)[place_BK]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -63,13 +65,16 @@ def test_views_as_stable_pretraining_collates_them():
 
 
 def test_views_as_stable_pretraining_names_them_in_multi_crop():
-    """Candidates by their own slots; chosen views by their place, as a pair and then local ones."""
+    """Candidates by their own slots; chosen views by their place, as a pair, extra views and then local ones."""
     batch = batch_of(hvs.recipes.dino(candidates=4, local_candidates=3, local_views=3, size=SIZE, local_size=8))
     named = formats.stable_pretraining(batch)["views"]
     assert list(named) == ["global_1", "global_2", "global_3", "global_4", "local_1", "local_2", "local_3"]
     assert [sample["image"] for sample in named.values()] == batch.views
-    chosen = hvs.Batch(batch.views[:2] + batch.views[4:], batch.labels, batch.index, batch.params, selection=object())
-    assert list(formats.stable_pretraining(chosen)["views"]) == ["global_1", "global_2", "local_1", "local_2", "local_3"]
+    for extra in (0, 1):
+        views = batch.views[: 2 + extra] + batch.views[4:]
+        chosen = hvs.Batch(views, batch.labels, batch.index, batch.params, selection=SimpleNamespace(extra_views=extra))
+        globals_ = ["global_1", "global_2", "global_3"][: 2 + extra]
+        assert list(formats.stable_pretraining(chosen)["views"]) == [*globals_, "local_1", "local_2", "local_3"]
 
 
 def test_stacked_and_view_major_put_each_view_where_its_name_says():

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import hvs_data as hvs
 from hvs_data import SelectionError, formats
 from hvs_data.pipelines.reference_engine import ReferenceEngine
+from hvs_data.policies import Anchored
 from hvs_data.recipes import Masking
 from hvs_data.types import Batch
 from multi_crop import make_recipe
@@ -77,6 +78,24 @@ OPTIONS: list[dict[str, Any]] = [
     {"prefilter": 4, "every": 3, "allowed": hvs.rules.MinIoU(0.3)},
     {"policy": "softmax", "probability": 0.5},
 ]
+ANCHORED: dict[str, Any] = {"policy": Anchored(), "prefilter": 3, "every": 2, "score_size": SCORED}
+
+
+@pytest.mark.parametrize("options", [{**options, "policy": Anchored()} for options in OPTIONS if "policy" not in options], ids=str)
+def test_an_anchored_pair_is_rendered_in_its_order(photos: Path, options: dict[str, Any]) -> None:
+    hard = make(photos, **options)
+    turned = 0
+    for batch in batches(hard, 9):
+        assert batch.selection is not None
+        slots_BK, box_BV4 = batch.selection.slots, batch.params.box.tolist()
+        for boxes, slots in zip(box_BV4, slots_BK.tolist(), strict=True):
+            areas = [height * width for _, _, height, width in boxes]
+            assert slots[0] == areas.index(max(areas)) and slots[2:] == [slot for slot in range(6) if slot not in slots[:2]][:EXTRA]
+            turned += slots[0] > slots[1]
+        images = hvs.decode([(photos / hard.dataset.names[index]).read_bytes() for index in batch.index.tolist()])
+        rendered = hvs.render(images, batch.params.take(slots_BK), size=SIZE)
+        assert all(torch.equal(view, rendered[:, k]) for k, view in enumerate(batch.views))
+    assert turned > 5
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -116,7 +135,7 @@ def test_no_view_is_rendered_that_could_not_be_needed(photos: Path, options: dic
     assert engine.views.get(SIZE, 0) == full and engine.views.get(SCORED, 0) == small
 
 
-@pytest.mark.parametrize("options", [OPTIONS[2], OPTIONS[5], OPTIONS[7], OPTIONS[10]], ids=str)
+@pytest.mark.parametrize("options", [OPTIONS[2], OPTIONS[5], OPTIONS[7], OPTIONS[10], ANCHORED], ids=str)
 def test_resuming_in_the_middle_is_exact(photos: Path, options: dict[str, Any]) -> None:
     expected = list(batches(make(photos, **options), 12))
     first = make(photos, **options)

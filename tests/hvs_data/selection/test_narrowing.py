@@ -12,6 +12,7 @@ import hvs_data as hvs
 from hvs_data import SelectionError
 from hvs_data.rows.features import FEATURES, pair_scores
 from hvs_data.rows.layout import layout_of
+from hvs_data.selection.allowed import PairRule
 from hvs_data.selection.geometry import Weights
 from hvs_data.selection.narrowing import ALL, FIRST, LEAST_OVERLAP, PROMISING, Narrowing
 from multi_crop import make_recipe, make_rows
@@ -108,6 +109,18 @@ def test_ordered_pairs_keep_the_same_views():
     weights = Weights(tuple(float(number) for number in range(len(FEATURES))), 0.1)
     kept = [Narrowing(layout_of(6, params, ordered), PROMISING, True, 3, weights).slots(8, params) for ordered in (False, True)]
     assert torch.equal(*kept)
+
+
+def test_an_ordered_pair_that_rows_choose_is_allowed_in_its_order():
+    params = make_rows(make_recipe(roles=("view",) * 5, locals_=0, chosen=0), 12)
+    falling = torch.ones(12, 5, 5, dtype=torch.bool).tril(-1)  # the later slot first
+    layout = layout_of(5, params, True)
+    weights = Weights((-1.0,) + (0.0,) * (len(FEATURES) - 1), 0.1)
+    narrowing = Narrowing(layout, PROMISING, False, 2, weights, allowed=PairRule(lambda rows: falling))
+    pair_B2 = narrowing.slots(12, params)
+    assert (pair_B2[:, 0] > pair_B2[:, 1]).all()
+    score_BVV = torch.from_numpy(pair_scores(params, weights.weight))
+    assert torch.equal(score_BVV[torch.arange(12), pair_B2[:, 0], pair_B2[:, 1]], score_BVV.tril(-1).masked_fill(~falling, -9).amax((1, 2)))
 
 
 def test_the_other_rules():
