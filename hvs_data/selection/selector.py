@@ -12,36 +12,33 @@ import torch
 from torch import Tensor
 
 from hvs_data.arguments.fixed import Fixed
-from hvs_data.arguments.values import type_name, whole_number
+from hvs_data.arguments.values import type_name
 from hvs_data.errors import SelectionError
 from hvs_data.forwards.asking import Asking
 from hvs_data.forwards.compiled import Compile
 from hvs_data.forwards.tokens import KeepTokens
 from hvs_data.modules.freshness import weights_version
-from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective
-from hvs_data.policies.base import FIRST, Policy
+from hvs_data.policies.base import Policy
 from hvs_data.policies.named import policy_of
 from hvs_data.policies.schedules import Scheduled
 from hvs_data.recipes.spec import Recipe
-from hvs_data.rows.layout import Layout, layout_of, tables_of
+from hvs_data.rows.layout import layout_of
 from hvs_data.rules import RowRule
 from hvs_data.selection.allowed import AllowedPairs, first_of
 from hvs_data.selection.budgets import BY_BUDGET, ByBudget, budgeted
-from hvs_data.selection.candidates import Candidates, narrowed, of_shown
+from hvs_data.selection.candidates import Candidates
 from hvs_data.selection.choice import Choice
-from hvs_data.selection.extra import check_enough, with_extra
+from hvs_data.selection.extra import with_extra
 from hvs_data.selection.geometry import Geometry
-from hvs_data.selection.narrowing import ALL, PROMISING, Narrowing
+from hvs_data.selection.narrowing import Narrowing
+from hvs_data.selection.plan import Plan
 from hvs_data.selection.schedule import Schedule
 from hvs_data.selection.scorer import Scorer
 from hvs_data.selection.sizes import scored_sizes
-from hvs_data.selection.telling import scored_selection, unscored_selection, widened, with_allowed, with_slots, with_teacher
+from hvs_data.selection.telling import scored_selection, widened, with_allowed, with_slots, with_teacher
 from hvs_data.selection.unfit import UnfitImages
-from hvs_data.types import LOCAL, Selection, ViewParams
-
-# With prefilter=2, the model is asked in one of so many steps, to fit the weights of the rows' features, and sees so many global views.
-FIT_EVERY, FIT_VIEWS = 8, 4
+from hvs_data.types import Selection, ViewParams
 
 
 class HardViewSelector(Fixed):
@@ -178,18 +175,17 @@ class HardViewSelector(Fixed):
                 "pass an instance, such as objectives.SimSiam(model), or a subclass of Objective of your own"
             )
         # which pair is taken, in which steps, how the model is asked, and at which cost
-        self._choice = Choice.of(policy_of(policy, quantile, temperature), allowed, limit)
+        choice = Choice.of(policy_of(policy, quantile, temperature), allowed, limit)
         self.schedule = Schedule(every, probability, warmup, seed, total_steps)
         asking = Asking(bn, chunk, dropout, autocast, prepare)
         given = {"score_size": score_size, "keep_tokens": keep_tokens, "prefilter": prefilter}
-        options = budgeted(budget, objective, self._choice.policy, keep_teacher, given)
-        self.prefilter = _checked_prefilter(options.prefilter, self._choice.policy)
+        options = budgeted(budget, objective, choice.policy, keep_teacher, given)
+        self.geometry = Geometry()
+        self._plan = Plan(objective, choice, self.schedule, options.prefilter, extra_views, self.geometry)
         self._scorer = Scorer(objective, asking, options, budget, compile, keep_teacher)
-        self.extra_views = _checked_extra(extra_views)
         self.objective = objective
         self.budget = budget
         self.seed = self.schedule.seed
-        self.geometry = Geometry()
         self.none_allowed = 0
         self._unfit = UnfitImages()
         self.step = 0
@@ -241,10 +237,7 @@ class HardViewSelector(Fixed):
 
     def scores(self, step: int) -> bool:
         """Whether the model is asked at a step. Where it is not, candidates need not be rendered to select."""
-        if not self.schedule.scores(step) or not self.policy.asks(self.schedule.moment(step)):
-            return False
-        # of the steps of a schedule with every=k, the first one of each eight steps
-        return self.prefilter != 2 or step % FIT_EVERY < self.schedule.distance(step)
+        return self._plan.asks(step)
 
     @property
     def ever_scores(self) -> bool:
@@ -258,7 +251,7 @@ class HardViewSelector(Fixed):
             step: not before :attr:`step`.
             source: rows of the candidates, or the recipe whose slots they fill.
         """
-        return self._narrowing(step, layout_of(source.num_views, source, self.objective.ordered))
+        return self._plan.narrowing(step, layout_of(source.num_views, source, self.objective.ordered))
 
     def check(self, source: ViewParams | Recipe) -> None:
         """Refuse candidates that this selector cannot choose from, as selecting would.
@@ -269,15 +262,12 @@ class HardViewSelector(Fixed):
         Raises:
             SelectionError: see above.
         """
-        self._check(layout_of(source.num_views, source, self.objective.ordered))
+        self._plan.check(layout_of(source.num_views, source, self.objective.ordered))
 
     @property
     def narrows(self) -> bool:
         """Whether it depends on the step which candidates are needed."""
-        policy = self.policy
-        if not policy.ever_asks:
-            return policy.unasked != FIRST and not self.schedule.always
-        return self.prefilter is not None or not self.schedule.always or not policy.steady
+        return self._plan.changes
 
     def score_sizes(self, roles: Sequence[str], sizes: Sequence[int]) -> tuple[int, ...]:
         """The side in pixels at which each slot is scored, from the slots' roles and their own sizes; never a larger one."""
@@ -301,7 +291,7 @@ class HardViewSelector(Fixed):
         state: dict[str, Any] = {"step": self.step, "seed": self.seed}
         if self.allowed is not None:
             state["none_allowed"] = self.none_allowed
-        return {**state, "geometry": self.geometry.state_dict()} if self._learns else state
+        return {**state, "geometry": self.geometry.state_dict()} if self._plan.learns else state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the selector of :meth:`state_dict` stood.
@@ -321,11 +311,19 @@ class HardViewSelector(Fixed):
 
     @property
     def policy(self) -> Policy:
-        return self._choice.policy
+        return self._plan.choice.policy
+
+    @property
+    def prefilter(self) -> int | None:
+        return self._plan.prefilter
+
+    @property
+    def extra_views(self) -> int:
+        return self._plan.extra_views
 
     @property
     def allowed(self) -> RowRule | None:
-        rule = self._choice.rule
+        rule = self._plan.choice.rule
         return None if rule is None else rule.rule
 
     @property
@@ -354,105 +352,35 @@ class HardViewSelector(Fixed):
 
     # --- how -----------------------------------------------------------------------------------------------------------
 
-    def _check(self, layout: Layout) -> None:
-        if layout.local_slots and not isinstance(self.objective, AdditiveObjective):
-            raise SelectionError(
-                f"expected an AdditiveObjective, such as DINO, for candidates of the role {LOCAL!r}, got {type(self.objective).__name__}, "
-                "which scores pairs; pass the global views alone, such as params.views(slots)"
-            )
-        if self.policy.anchor is not None and layout.ordered and len(layout.slots_of_roles) > 1:
-            raise SelectionError(
-                f"policy {self.policy.name!r} expected candidates of one role under {type(self.objective).__name__}, whose pairs are "
-                f"ordered, since a view of either role may be the anchor, got the roles {list(dict.fromkeys(layout.roles))}; draw all from "
-                "one role, or take a symmetric objective"
-            )
-        check_enough(layout, self.extra_views)
-
-    def _narrowing(self, step: int, layout: Layout) -> Narrowing:
-        self._check(layout)
-        policy, rule, extra = self.policy, self._choice.rule, self.extra_views
-        if not self.schedule.scores(step):
-            return Narrowing(layout, FIRST, asks=False, allowed=rule, extra=extra)
-        if not policy.asks(self.schedule.moment(step)):
-            return Narrowing(layout, policy.unasked, asks=False, allowed=rule, extra=extra)
-        asks = self.scores(step)
-        count = self.prefilter if self.prefilter != 2 or not asks else FIT_VIEWS
-        if count is None or (asks and count >= len(layout.global_slots)):
-            return Narrowing(layout, ALL, asks=True)
-        return Narrowing(layout, PROMISING, asks, count, self.geometry.at(step), policy.seeks < 0, rule, extra)
-
     def _select(self, given: Candidates, device: torch.device) -> Selection:
-        step = self.step
-        narrowing = self._narrowing(step, given.all_layout)
-        allowed = AllowedPairs.of(self._choice.rule, given.all_layout, given.all_rows)
+        step, plan = self.step, self._plan
+        narrowing = plan.narrowing(step, given.all_layout)
+        allowed = AllowedPairs.of(plan.choice.rule, given.all_layout, given.all_rows)
         if not narrowing.asks:
-            selection = self._unscored(narrowing, given, step, device)
+            selection = plan.unasked(narrowing, given, step, device)
         else:
-            selection = self._scored(self._to_score(narrowing, given, device), step, device, allowed)
-            selection = with_slots(selection, with_extra(selection.slots, given.all_layout, self.extra_views))
-        selection = replace(with_allowed(selection, allowed), extra_views=self.extra_views)
+            selection = self._scored(plan.scored_of(narrowing, given, device), step, device, allowed)
+            selection = with_slots(selection, with_extra(selection.slots, given.all_layout, plan.extra_views))
+        selection = replace(with_allowed(selection, allowed), extra_views=plan.extra_views)
         self.none_allowed += selection.none_allowed
         self.step, self.last = step + 1, selection
         for watch in self.watchers:
             watch(selection)
         return selection
 
-    def _unscored(self, narrowing: Narrowing, given: Candidates, step: int, device: torch.device) -> Selection:
-        layout, rows = given.all_layout, given.all_rows
-        if narrowing.rule == FIRST and narrowing.allowed is None:
-            slots_BK = with_extra(tables_of(layout, device).first.expand(given.images, -1), layout, self.extra_views)
-            return unscored_selection(slots_BK, layout, rows, "random", step)
-        slots = given.slots if given.slots is not None and narrowing.rule != FIRST else narrowing.slots(given.images, rows)
-        assert slots is not None
-        return unscored_selection(slots, layout, rows, "random" if narrowing.rule == FIRST else narrowing.rule, step)
-
-    def _to_score(self, narrowing: Narrowing, given: Candidates, device: torch.device) -> Candidates:
-        if narrowing.rule != PROMISING:
-            return given
-        ordered = self.objective.ordered
-        if given.slots is not None:
-            return of_shown(given, narrowing.scored_of(given.slots.shape[1]), ordered)
-        return narrowed(given, replace(narrowing, extra=0).slots(given.images, given.all_rows), device, ordered)
-
     def _scored(self, given: Candidates, step: int, device: torch.device, allowed: AllowedPairs | None) -> Selection:
-        layout, rows = given.layout, given.rows
-        foretold_BP = self._choice.foretold(self.geometry, step, rows, layout, device)
+        layout, rows, choice = given.layout, given.rows, self._plan.choice
+        foretold_BP = choice.foretold(self.geometry, step, rows, layout, device)
         scores = self._scorer.scores(given, device, allowed)
         first_BK = None if allowed is None else first_of(allowed.pairs(layout, given.slots), layout).to(device, non_blocking=True)
-        chosen = self._choice.among(replace(scores.parts, foretold=foretold_BP), layout, self.schedule.moment(step), first_BK)
+        chosen = choice.among(replace(scores.parts, foretold=foretold_BP), layout, self.schedule.moment(step), first_BK)
         self._unfit.note(step, chosen.loss)
-        if self._learns and rows is not None:
+        if self._plan.learns and rows is not None:
             self.geometry.observe(step, rows, layout.pairs, chosen.pair_losses)
-        selection = scored_selection(chosen, scores, layout, rows, self.policy.name, step, self._weights(), foretold_BP)
+        selection = scored_selection(chosen, scores, layout, rows, choice.policy.name, step, self._weights(), foretold_BP)
         selection = widened(selection, given)
         selection = selection if allowed is None else with_slots(selection, allowed.oriented(selection.slots))
         return with_teacher(selection, scores.teacher, given)
 
-    @property
-    def _learns(self) -> bool:
-        """Whether the model of rows is fitted."""
-        return self.prefilter is not None or self.policy.foretold
-
     def _weights(self) -> int:
         return weights_version(self.objective.modules())
-
-
-def _checked_extra(extra_views: Any) -> int:
-    number = whole_number(extra_views)
-    if number is None or number < 0:
-        raise SelectionError(
-            f"extra_views must be a whole number of at least 0, got {extra_views!r}; so many random views are handed out beside the pair"
-        )
-    return number
-
-
-def _checked_prefilter(prefilter: Any, policy: Policy) -> int | None:
-    number = whole_number(prefilter)
-    if prefilter is not None and (number is None or number < 2):
-        raise SelectionError(f"prefilter must be a whole number of at least 2, or None, got {prefilter!r}; so many views are scored")
-    if prefilter is not None and not policy.may_prefilter:
-        raise SelectionError(
-            "prefilter goes with policies that seek the largest or the smallest loss, such as 'hardest' and 'easiest', got "
-            f"{policy.name!r}, which is about candidates that rows would leave out"
-        )
-    return number

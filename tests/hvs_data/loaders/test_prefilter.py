@@ -67,7 +67,7 @@ def hard_loader(photos: Path, model: Toy, loader: dict[str, Any] | None = None, 
 def soon_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights are fitted after a step of this few images, and the model is asked more often for two views."""
     monkeypatch.setattr("hvs_data.selection.geometry.ENOUGH_PAIRS", 12)
-    monkeypatch.setattr("hvs_data.selection.selector.FIT_EVERY", 5)
+    monkeypatch.setattr("hvs_data.selection.plan.FIT_EVERY", 5)
 
 
 def explicitly(photos: Path, model: Toy, epochs: int, **options: Any) -> Iterator[Batch]:

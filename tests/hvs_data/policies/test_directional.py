@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import hvs_data as hvs
 from multi_crop import make_recipe, make_rows
 
-PAGE = Path(__file__).parents[3] / "docs" / "scoring.md"
+PAGE = Path(__file__).parents[3] / "docs" / "policies.md"
 
 
 class Pictures(torch.utils.data.Dataset[tuple[Image.Image, int]]):

@@ -14,7 +14,7 @@ from torch import nn
 import hvs_data as hvs
 from hvs_data import Objective, SelectionError
 from hvs_data.selection.geometry import DELAY
-from hvs_data.selection.selector import FIT_EVERY, FIT_VIEWS
+from hvs_data.selection.plan import FIT_EVERY, FIT_VIEWS
 from multi_crop import Terms, every_combination, make_pixels, make_recipe, make_rows, sum_of_terms
 
 

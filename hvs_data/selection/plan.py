@@ -1,0 +1,148 @@
+"""What a step asks for, told from its number and the layout: whether the model is asked, and of which candidates."""
+
+# Axes: B image, K needed view.
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from hvs_data.arguments.values import whole_number
+from hvs_data.errors import SelectionError
+from hvs_data.objectives.additive import AdditiveObjective
+from hvs_data.objectives.base import Objective
+from hvs_data.policies.base import FIRST
+from hvs_data.rows.layout import Layout, tables_of
+from hvs_data.selection.candidates import Candidates, narrowed, of_shown
+from hvs_data.selection.choice import Choice
+from hvs_data.selection.extra import check_enough, with_extra
+from hvs_data.selection.geometry import Geometry
+from hvs_data.selection.narrowing import ALL, PROMISING, Narrowing
+from hvs_data.selection.schedule import Schedule
+from hvs_data.selection.telling import unscored_selection
+from hvs_data.types import LOCAL, Selection
+
+# With prefilter=2, the model is asked in one of so many steps, to fit the weights of the rows' features, and sees so many global views.
+FIT_EVERY, FIT_VIEWS = 8, 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings of who is needed when.
+
+    Attributes:
+        objective: what scores.
+        choice: which pair is taken.
+        schedule: in which steps the model is asked.
+        prefilter: how many global candidates it is asked for; None for all.
+        extra_views: how many further candidates are handed out.
+        geometry: what tells promising candidates from their rows.
+
+    Raises:
+        SelectionError: a setting that means nothing, or does not fit the policy.
+    """
+
+    objective: Objective
+    choice: Choice
+    schedule: Schedule
+    prefilter: int | None
+    extra_views: int
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        views, extra = whole_number(self.prefilter), whole_number(self.extra_views)
+        if self.prefilter is not None and (views is None or views < 2):
+            raise SelectionError(
+                f"prefilter must be a whole number of at least 2, or None, got {self.prefilter!r}; so many views are scored"
+            )
+        policy = self.choice.policy
+        if self.prefilter is not None and not policy.may_prefilter:
+            raise SelectionError(
+                "prefilter goes with policies that seek the largest or the smallest loss, such as 'hardest' and 'easiest', got "
+                f"{policy.name!r}, which is about candidates that rows would leave out"
+            )
+        if extra is None or extra < 0:
+            raise SelectionError(
+                f"extra_views must be a whole number of at least 0, got {self.extra_views!r}; so many random views are handed out beside "
+                "the pair"
+            )
+        object.__setattr__(self, "prefilter", views)
+        object.__setattr__(self, "extra_views", extra)
+
+    def asks(self, step: int) -> bool:
+        """Whether the model is asked."""
+        if not self.schedule.scores(step) or not self.choice.policy.asks(self.schedule.moment(step)):
+            return False
+        # of the steps of a schedule with every=k, the first one of each eight steps
+        return self.prefilter != 2 or step % FIT_EVERY < self.schedule.distance(step)
+
+    @property
+    def changes(self) -> bool:
+        """Whether it depends on the step which candidates are needed."""
+        policy = self.choice.policy
+        if not policy.ever_asks:
+            return policy.unasked != FIRST and not self.schedule.always
+        return self.prefilter is not None or not self.schedule.always or not policy.steady
+
+    @property
+    def learns(self) -> bool:
+        """Whether the geometry is fitted to losses."""
+        return self.prefilter is not None or self.choice.policy.foretold
+
+    def narrowing(self, step: int, layout: Layout) -> Narrowing:
+        """Which candidates a step needs.
+
+        Raises:
+            SelectionError: see :meth:`check`.
+        """
+        self.check(layout)
+        policy, rule, extra = self.choice.policy, self.choice.rule, self.extra_views
+        if not self.schedule.scores(step):
+            return Narrowing(layout, FIRST, asks=False, allowed=rule, extra=extra)
+        if not policy.asks(self.schedule.moment(step)):
+            return Narrowing(layout, policy.unasked, asks=False, allowed=rule, extra=extra)
+        asks = self.asks(step)
+        count = self.prefilter if self.prefilter != 2 or not asks else FIT_VIEWS
+        if count is None or (asks and count >= len(layout.global_slots)):
+            return Narrowing(layout, ALL, asks=True)
+        return Narrowing(layout, PROMISING, asks, count, self.geometry.at(step), policy.seeks < 0, rule, extra)
+
+    def check(self, layout: Layout) -> None:
+        """Refuse candidates that cannot be chosen from.
+
+        Raises:
+            SelectionError: see above.
+        """
+        objective, policy = self.objective, self.choice.policy
+        if layout.local_slots and not isinstance(objective, AdditiveObjective):
+            raise SelectionError(
+                f"expected an AdditiveObjective, such as DINO, for candidates of the role {LOCAL!r}, got {type(objective).__name__}, "
+                "which scores pairs; pass the global views alone, such as params.views(slots)"
+            )
+        if policy.anchor is not None and layout.ordered and len(layout.slots_of_roles) > 1:
+            raise SelectionError(
+                f"policy {policy.name!r} expected candidates of one role under {type(objective).__name__}, whose pairs are "
+                f"ordered, since a view of either role may be the anchor, got the roles {list(dict.fromkeys(layout.roles))}; draw all from "
+                "one role, or take a symmetric objective"
+            )
+        check_enough(layout, self.extra_views)
+
+    def unasked(self, narrowing: Narrowing, given: Candidates, step: int, device: torch.device) -> Selection:
+        """The selection of a step in which the model is not asked."""
+        layout, rows = given.all_layout, given.all_rows
+        if narrowing.rule == FIRST and narrowing.allowed is None:
+            slots_BK = with_extra(tables_of(layout, device).first.expand(given.images, -1), layout, self.extra_views)
+            return unscored_selection(slots_BK, layout, rows, "random", step)
+        slots = given.slots if given.slots is not None and narrowing.rule != FIRST else narrowing.slots(given.images, rows)
+        assert slots is not None
+        return unscored_selection(slots, layout, rows, "random" if narrowing.rule == FIRST else narrowing.rule, step)
+
+    def scored_of(self, narrowing: Narrowing, given: Candidates, device: torch.device) -> Candidates:
+        """Those of the candidates that the model is asked for."""
+        if narrowing.rule != PROMISING:
+            return given
+        ordered = self.objective.ordered
+        if given.slots is not None:
+            return of_shown(given, narrowing.scored_of(given.slots.shape[1]), ordered)
+        return narrowed(given, replace(narrowing, extra=0).slots(given.images, given.all_rows), device, ordered)
