@@ -100,14 +100,14 @@ $(VENV)-oldest/.installed: pyproject.toml tests/machines/versions.py
 	@touch $@
 
 test-oldest: $(VENV)-oldest/.installed
-	$(VENV)-oldest/bin/python -m pytest $(OLDEST_TESTS)
+	$(VENV)-oldest/bin/python -m pytest $(SHARED) $(OLDEST_TESTS)
 
 # made anew each time: which Python and which versions is for the caller to say
 test-versions:
 	$(PYTHON) -m venv --clear $(VENV)-versions
 	$(VENV)-versions/bin/python -m pip install --quiet 'setuptools>=77.0.1'
 	$(VENV)-versions/bin/python -m pip install --no-build-isolation --editable '.[test]' $(foreach requirement,$(WITH),'$(requirement)')
-	$(VENV)-versions/bin/python -m pytest $(CENTRAL_TESTS)
+	$(VENV)-versions/bin/python -m pytest $(SHARED) $(CENTRAL_TESTS)
 
 lint: $(VENV)/.installed-bench
 	$(BIN)/ruff check

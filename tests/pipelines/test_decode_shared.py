@@ -162,14 +162,14 @@ class Meeting(ImageFile.ImageFile):
     def __init__(self, together: threading.Barrier):
         Image.Image.__init__(self)
         self._mode, self._size, self.info = "RGB", (2, 2), {}
-        self.tile, self.fp, self.together = [], None, together
+        self.tile, self.fp, self.together, self.read = [], None, together, False
 
     def _open(self) -> None: ...
 
     def load(self) -> Any:
-        if self._im is None:
+        if not self.read:
             self.together.wait(20)
-            self.im = Image.core.new("RGB", (2, 2))
+            self.im, self.read = Image.core.new("RGB", (2, 2)), True
         return Image.Image.load(self)
 
 

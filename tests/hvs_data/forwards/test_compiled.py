@@ -269,7 +269,8 @@ def test_a_backend_that_fails_is_refused():
 def test_more_shapes_than_torch_keeps_graphs_for_are_refused():
     """Past its limit, torch would run the forward uncompiled."""
     selector = hvs.HardViewSelector(Embeds(nn.Flatten()), compile={"backend": "eager"})
-    limit = torch._dynamo.config.recompile_limit
+    its = torch._dynamo.config
+    limit = its.recompile_limit if hasattr(its, "recompile_limit") else its.cache_size_limit  # as PyTorch 2.6 calls it
     for images in range(2, 2 + limit):
         selector.select(make_candidates(2, images=images))
     with pytest.raises(SelectionError, match="got FailOnRecompileLimitHit"):

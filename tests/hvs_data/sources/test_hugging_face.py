@@ -156,6 +156,8 @@ def test_images_are_turned_by_what_xmp_says() -> None:
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     stream = io.BytesIO()
     photo().save(stream, "JPEG", xmp=xmp)
+    if xmp not in stream.getvalue():
+        pytest.skip("this Pillow writes no XMP")
     dataset = made({"image": [image_of(stream.getvalue())]}, image=IMAGE)
     assert dataset[0]["image"].size == photo().size[::-1]
     assert_as_the_dataset_gives_them(dataset)

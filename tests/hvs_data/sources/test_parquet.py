@@ -43,6 +43,8 @@ def test_the_column_of_images_is_found(columns: dict[str, int], tmp_path: Path) 
 )
 def test_bytes_however_they_are_stored(kind: str, stored: str, tmp_path: Path) -> None:
     """Other types than the two usual ones counted as none with images."""
+    if "view" in kind and int(pa.__version__.partition(".")[0]) < 18:
+        pytest.skip("this pyarrow writes no views to Parquet")
     values = pa.array([encoded(0), encoded(1), None, encoded(1)], getattr(pa, kind)())
     if stored == "as a dictionary":
         values = values.dictionary_encode()
