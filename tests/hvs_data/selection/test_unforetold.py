@@ -179,7 +179,7 @@ def test_mixtures_and_rules_hold_for_it_too():
         )
 
 
-@pytest.mark.parametrize("options", [{}, {"limit": 40}], ids=["all", "some"])
+@pytest.mark.parametrize("options", [{}, {"limit": 12}], ids=["all", "some of 24"])
 def test_combinations_are_judged_by_their_pair(options):
     """Of a loss with local views the hardest combination with each pair is foretold, and taken off all combinations with it."""
     recipe, images = make_recipe(locals_=4, chosen=2), 60
