@@ -374,7 +374,7 @@ class HardViewSelector(Fixed):
         scores = self._scorer.scores(given, device, allowed)
         first_BK = None if allowed is None else first_of(allowed.pairs(layout, given.slots), layout).to(device, non_blocking=True)
         chosen = choice.among(replace(scores.parts, foretold=foretold_BP), layout, self.schedule.moment(step), first_BK)
-        self._unfit.note(step, chosen.loss)
+        self._unfit.note(step, chosen.pair_losses)
         if self._plan.learns and rows is not None:
             self.geometry.observe(step, rows, layout.pairs, chosen.pair_losses)
         selection = scored_selection(chosen, scores, layout, rows, choice.policy.name, step, self._weights(), foretold_BP)

@@ -1,6 +1,6 @@
 """Images of which no loss was finite: counted, and told of once."""
 
-# Axes: B image.
+# Axes: B image, P pair.
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hvs_data.selection.geometry import HostCopy
 
 
 class UnfitImages:
-    """Counts images whose chosen loss is NaN or infinite, without waiting for the device that it is on."""
+    """Counts images whose losses are all NaN or infinite, without waiting for the device that it is on."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -25,13 +25,13 @@ class UnfitImages:
         self._absorb(wait=True)
         return self._count
 
-    def note(self, step: int, loss_B: Tensor) -> None:
-        """Take note of the chosen losses of a step.
+    def note(self, step: int, loss_BP: Tensor) -> None:
+        """Take note of the losses of a step, of all pairs that could be chosen.
 
         Warns:
             RuntimeWarning: once, as soon as one that is not finite is known of.
         """
-        self._pending.append((step, len(loss_B), HostCopy((~loss_B.isfinite()).sum())))
+        self._pending.append((step, len(loss_BP), HostCopy((~loss_BP.isfinite().any(1)).sum())))
         self._absorb(wait=False)
 
     def _absorb(self, wait: bool) -> None:
