@@ -11,7 +11,20 @@ from hypothesis import strategies as st
 
 from hvs_data import SelectionError
 from hvs_data.drawing.steps import MIXED, WHICH, unit_numbers
-from hvs_data.policies import Easiest, Feasible, Hardest, Mixed, Moment, Quantile, Ramp, Random, SmallestIoU, Softmax, TemperedRank
+from hvs_data.policies import (
+    Anchored,
+    Easiest,
+    Feasible,
+    Hardest,
+    Mixed,
+    Moment,
+    Quantile,
+    Ramp,
+    Random,
+    SmallestIoU,
+    Softmax,
+    TemperedRank,
+)
 from hvs_data.policies.named import POLICIES, policy_of
 
 VALUES = st.lists(st.sampled_from([0.0, 1.0, 2.0, -1.0, math.nan, math.inf, -math.inf]), min_size=1, max_size=8)
@@ -176,7 +189,14 @@ def test_policies_around_another_one_pass_on_what_it_needs():
         assert not policy.asks(Moment(0, 10, 1)) and policy.asks(Moment(9, 10, 1))
     mixed = Feasible(0.1, policy=Mixed(0.5))
     assert torch.equal(*(p.at_random(9, Moment(3), torch.device("cpu")) for p in (mixed, Mixed(0.5))))
-    assert Mixed(0.5, Feasible(0.3)).rule == Feasible(0.3).rule is not None
+    assert Mixed(0.5, Feasible(0.3)).rule == Feasible(0.3).rule == Anchored(Feasible(0.3)).rule is not None
+    assert Anchored().anchor is Mixed(0.5, Anchored()).anchor is Feasible(0.3, policy=Anchored()).anchor is not None
+    assert Hardest().anchor is None
+    for inner in (Hardest(), Easiest(), Random(), SmallestIoU(), TemperedRank(2.0), Mixed(0.5, by="step")):
+        outer = Anchored(inner)
+        told = [(p.lists, p.unasked, p.seeks, p.ever_asks, p.steady, p.asks(Moment(3))) for p in (outer, inner)]
+        assert told[0] == told[1] and outer == Anchored(inner) and hash(outer) == hash(Anchored(inner)) != hash(inner)
+    assert Mixed(0.5, Anchored(), by="step").unasked == Random.unasked
 
 
 @pytest.mark.parametrize(
