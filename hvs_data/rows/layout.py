@@ -108,8 +108,8 @@ def _layout(roles: tuple[str, ...], emitted: tuple[tuple[str, int], ...], ordere
     each = 2 // len(names)
     if any(counts.get(name, each) != each for name in names):
         raise SelectionError(
-            f"expected {each} emitted views of {' and '.join(map(repr, names))}, since a pair is chosen, got {counts}; set emitted= in the "
-            "recipe's roles"
+            f"expected {each} emitted views of {' and '.join(map(repr, names))}, since a pair is chosen and further views are the "
+            f"selector's extra_views=, got {counts}; set emitted= in the recipe's roles"
         )
     emitted_locals = counts.get(LOCAL, len(local_slots))
     if not 0 <= emitted_locals <= len(local_slots):

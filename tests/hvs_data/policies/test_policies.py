@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hvs_data import SelectionError
 from hvs_data.drawing.steps import MIXED, WHICH, unit_numbers
 from hvs_data.policies import (
+    Anchored,
     Easiest,
     Feasible,
     Hardest,
@@ -193,6 +194,14 @@ def test_policies_around_another_one_pass_on_what_it_needs():
     for outer in (Unforetold(), Unforetold(Easiest()), Feasible(0.1, policy=Unforetold()), Mixed(0.5, Unforetold(), by="step")):
         assert outer.foretold and not outer.may_prefilter and outer.seeks == (-1 if outer == Unforetold(Easiest()) else 1)
     assert not Feasible(0.1).foretold and Feasible(0.1).may_prefilter and not Feasible(0.1, policy=Softmax()).may_prefilter
+    assert Mixed(0.5, Feasible(0.3)).rule == Feasible(0.3).rule == Anchored(Feasible(0.3)).rule is not None
+    assert Anchored().anchor is Mixed(0.5, Anchored()).anchor is Feasible(0.3, policy=Anchored()).anchor is not None
+    assert Hardest().anchor is None
+    for inner in (Hardest(), Easiest(), Random(), SmallestIoU(), TemperedRank(2.0), Mixed(0.5, by="step")):
+        outer = Anchored(inner)
+        told = [(p.lists, p.unasked, p.seeks, p.ever_asks, p.steady, p.asks(Moment(3))) for p in (outer, inner)]
+        assert told[0] == told[1] and outer == Anchored(inner) and hash(outer) == hash(Anchored(inner)) != hash(inner)
+    assert Mixed(0.5, Anchored(), by="step").unasked == Random.unasked
 
 
 @pytest.mark.parametrize(
