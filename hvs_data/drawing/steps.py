@@ -29,3 +29,18 @@ def unit_numbers(seed: int, step: int, purpose: int, count: int, stream: int = 0
     key_0, key_1 = philox_4x32((*split_64(step), purpose, _DOMAIN), split_64(seed))[:2].tolist()
     words = philox_4x32((np.arange(-(-count // 4)), stream, 0, 0), (key_0, key_1))
     return to_unit(words.reshape(-1)[:count])
+
+
+def numbers_of(key: NDArray[np.int64], seed: int, step: int, purpose: int) -> NDArray[np.float64]:
+    """A uniform number of one step for each key, such as a view's: the same in any batch and on any rank.
+
+    Args:
+        key: int64 [B], from 0 to 2**63 - 1.
+        seed, step, purpose: as of :func:`unit_numbers`.
+
+    Returns:
+        float64 [B], in (0, 1).
+    """
+    key_0, key_1 = philox_4x32((*split_64(step), purpose, _DOMAIN), split_64(seed))[:2].tolist()
+    words = philox_4x32((key & 0xFFFFFFFF, key >> 32, 0, 1), (key_0, key_1))  # the last word tells them from unit_numbers'
+    return to_unit(words[:, 0])

@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from hvs_data.drawing.steps import unit_numbers
+from hvs_data.drawing.steps import numbers_of, unit_numbers
 from hvs_data.errors import SelectionError
 from hvs_data.rules import RowRule
 from hvs_data.threads.this_rank import current_rank
@@ -30,11 +32,13 @@ class Moment:
         step: of the selector, counted from 0.
         total_steps: of the run, as the selector was told; None if it was not.
         seed: of the selector.
+        key: int64 [B], what tells the images apart, whatever batch and rank they are in; None where their rows have none.
     """
 
     step: int
     total_steps: int | None = None
     seed: int = 0
+    key: NDArray[np.int64] | None = field(default=None, compare=False)
 
     @property
     def share(self) -> float:
@@ -51,8 +55,15 @@ class Moment:
         return min(1.0, self.step / self.total_steps)
 
     def of_images(self, purpose: int, images: int, device: torch.device) -> Tensor:
-        """A number in (0, 1) for each image of this rank's batch: float64 [B] on the device, without waiting for it."""
-        unit = unit_numbers(self.seed, self.step, purpose, images, stream=current_rank(None, None)[0])
+        """A number in (0, 1) for each image of the batch: float64 [B] on the device, without waiting for it.
+
+        It belongs to the image, by the key of its rows, so that one rank and several draw the same. Without rows it belongs to the
+        image's place in this rank's batch.
+        """
+        if self.key is not None:
+            unit = numbers_of(self.key, self.seed, self.step, purpose)
+        else:
+            unit = unit_numbers(self.seed, self.step, purpose, images, stream=current_rank(None, None)[0])
         return torch.from_numpy(unit).to(device, non_blocking=True)
 
     def of_step(self, purpose: int) -> float:
@@ -64,13 +75,19 @@ class Policy:
     """Which of an image's combinations is chosen: a pair of views, and of multi-crop the local views beside it.
 
     Subclasses are frozen dataclasses that check their arguments, so that two that say the same are equal. Whatever they draw comes from
-    the moment, and so is the same after a resume.
+    the moment, and so is the same after a resume and, for candidates with rows, on any number of ranks.
+
+    Attributes:
+        name: what a selection says that it was made by.
+        lists: whether ``choose`` needs all combinations, not just the best one with each pair.
+        foretold: whether ``choose`` is given losses less what the rows foretell of them.
+        unasked: what chooses in steps in which ``asks`` is false: FIRST or LEAST_OVERLAP.
     """
 
-    name: ClassVar[str]  #: what a selection says that it was made by
-    lists: ClassVar[bool] = False  #: whether ``choose`` needs all combinations, not just the best one with each pair
-    foretold: ClassVar[bool] = False  #: whether ``choose`` is given losses less what the rows foretell of them
-    unasked: ClassVar[str] = FIRST  #: what chooses in steps in which ``asks`` is false: FIRST or LEAST_OVERLAP
+    name: ClassVar[str]
+    lists: ClassVar[bool] = False
+    foretold: ClassVar[bool] = False
+    unasked: ClassVar[str] = FIRST
 
     @property
     def seeks(self) -> int:

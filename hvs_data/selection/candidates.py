@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hvs_data.arguments.values import type_name
@@ -62,6 +64,11 @@ class Candidates:
     @property
     def images(self) -> int:
         return self.all_rows.batch_size if self.all_rows is not None else self.groups[0].views[0].shape[0]
+
+    @property
+    def image_key(self) -> NDArray[np.int64] | None:
+        """int64 [B], what tells images apart in any batch: the key of their first view; None without one."""
+        return None if self.all_rows is None or self.all_rows.key is None else self.all_rows.key[:, 0].numpy()
 
     @property
     def own_sides(self) -> list[int]:

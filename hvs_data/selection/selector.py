@@ -373,7 +373,8 @@ class HardViewSelector(Fixed):
         foretold_BP = choice.foretold(self.geometry, step, rows, layout, device)
         scores = self._scorer.scores(given, device, allowed)
         first_BK = None if allowed is None else first_of(allowed.pairs(layout, given.slots), layout).to(device, non_blocking=True)
-        chosen = choice.among(replace(scores.parts, foretold=foretold_BP), layout, self.schedule.moment(step), first_BK)
+        moment = replace(self.schedule.moment(step), key=given.image_key)
+        chosen = choice.among(replace(scores.parts, foretold=foretold_BP), layout, moment, first_BK)
         self._unfit.note(step, chosen.pair_losses)
         if self._plan.learns and rows is not None:
             self.geometry.observe(step, rows, layout.pairs, chosen.pair_losses)

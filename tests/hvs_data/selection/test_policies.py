@@ -10,7 +10,7 @@ from scipy import stats
 
 import hvs_data as hvs
 from hvs_data import Objective, SelectionError, policies
-from hvs_data.drawing.steps import MIXED, unit_numbers
+from hvs_data.drawing.steps import MIXED, numbers_of, unit_numbers
 from hvs_data.policies import Moment
 from multi_crop import Terms, every_combination, make_pixels, make_recipe, make_rows, sum_of_terms
 
@@ -219,8 +219,9 @@ def test_the_easiest_of_a_mixture_has_the_easiest_local_views():
     recipe, images = make_recipe(), 30
     table = torch.randn(images, 4, recipe.num_views, generator=torch.Generator().manual_seed(1))
     policy = policies.Mixed(0.5, policies.Easiest())
-    got = hvs.HardViewSelector(Terms(table), policy=policy, seed=3).select(make_pixels(recipe, images), make_rows(recipe, images))
-    chance = unit_numbers(3, 0, MIXED, images) >= 0.5
+    params = make_rows(recipe, images)
+    got = hvs.HardViewSelector(Terms(table), policy=policy, seed=3).select(make_pixels(recipe, images), params)
+    chance = numbers_of(params.key[:, 0].numpy(), 3, 0, MIXED) >= 0.5
     for image in np.flatnonzero(~chance):
         expected = min(every_combination(recipe), key=lambda combination, of=table[image]: sum_of_terms(of, combination, recipe))
         assert tuple(got.slots[image].tolist()) == expected
@@ -238,7 +239,7 @@ def test_mixed_gives_each_image_the_hardest_or_the_first_combination(recipe):
     hardest, random_ = hvs.HardViewSelector(objective), hvs.HardViewSelector(objective, policy="random")
     for step in range(3):
         got, hard, first = (selector.select(pixels, params) for selector in (mixed, hardest, random_))
-        chance = unit_numbers(3, step, MIXED, images) >= 0.4
+        chance = numbers_of(params.key[:, 0].numpy(), 3, step, MIXED) >= 0.4
         for image in range(images):
             assert torch.equal(got.slots[image], (first if chance[image] else hard).slots[image])
             if not chance[image]:
@@ -319,3 +320,25 @@ def test_a_resumed_run_makes_the_same_choices(policy):
         resumed = second.select(pixels, params)
         assert (resumed.step, resumed.scored) == (selection.step, selection.scored) and torch.equal(resumed.slots, selection.slots)
     assert len({tuple(selection.pair.flatten().tolist()) for selection in expected}) > 1
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [*POLICY_OBJECTS, policies.Softmax(0.7), policies.Quantile(0.5), policies.Anchored(policies.TemperedRank(1.0))],
+    ids=lambda policy: type(policy).__name__,
+)
+def test_two_ranks_make_the_choices_of_one(policy, monkeypatch):
+    images = 24
+    params, pixels, losses = make_rows(PAIRS, images), make_pixels(PAIRS, images), table_of_losses(images, 4)
+    options = {"policy": policy, "seed": 5, "total_steps": 6}
+    alone = hvs.HardViewSelector(Table(losses), **options)
+    expected = [alone.select(pixels, params) for _ in range(6)]
+    assert any(selection.scored for selection in expected)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in range(2):
+        monkeypatch.setenv("RANK", str(rank))
+        mine = slice(rank * images // 2, (rank + 1) * images // 2)
+        selector = hvs.HardViewSelector(Table(losses[mine]), **options)
+        for selection in expected:
+            part = selector.select([view[mine] for view in pixels], params.images(mine))
+            assert part.scored == selection.scored and torch.equal(part.slots, selection.slots[mine])

@@ -7,7 +7,7 @@ from scipy import stats
 
 import hvs_data as hvs
 from hvs_data import Objective, SelectionError
-from hvs_data.drawing.steps import WHAT, WHETHER, WHICH, unit_numbers
+from hvs_data.drawing.steps import WHAT, WHETHER, WHICH, numbers_of, unit_numbers
 from hvs_data.selection.schedule import Schedule
 
 ALPHA = 1e-4
@@ -53,7 +53,7 @@ def test_by_default_every_step_scores():
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 5])
-def test_every_so_manieth_step_scores(every):
+def test_every_kth_step_scores(every):
     assert scored(every=every) == [step % every == 0 for step in range(12)]
 
 
@@ -152,9 +152,24 @@ def test_draws_are_uniform_and_tell_all_keys_apart():
     assert np.array_equal(unit_numbers(0, 0, WHETHER, 3), drawn[0][:3])
 
 
+def test_draws_by_key_are_uniform_and_belong_to_the_key():
+    keys = np.random.default_rng(0).integers(0, 2**63, 3000)
+    told = {
+        (seed, step, purpose): numbers_of(keys, seed, step, purpose) for seed in (0, 7) for step in (0, 2**40) for purpose in (WHICH, WHAT)
+    }
+    for numbers in told.values():
+        assert numbers.shape == (3000,) and stats.kstest(numbers, "uniform").pvalue > ALPHA
+    # 24,000 numbers of 32 bits: less than 1 in 10 such sets has a pair alike by chance, and none has 10
+    assert len(np.unique(np.concatenate(list(told.values())))) > 24_000 - 10
+    order = np.random.default_rng(1).permutation(3000)[:50]
+    assert np.array_equal(numbers_of(keys[order], 7, 0, WHICH), told[7, 0, WHICH][order])
+
+
 def test_the_draws_are_pinned():
     """A change of these would give other choices to a run that is resumed."""
     assert unit_numbers(1, 2, WHICH, 3, stream=4).tolist() == PINNED
+    assert numbers_of(np.array([0, 5, 2**62 + 3]), 1, 2, WHICH).tolist() == PINNED_BY_KEY
 
 
 PINNED = [0.2170556035125628, 0.14768613956402987, 0.15247680887114257]
+PINNED_BY_KEY = [0.31130064639728516, 0.6494088507024571, 0.5153355879010633]

@@ -14,7 +14,7 @@ from torch import nn
 
 import hvs_data as hvs
 from hvs_data import Objective, SelectionError, policies
-from hvs_data.drawing.steps import MIXED, unit_numbers
+from hvs_data.drawing.steps import MIXED, numbers_of
 from hvs_data.policies import Moment, Unforetold
 from hvs_data.rows.features import FEATURES
 from hvs_data.selection.geometry import DELAY, ENOUGH_PAIRS
@@ -153,7 +153,7 @@ def test_another_policy_is_given_what_is_left(inner):
     changed = 0
     for step, pairs, _, loss_BP, selection in run(selector, range(FIRST + 2)):
         told_BP = 0 if selection.foretold is None else by_pair(selection.foretold, pairs)
-        moment, loss_BP = Moment(step, seed=SEED), torch.from_numpy(loss_BP).float()
+        moment, loss_BP = Moment(step, seed=SEED, key=selection.params.key[:, 0].numpy()), torch.from_numpy(loss_BP).float()
         chosen_B = inner.choose(loss_BP - told_BP, moment)
         assert selection.pair.tolist() == [list(pairs[place]) for place in chosen_B]
         changed += int((chosen_B != inner.choose(loss_BP, moment)).sum())
@@ -169,7 +169,7 @@ def test_mixtures_and_rules_hold_for_it_too():
         iou_BP = by_pair(hvs.iou(selection.params), pairs)
         left_BP = torch.from_numpy(loss_BP) - (0 if selection.foretold is None else by_pair(selection.foretold, pairs))
         left_BP = left_BP.where((iou_BP >= 0.3) & left_BP.isfinite(), -math.inf)
-        chance = unit_numbers(SEED, step, MIXED, IMAGES) >= 0.6
+        chance = numbers_of(selection.params.key[:, 0].numpy(), SEED, step, MIXED) >= 0.6
         for image in range(IMAGES):
             if not chance[image] and left_BP[image].isfinite().any():
                 assert tuple(selection.pair[image].tolist()) == pairs[int(left_BP[image].argmax())]
