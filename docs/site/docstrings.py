@@ -147,7 +147,8 @@ def _tables(lines: list[str]) -> Iterator[str]:
         rows: list[list[str]] = []
         rules = 1
         at += 1
-        while rules < 3:
+        # two rules, or three where the first row is a header
+        while rules < 3 and not (rules == 2 and (at == len(lines) or not lines[at].strip())):
             line = lines[at]
             at += 1
             if _RULE.match(line.strip()):
@@ -155,10 +156,12 @@ def _tables(lines: list[str]) -> Iterator[str]:
                 continue
             # the last column may be longer than its rule
             cells = [line[start : end if end != spans[-1][1] else None].strip() for start, end in spans]
-            if rows and rules == 2 and not cells[0]:
+            if rows and not cells[0]:
                 rows[-1] = [f"{above} {below}".strip() for above, below in zip(rows[-1], cells, strict=True)]
             else:
                 rows.append(cells)
+        if rules == 2:
+            rows.insert(0, [""] * len(spans))
         rows.insert(1, ["---"] * len(spans))
         yield from (f"{indent}| {' | '.join(row)} |" for row in rows)
 
