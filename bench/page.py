@@ -31,7 +31,7 @@ from hvs_data.demo.charts import Line, line_chart
 DOCS = results.ROOT / "docs"
 # The machine whose results the README's plots and tables show.
 SHOWN_MACHINE = "intel-xeon-2-cores"
-METHODS = {"simsiam": "SimSiam", "simclr": "SimCLR", "dino": "DINO"}
+METHODS = {"simsiam": "SimSiam", "simclr": "SimCLR", "byol": "BYOL", "dino": "DINO"}
 # Curves of box overlap: which arms, in which colours.
 SHOWN_ARMS = {"vanilla": "var(--b)", "hardest": "var(--a)", "cheap-16": "var(--c3)"}
 

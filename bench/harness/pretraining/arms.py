@@ -12,13 +12,17 @@ import hvs_data as hvs
 from harness.pretraining import methods
 from harness.pretraining.jointcrop import JointCropLoader
 from hvs_data.demo.timing import TimedSelector
-from hvs_data.policies import Feasible, Mixed, TemperedRank
+from hvs_data.policies import Anchored, Feasible, Mixed, Random, TemperedRank
 from hvs_data.recipes.spec import Recipe
 from hvs_data.selection.budgets import BUDGETS
 
 CANDIDATES = 4
 # so high that all pairs are drawn with the same probability
 EVERY_PAIR_ALIKE = 1e9
+
+
+# three views an image: the pair, of which the first shows most, and another one
+TOWARDS = {"extra_views": 1}
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class Arm:
     joint: bool = False
     objective: Callable[[methods.Method], hvs.Objective] | None = None
     scored_by: str = ""
+
+    @property
+    def third(self) -> bool:
+        """Whether the trainer gets three views."""
+        return isinstance(self.selector, Mapping) and bool(self.selector.get("extra_views"))
 
     def arguments(self, size: int) -> dict[str, Any]:
         """Of HardViewSelector, for views of this side."""
@@ -82,14 +91,21 @@ ARMS = {
     "tempered-8": Arm("the same of eight", candidates=8, selector={"policy": TemperedRank()}),
     "mixed": Arm("the hardest two of four for half of the images, random ones for the others", selector={"policy": Mixed(0.5)}),
     "feasible": Arm("the hardest two of four that overlap by .2", selector={"policy": Feasible(min_iou=0.2)}),
+    "third-random": Arm(
+        "the view that shows most with a random one, and a random one towards it", selector=TOWARDS | {"policy": Anchored(Random())}
+    ),
+    "third-hard": Arm(
+        "the view that shows most with a random one, and the hardest of four towards it", selector=TOWARDS | {"policy": Anchored()}
+    ),
     "hard-crops": Arm("the hardest crops of four, of two colours an image", shared="color"),
     "hard-colors": Arm("the hardest colours of four, of two crops an image", shared="crop"),
 }  # fmt: skip
 
 
 def arms_of(method: str) -> dict[str, Arm]:
-    """The arms that a method can be trained in. JointCrop draws the boxes of two views of one kind."""
-    return {name: arm for name, arm in ARMS.items() if not (arm.joint and method == "dino")}
+    """The arms that a method can be trained in. JointCrop draws the boxes of two views of one kind, and a third view takes a loss that has
+    directions."""
+    return {name: arm for name, arm in ARMS.items() if not (arm.joint and method == "dino") and (not arm.third or method == "byol")}
 
 
 def feed(

@@ -18,9 +18,10 @@ from harness.pretraining.training import Setup
 SIZES = {
     "simclr": methods.Sizes(view=32, width=16, stem_stride=2, batch=128, learning_rate=0.2),
     "simsiam": methods.Sizes(view=32, width=16, stem_stride=2, batch=64, learning_rate=0.05),
+    "byol": methods.Sizes(view=32, width=16, stem_stride=2, batch=128, learning_rate=0.1),
     "dino": methods.Sizes(view=32, width=8, batch=128, learning_rate=1e-3),
 }
-EPOCHS = {"simclr": 8.0, "simsiam": 8.0, "dino": 8.0}
+EPOCHS = dict.fromkeys(methods.METHODS, 8.0)
 
 
 @dataclass(frozen=True)

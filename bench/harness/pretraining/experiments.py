@@ -69,6 +69,12 @@ EXPERIMENTS = {
             Part(GRID, ("half-size", "random"), (10, 11)),
         ),
     ),
+    "directional": Experiment(
+        "Do hard views help as sources towards the view that shows most, where they are not targets?",
+        "byol",
+        {"cifar10": 50.0, "": 100.0},
+        (Part((Strength(0.2, 1.0),), ("vanilla", "third-random", "third-hard", "hardest"), (30, 31, 32)),),
+    ),
     "long": Experiment(
         "Do hard pairs help where a training is long for its images, and overfits?",
         "simclr",

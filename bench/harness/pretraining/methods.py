@@ -137,6 +137,57 @@ def contrast(z: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(logits, torch.arange(len(z), device=z.device).roll(len(z) // 2))
 
 
+class BYOL(Method):
+    """BYOL (Grill et al. 2020, arXiv 2006.07733) on a ResNet-18, or on ResNet-50 as published. Small views are SimCLR's, as lightly has it.
+
+    Of three views, (anchor, hard, random), the loss is that of (anchor, random) in both directions and, as half as much again, that of the
+    hard view towards the anchor: strong views as source and weak ones as target (Bai et al., DSSL, CVPR 2022).
+    """
+
+    momentum = 0.99
+
+    def __init__(self, sizes: Sizes):
+        super().__init__(sizes)
+        encoder, features = networks.resnet(sizes.published, sizes.width, sizes.stem_stride)
+        self.model = nn.ModuleDict({"encoder": encoder, "projector": networks.projector(features, 128)})
+        self.model["predictor"] = networks.projector(128, 128)
+        for name in ("encoder", "projector"):
+            self.model[f"target_{name}"] = copy.deepcopy(self.model[name]).requires_grad_(False)
+        self.encoder = self.model["encoder"]
+
+    def recipe(self, candidates: int) -> Recipe:
+        if self.sizes.published:
+            return hvs.recipes.byol(candidates, self.sizes.view)
+        return small_images(hvs.recipes.simclr(candidates, self.sizes.view), self.sizes)
+
+    def objective(self) -> hvs.Objective:
+        return hvs.objectives.BYOL(self.model)
+
+    def loss(self, views: Sequence[Tensor], teacher: Tensor | None = None) -> Tensor:
+        views = [views[0], views[2], views[1]] if len(views) == 3 else list(views)
+        p = [self.model["predictor"](self.model["projector"](self.encoder(view))) for view in views]
+        with torch.no_grad():
+            z = [self.model["target_projector"](self.model["target_encoder"](view)) for view in views[:2]]
+        both = _apart(p[0], z[1]) + _apart(p[1], z[0])
+        return both if len(views) == 2 else both + _apart(p[2], z[0])
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        its = self.sizes
+        trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        return torch.optim.SGD(trained, lr=its.learning_rate, momentum=0.9, weight_decay=5e-4)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        for name in ("encoder", "projector"):
+            for mine, its in zip(self.model[f"target_{name}"].parameters(), self.model[name].parameters(), strict=True):
+                mine.lerp_(its, 1 - self.momentum)
+
+
+def _apart(p: Tensor, z: Tensor) -> Tensor:
+    """BYOL's loss in one direction, 2 - 2 cos, the mean over images: a scalar."""
+    return 2 - 2 * F.cosine_similarity(p.float(), z.float()).mean()
+
+
 class DINO(Method):
     """DINO (Caron et al. 2021, arXiv 2104.14294) on a small vision transformer, with two global and two local views.
 
@@ -209,7 +260,7 @@ def multi_crop_loss(teacher_NK: Tensor, student_NK: Tensor, center_K: Tensor, te
     return torch.stack(terms).mean()
 
 
-METHODS: dict[str, type[Method]] = {"simsiam": SimSiam, "simclr": SimCLR, "dino": DINO}
+METHODS: dict[str, type[Method]] = {"simsiam": SimSiam, "simclr": SimCLR, "byol": BYOL, "dino": DINO}
 
 
 def build(name: str, sizes: Sizes, seed: int) -> Method:

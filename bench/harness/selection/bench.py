@@ -127,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line of ``bench/selection.py``."""
     made = argparse.ArgumentParser(description="What does selection cost, and how much of the hardness does it capture?")
     made.add_argument("--data", help="photographs: a folder, tar shards, or a folder of shards; by default the demo's example photos")
-    made.add_argument("--method", choices=list(methods.METHODS), default="simsiam")
+    made.add_argument("--method", choices=list(SIZES), default="simsiam")
     made.add_argument("--precision", choices=list(PRECISIONS), default="float32", help="of the training; float32 by default")
     made.add_argument("--settings", nargs="+", help="only these, and the exact one")
     made.add_argument("--published", action="store_true", help="networks, views and batches of the publications; meant for a GPU")

@@ -33,7 +33,7 @@ def test_jointcrop_views_are_those_of_the_rows_that_it_names(photo_folder: Path)
 
 
 def test_arms_choose_as_they_say(photo_folder: Path) -> None:
-    for name in arms.ARMS:
+    for name in arms.arms_of("simsiam"):
         for batch in fed(name, photo_folder):
             assert [tuple(view.shape[1:]) for view in batch.views] == [(3, 16, 16)] * 2
     for batch in fed("smallest-iou", photo_folder):
@@ -53,6 +53,18 @@ def test_arms_that_share_draws_vary_in_the_rest_alone(photo_folder: Path) -> Non
                 assert not torch.equal(*getattr(batch.params, other)[:, slots].unbind(1))
             assert batch.selection is not None
             assert (batch.selection.pair[:, 0] < 2).all() and (batch.selection.pair[:, 1] >= 2).all()
+
+
+def test_a_third_view_comes_with_the_pair_of_the_view_that_shows_most(photo_folder: Path) -> None:
+    for name in set(arms.arms_of("byol")) - set(arms.arms_of("simsiam")):
+        for batch in fed(name, photo_folder):
+            assert batch.selection is not None and len(batch.views) == 3
+            area = batch.params.box[..., 2:].prod(-1)
+            slots = batch.selection.slots
+            assert torch.equal(area.gather(1, slots[:, :1])[:, 0], area.amax(1))
+            assert all(len(set(of_image)) == 3 for of_image in slots.tolist())
+            assert batch.selection.scored == (name == "third-hard")
+    assert {"third-random", "third-hard"} <= set(arms.arms_of("byol"))
 
 
 def test_arms_that_change_over_a_run_begin_at_random(photo_folder: Path) -> None:

@@ -40,6 +40,32 @@ def test_a_teacher_that_was_kept_gives_the_same_loss() -> None:
     torch.testing.assert_close(method.loss(views, kept), method.loss(views), rtol=1e-5, atol=1e-5)
 
 
+def test_a_third_view_is_foretold_and_foretells_nothing() -> None:
+    method = methods.build("byol", SIZES, seed=0)
+    anchor, hard, random = (torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in range(3))
+    twin = copy.deepcopy(method)
+    its = twin.model
+
+    def foretold(view: Tensor) -> Tensor:
+        return its["predictor"](its["projector"](its["encoder"](view))).double()
+
+    def target(view: Tensor) -> Tensor:
+        return its["target_projector"](its["target_encoder"](view)).detach().double()
+
+    loss = method.loss([anchor, hard, random])
+    targets = {id(view): target(view) for view in (anchor, random)}  # in this order, as batch normalisation counts
+    pairs = ((anchor, random), (random, anchor), (hard, anchor))
+    expected = sum(2 - 2 * torch.cosine_similarity(foretold(view), targets[id(its_target)]).mean() for view, its_target in pairs)
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=2e-5)
+    loss.backward()
+    assert all(weight.grad is None for name in ("target_encoder", "target_projector") for weight in method.model[name].parameters())
+    before = copy.deepcopy(dict(method.model["target_encoder"].named_parameters()))
+    method.optimizer().step()
+    method.after_step()
+    for name, weight in method.model["target_encoder"].named_parameters():
+        torch.testing.assert_close(weight, before[name] * 0.99 + dict(method.model["encoder"].named_parameters())[name] * 0.01)
+
+
 def test_the_teacher_follows_the_student_and_its_center_the_batches() -> None:
     method = methods.build("dino", SIZES, seed=0)
     student, teacher = method.model["student"], method.model["teacher"]

@@ -16,7 +16,7 @@ from harness.pretraining.comparison import SIZES
 from harness.pretraining.training import COLUMNS, History, Setup, Training, schedule
 
 
-@pytest.mark.parametrize("method", ["simsiam", "simclr", "dino"])
+@pytest.mark.parametrize("method", ["simsiam", "simclr", "byol", "dino"])
 @pytest.mark.parametrize("arm", ["random", "jointcrop"])
 def test_a_training_that_is_broken_off_goes_on_as_if_it_had_not_been(method: str, arm: str, classes: Path, tmp_path: Path) -> None:
     arm = arm if arm in arms.arms_of(method) else "hardest"
