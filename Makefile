@@ -72,8 +72,9 @@ test-stable-pretraining: $(VENV)-stable-pretraining/.installed
 # What this machine computes with all that it has, compared with what it computes with fewer instructions; then what computes, and trainings.
 HELD_DOWN := $(BIN)/python tests/machines/held_down.py
 HELD_DOWN_TESTS := tests/kernels tests/pipelines tests/hvs_data/rows tests/hvs_data/objectives tests/hvs_data/forwards \
-  tests/hvs_data/policies tests/hvs_data/selection tests/hvs_data/modules/test_trace_free.py tests/hvs_data/demo/test_training.py \
-  tests/bench/harness/pretraining/test_arms.py --ignore=tests/kernels/render/triton
+  $(addprefix tests/hvs_data/selection/test_,geometry.py multi_crop.py prefilter.py selector.py selector_multi_crop.py) \
+  tests/hvs_data/modules/test_trace_free.py tests/hvs_data/demo/test_training.py tests/bench/harness/pretraining/test_arms.py \
+  --ignore=tests/kernels/render/triton
 test-held-down: $(VENV)/.installed-bench
 	@mkdir -p build/held-down
 	$(BIN)/python tests/machines/twin.py write build/held-down/twin.pt
