@@ -1,8 +1,8 @@
-"""One page with all results of a machine; the plots of docs/evidence.md and what it tells of the experiments. From the files that are there.
+"""One page with all results of a machine, and what docs/evidence.md shows: its plots, and its part on the experiments.
 
     python bench/page.py [--results FOLDER] [--docs FOLDER]
 
-Nothing is measured here. The page needs nothing beside itself.
+Nothing is measured here: all comes from the results that are there. The page needs nothing beside itself.
 """
 
 from __future__ import annotations

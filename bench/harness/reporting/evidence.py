@@ -67,7 +67,7 @@ def _title(setting: Setting) -> str:
 
 
 def _what(name: str, setting: Setting) -> str:
-    there = f"**{setting.count}** on {_title(setting)} ([all of them](../bench/results/experiments/{name}.jsonl))."
+    there = f"**Made so far: {setting.count}**, on {_title(setting)} ([all of them](../bench/results/experiments/{name}.jsonl))."
     open_arms = [arm for arm in (VANILLA, *setting.arms) if setting.done(arm) < setting.planned(arm)]
     if not open_arms:
         return there
@@ -93,7 +93,7 @@ def _seeds(setting: Setting) -> str:
     single = len(gains) - len(several)
     words = f"{single} of {len(gains)} gains {'is' if single == 1 else 'are'} of a single seed, which means little. " if single else ""
     return (
-        f"{words}From seed to seed a gain differs by {deviation:.2f} points of k-NN (standard deviation, pooled over gains of more seeds)."
+        f"{words}From seed to seed a gain differs by {deviation:.2f} points of k-NN (standard deviation, pooled over those of more seeds)."
     )
 
 
@@ -124,7 +124,7 @@ def _best_against_best(setting: Setting, names: Sequence[str]) -> list[str]:
             cells = [_cell(setting.best_gain(arm, measure), count) for measure in setting.measures]
             rows.append([arm, _in_words(its), f"{len(setting.tried(arm))} of {len(setting.strengths)}", str(count), *cells])
     lead = (
-        f"Best against best: an arm under the best views that it was tried with, against vanilla under its own, which are {_in_words(base)} "
+        f"Best against best: an arm under the best views that it was tried with, against vanilla under its own, {_in_words(base)} "
         f"({len(setting.tried(VANILLA))} of {len(setting.strengths)} tried). Best is by k-NN accuracy on the test images themselves, which "
         "flatters what was tried under more views:"
     )
