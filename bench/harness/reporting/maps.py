@@ -7,7 +7,7 @@ from html import escape
 
 from harness.pretraining.strength import Strength
 from harness.reporting.experiments import ERRORS, KNN, LINEAR, VANILLA, Gain, Measure, Setting
-from harness.reporting.plots import Axis, dot_at, line_through, svg_of, text_at
+from harness.reporting.plots import LETTER, Axis, dot_at, line_through, svg_of, text_at
 from harness.reporting.summary import MINUS, PLUS_MINUS, MeanAndSpread
 from hvs_data.demo.charts import ticks
 
@@ -60,7 +60,7 @@ def _panels(setting: Setting, top: float, scale: float) -> tuple[list[str], floa
     across = max(1, int((WIDTH - 2 * EDGE + GAP) // (width + GAP)))
     for number, arm in enumerate(arms):
         left, above = EDGE + (number % across) * (width + GAP), top + (number // across) * height
-        parts.append(text_at(left + NAMES, above + 12, arm, strong=True))
+        parts.append(text_at(left + NAMES, above + 12, _short(arm, CELL * len(crops)), strong=True))
         for column, crop in enumerate(crops):
             words = "own crops" if crop is None else f"{'from ' if not column else ''}{crop:g}"
             parts.append(text_at(left + NAMES + (column + 0.5) * CELL, above + 31, words, "middle"))
@@ -85,6 +85,12 @@ def _heading(setting: Setting, top: float) -> list[str]:
     its = setting.shared
     words = f"{its['method']} on {its['images']:,} images of {its['data']}, {its['epochs']:g} epochs"
     return [text_at(EDGE, top + 12, f"{words}: {setting.count}", strong=True)]
+
+
+def _short(name: str, room: float) -> str:
+    """A name as far as there are pixels for it."""
+    most = max(8, int(room / LETTER))
+    return name if len(name) <= most else f"{name[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _cell(x: float, y: float, gain: Gain | None, planned: bool, scale: float, words: str) -> str:
@@ -181,7 +187,7 @@ def _curves_under(setting: Setting, strength: Strength, top: float) -> tuple[lis
         y = Axis(values, above + CURVE_HEIGHT - 38, above + 24)
         count = len(setting.seeds(strength, arm))
         parts += [
-            text_at(left + 30, above + 10, arm, strong=True),
+            text_at(left + 30, above + 10, _short(arm, CURVE_WIDTH - 116), strong=True),
             text_at(left + CURVE_WIDTH - 14, above + 10, "one seed" if count == 1 else f"{count} seeds", "end"),
             *(f'<line class="grid" x1="{x(0):.1f}" x2="{x(1):.1f}" y1="{y(v):.1f}" y2="{y(v):.1f}"/>' for v in values),
             *(text_at(left + 24, y(value) + 4, f"{value:g}", "end") for value in values),

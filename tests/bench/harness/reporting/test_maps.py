@@ -105,6 +105,14 @@ def test_one_seed_has_curves_without_bars(run: Run) -> None:
     assert elements(svg, "path") == [] and "one seed" in [its.text for its in elements(svg, "text")]
 
 
+def test_settings_are_drawn_below_each_other(run: Run) -> None:
+    lines = [run(arm, 10, knn, epochs=epochs) for arm, knn in (("vanilla", 0.5), ("hardest", 0.52)) for epochs in (10.0, 3.0)]
+    for svg in (maps.heat_map(settings(MAP, lines)), maps.curves(settings(MAP, lines))):
+        heads = [float(its.get("y", 0)) for its in elements(svg, "text") if "epochs:" in (its.text or "")]
+        panels = [float(its.get("y", 0)) for its in elements(svg, "text") if its.text == "hardest"]
+        assert heads[0] < panels[0] < heads[1] < panels[1]
+
+
 def test_curves_are_those_of_the_strengths_with_most_seeds(run: Run) -> None:
     wild = Strength(0.08, 1.0)
     both = ("vanilla", "hardest")
