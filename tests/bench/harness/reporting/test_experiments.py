@@ -69,7 +69,7 @@ def test_seeds_of_both_precisions_count_and_no_difference_is_taken_between_them(
     lines = [run("vanilla", 10, 0.50), run("hardest", 10, 0.52)]
     lines += [run("vanilla", 11, 0.40, precision="bfloat16"), run("hardest", 11, 0.46, precision="bfloat16")]
     # begun in both precisions: the one with more runs counts
-    lines += [run("vanilla", 12, 0.1), run("vanilla", 12, 0.50, precision="bfloat16"), run("hardest", 12, 0.51, precision="bfloat16")]
+    lines += [run("vanilla", 12, 0.50, precision="bfloat16"), run("hardest", 12, 0.51, precision="bfloat16"), run("vanilla", 12, 0.1)]
     # in another precision than all others under its strength
     lines += [run("vanilla", 10, 0.3, USUAL, precision="bfloat16"), run("hardest", 10, 0.4, USUAL, precision="bfloat16")]
     setting = only(lines)
