@@ -27,7 +27,7 @@ help:
 	@echo 'make test-versions   run the central tests with another Python or other versions: PYTHON=python3.13 WITH="torch==2.11.*"'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make bench       what fits this machine: images/s beside other loaders, cost of selection; then the page of all results (an hour)'
-	@echo 'make bench-page  the page of all results, and the plots of docs/evidence.md, from the results that are there'
+	@echo 'make bench-page  the page of all results, and the plots and experiments of docs/evidence.md, from the results that are there'
 	@echo 'make evidence    pretraining arms and controls, run after run where it stood (hours); results accumulate'
 	@echo 'make gpu         on a machine with a CUDA device: its tests, then views/s beside other libraries'
 	@echo 'make docs        write the documentation site to build/docs; index.html opens from there'

@@ -1,8 +1,8 @@
-"""One page with all results of a machine, and the two plots of the README, from the files that are there.
+"""One page with all results of a machine, and what docs/evidence.md shows: its plots, and its part on the experiments.
 
     python bench/page.py [--results FOLDER] [--docs FOLDER]
 
-Nothing is measured here. The page needs nothing beside itself.
+Nothing is measured here: all comes from the results that are there. The page needs nothing beside itself.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import numpy as np
 
 from harness.loaders.contestants import OURS
 from harness.measuring import machine, results
+from harness.pretraining.experiments import EXPERIMENTS
 from harness.pretraining.runs import UNTRAINED, Runs, comparisons
-from harness.reporting import html, plots, summary
+from harness.reporting import evidence, experiments, html, maps, plots, summary
 from harness.reporting.frontier import target_line
 from harness.selection.settings import EXACT
 from harness.selection.settings import settings as every_setting
@@ -178,6 +179,22 @@ def readme_plots(folder: Path) -> dict[str, str]:
     return found
 
 
+def experiment_settings(folder: Path) -> dict[str, list[experiments.Setting]]:
+    """What is there of every experiment, by name, from a folder with a file of runs for each."""
+    return {name: experiments.settings(its, Runs(folder / f"{name}.jsonl").lines()) for name, its in EXPERIMENTS.items()}
+
+
+def experiment_plots(found: dict[str, list[experiments.Setting]]) -> dict[str, str]:
+    """The experiments' plots by file name, as far as there are runs."""
+    drawn = {}
+    for name, settings in found.items():
+        if settings:
+            drawn[f"{name}.svg"] = plots.alone(maps.heat_map(settings))
+        if any(setting.pairs for setting in settings):
+            drawn[f"{name}_curves.svg"] = plots.alone(maps.curves(settings))
+    return drawn
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     made = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     here = results.RESULTS / machine.machine_name(machine.cpu_model(), machine.cores())
@@ -186,12 +203,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--docs",
         type=Path,
         default=None,
-        help=f"folder for the README's plots, which are those of {SHOWN_MACHINE}; none are written without it",
+        help=f"folder of evidence.md, for its plots, which are those of {SHOWN_MACHINE}, and what it tells of the experiments; "
+        "nothing is written there without it",
     )
     options = made.parse_args(arguments)
     written = {options.results / "index.html": page(options.results)}
     if options.docs is not None:
         written |= {options.docs / name: svg for name, svg in readme_plots(results.RESULTS / SHOWN_MACHINE).items()}
+        found = experiment_settings(results.RESULTS / "experiments")
+        written |= {options.docs / name: svg for name, svg in experiment_plots(found).items()}
+        text = options.docs / "evidence.md"
+        written[text] = evidence.replaced(text.read_text(), evidence.experiments_part(found))
     for path, content in written.items():
         path.write_text(content)
         print(f"written: {os.path.relpath(path)}")

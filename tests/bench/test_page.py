@@ -49,6 +49,24 @@ def test_the_readmes_plots_are_those_of_the_committed_results():
         assert (ROOT / "docs" / name).read_text() == svg, "run: make bench-page"
 
 
+def test_the_evidence_of_experiments_is_that_of_the_committed_runs():
+    found = page.experiment_settings(page.results.RESULTS / "experiments")
+    assert found.keys() == page.EXPERIMENTS.keys()
+    drawn = page.experiment_plots(found)
+    assert {"map.svg", "map_curves.svg"} <= drawn.keys()
+    for name, svg in drawn.items():
+        assert (ROOT / "docs" / name).read_text() == svg, "run: make bench-page"
+    text = (ROOT / "docs" / "evidence.md").read_text()
+    assert page.evidence.replaced(text, page.evidence.experiments_part(found)) == text, "run: make bench-page"
+    for name in drawn:
+        assert f"]({name})" in text
+
+
+def test_experiments_without_runs_have_no_plots(tmp_path):
+    found = page.experiment_settings(tmp_path)
+    assert not any(found.values()) and page.experiment_plots(found) == {}
+
+
 def test_a_run_of_some_settings_names_them_in_its_command():
     result = json.loads((page.results.RESULTS / "intel-xeon-2-cores" / "selection_dino.json").read_text())
     some = page.selection_section(result)

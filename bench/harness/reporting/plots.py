@@ -73,18 +73,18 @@ def throughput(speeds: dict[str, dict[int, float]]) -> str:
         count: LEFT + 24 + number * (WIDTH - RIGHT - room - LEFT - 24) / max(len(counts) - 1, 1) for number, count in enumerate(counts)
     }
     parts = [_horizontal_grid(y, WIDTH - RIGHT), _label(height, "candidate views an image", "images/s")]
-    parts += [_text(place[count], height - BOTTOM + 16, f"{count}", "middle") for count in counts]
+    parts += [text_at(place[count], height - BOTTOM + 16, f"{count}", "middle") for count in counts]
     for letter, (name, its) in zip("abcd", speeds.items(), strict=False):
         points = [(place[count], y(its[count])) for count in counts if count in its]
-        parts.append(_line(points, letter))
+        parts.append(line_through(points, letter))
         for (x, top), count in zip(points, sorted(its), strict=True):
-            parts.append(_dot(x, top, letter))
+            parts.append(dot_at(x, top, letter))
             # beside the point where another one lies close above it
             close = any(0 < top - y(others[count]) < 18 for others in speeds.values() if count in others)
             x, bottom, anchor = (x - 10, top + 5, "end") if close else (x, top - 8, "middle")
-            parts.append(_text(x, bottom, f"{its[count]:.0f}", anchor, strong=letter == "a"))
-        parts.append(_text(points[-1][0] + 12, points[-1][1] + 4, name, strong=letter == "a"))
-    return _svg(height, "Images a second over the number of candidate views", parts)
+            parts.append(text_at(x, bottom, f"{its[count]:.0f}", anchor, strong=letter == "a"))
+        parts.append(text_at(points[-1][0] + 12, points[-1][1] + 4, name, strong=letter == "a"))
+    return svg_of(height, "Images a second over the number of candidate views", parts)
 
 
 def selection_frontier(settings: Sequence[dict], target: dict) -> str:
@@ -102,12 +102,12 @@ def selection_frontier(settings: Sequence[dict], target: dict) -> str:
     parts = [
         f'<rect class="goal" x="{LEFT}" y="{TOP}" width="{corner_x - LEFT:.1f}" height="{corner_y - TOP:.1f}"/>',
         _horizontal_grid(y, WIDTH - RIGHT),
-        *(_text(x(value), height - BOTTOM + 16, f"{value:g}", "middle") for value in x.values),
+        *(text_at(x(value), height - BOTTOM + 16, f"{value:g}", "middle") for value in x.values),
         _label(height, "time of a training step, vanilla = 1", "hardness gained, exact choice of 4 = 1"),
     ]
     best = frontier(points)
     on = sorted((point, its["name"]) for point, its, is_best in zip(points, settings, best, strict=True) if is_best)
-    parts.append(_line([(x(cost), y(gain)) for (cost, gain), _ in on], "a"))
+    parts.append(line_through([(x(cost), y(gain)) for (cost, gain), _ in on], "a"))
     named = {its["name"]: point for point, its in zip(points, settings, strict=True) if its["name"] in ("exact", "vanilla")}
     for (cost, gain), its, is_best in zip(points, settings, best, strict=True):
         kind = "b" if its["name"] in named else "a" if is_best else "d"
@@ -119,7 +119,7 @@ def selection_frontier(settings: Sequence[dict], target: dict) -> str:
     labels = {name: point for point, name in on} | named | budgets
     places = [(x(cost), y(gain), name) for name, (cost, gain) in labels.items()]
     parts += _spread_labels(places, [(x(cost), y(gain)) for cost, gain in points], height)
-    return _svg(height, "Hardness captured over the time of a training step", parts)
+    return svg_of(height, "Hardness captured over the time of a training step", parts)
 
 
 def evidence(rows: Sequence[Row], probe: str, label: str) -> str:
@@ -139,25 +139,26 @@ def evidence(rows: Sequence[Row], probe: str, label: str) -> str:
     x = Axis(ticks(min(reach), max(reach), 6), left, WIDTH - RIGHT)
     bottom = height - BOTTOM + 2
     parts = [f'<line class="grid" x1="{x(v):.1f}" x2="{x(v):.1f}" y1="{TOP - 6}" y2="{bottom}"/>' for v in x.values]
-    parts += [_text(x(value), bottom + 14, f"{value:g}", "middle") for value in x.values]
-    parts.append(_text((left + WIDTH - RIGHT) / 2, height - 6, label, "middle", strong=True))
+    parts += [text_at(x(value), bottom + 14, f"{value:g}", "middle") for value in x.values]
+    parts.append(text_at((left + WIDTH - RIGHT) / 2, height - 6, label, "middle", strong=True))
     for number, (row, name, its) in enumerate(zip(ordered, names, singles, strict=True)):
         middle, kind = (
             TOP + 26 * number + 10,
             "b" if row.arm == "vanilla" else "a" if row.arm in ("hardest", "balanced-8", "cheap-16") else "d",
         )
-        parts.append(_text(left - 10, middle + 4, name, "end", strong=kind != "d"))
+        parts.append(text_at(left - 10, middle + 4, name, "end", strong=kind != "d"))
         accuracy = row.accuracy(probe)
         if accuracy.deviation:
             reach_x = [x(accuracy.mean + sign * accuracy.deviation) for sign in (-1, 1)]
             parts.append(f'<line class="whisker {kind}" x1="{reach_x[0]:.1f}" x2="{reach_x[1]:.1f}" y1="{middle}" y2="{middle}"/>')
         parts += [f'<g class="{kind}"><circle class="hollow" cx="{x(value):.1f}" cy="{middle}" r="2.4"/></g>' for value in its]
-        parts.append(_dot(x(accuracy.mean), middle, kind))
-    return _svg(height, f"{label} by arm", parts)
+        parts.append(dot_at(x(accuracy.mean), middle, kind))
+    return svg_of(height, f"{label} by arm", parts)
 
 
-def _svg(height: float, description: str, parts: Sequence[str]) -> str:
-    head = f'<svg class="plot-svg" viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(description)}">'
+def svg_of(height: float, description: str, parts: Sequence[str], width: float = WIDTH) -> str:
+    """An element that holds these parts; sizes in pixels."""
+    head = f'<svg class="plot-svg" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(description)}">'
     return f"{head}{''.join(parts)}</svg>"
 
 
@@ -165,14 +166,14 @@ def _horizontal_grid(y: Axis, right: float) -> str:
     digits = max(0, -math.floor(math.log10(y.values[1] - y.values[0]) + 1e-9))
     return "".join(
         f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
-        + _text(LEFT - 8, y(value) + 4, f"{value:,.{digits}f}", "end")
+        + text_at(LEFT - 8, y(value) + 4, f"{value:,.{digits}f}", "end")
         for value in y.values
     )
 
 
 def _label(height: float, x_label: str, y_label: str) -> str:
     middle = (TOP + height - BOTTOM) / 2
-    return _text((LEFT + WIDTH - RIGHT) / 2, height - 8, x_label, "middle", strong=True) + (
+    return text_at((LEFT + WIDTH - RIGHT) / 2, height - 8, x_label, "middle", strong=True) + (
         f'<text class="strong" transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
     )
 
@@ -192,18 +193,21 @@ def _spread_labels(places: Sequence[tuple[float, float, str]], points: Sequence[
         tops = (y + 4 + move for step in range(0, 61, 3) for move in (step, -step))
         top = next((top for top in tops if free(top)), y + 4)
         taken.append((left, left + width, top))
-        parts.append(_text(left, top, name, strong=True))
+        parts.append(text_at(left, top, name, strong=True))
     return parts
 
 
-def _text(x: float, y: float, words: str, anchor: str = "start", strong: bool = False) -> str:
+def text_at(x: float, y: float, words: str, anchor: str = "start", strong: bool = False) -> str:
+    """Words at a place; the anchor is "start", "middle" or "end"."""
     kind = ' class="strong"' if strong else ""
     return f'<text{kind} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def _line(points: Sequence[tuple[float, float]], kind: str) -> str:
+def line_through(points: Sequence[tuple[float, float]], kind: str) -> str:
+    """A curve in the colour of this letter."""
     return f'<polyline class="{kind}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>'
 
 
-def _dot(x: float, y: float, kind: str) -> str:
+def dot_at(x: float, y: float, kind: str) -> str:
+    """A dot in the colour of this letter."""
     return f'<g class="{kind}"><circle cx="{x:.1f}" cy="{y:.1f}" r="3.6"/></g>'
