@@ -122,7 +122,7 @@ class Observed:
         finite_BQ, fit_B = np.isfinite(loss_BQ), np.isfinite(loss_B)
         mean_B = _mean_of(np.where(finite_BQ, loss_BQ, 0), finite_BQ)
         yield Told("non_finite_share", float(self._non_finite.numpy()), self._num_losses)
-        yield from _means("unfit", ~fit_B)
+        yield from _means("unfit", finite_BQ.sum(1) == 0)
         yield from _means("loss_chosen", loss_B[fit_B])
         yield from _means("loss_mean", mean_B[fit_B])
         if self._params is not None:

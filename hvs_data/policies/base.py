@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -71,7 +72,7 @@ class Moment:
         return float(unit_numbers(self.seed, self.step, purpose, 1)[0])
 
 
-class Policy:
+class Policy(ABC):
     """Which of an image's combinations is chosen: a pair of views, and of multi-crop the local views beside it.
 
     Subclasses are frozen dataclasses that check their arguments, so that two that say the same are equal. Whatever they draw comes from
@@ -125,6 +126,7 @@ class Policy:
         """Whether the model is asked in a step, which must not depend on the rank."""
         return self.ever_asks
 
+    @abstractmethod
     def choose(self, value_BM: Tensor, moment: Moment) -> Tensor:
         """The choice for every image: int64 [B], never a combination without a finite value, unless there is no other.
 
@@ -132,7 +134,6 @@ class Policy:
             value_BM: floating [B, M], larger = harder; of pairs in the order of the layout.
             moment: of the choice.
         """
-        raise NotImplementedError
 
     def at_random(self, images: int, moment: Moment, device: torch.device) -> Tensor | None:
         """Images that get a random combination, the first legal one, whatever their losses: bool [B]; None for no image."""

@@ -11,13 +11,19 @@ from hvs_data import Objective
 
 
 class Numbered(Objective):
-    """The loss of a pair from the numbers that its views' pixels hold (:func:`numbered_views`)."""
+    """The loss of a pair from the numbers that its views' pixels hold (:func:`numbered_views`).
+
+    Attributes:
+        shown: how many views of an image it was shown, forward by forward.
+    """
 
     def __init__(self, losses_BVV: Tensor, ordered: bool = False):
         self.losses = losses_BVV
         self.ordered = ordered
+        self.shown: list[int] = []
 
     def encode(self, pixels: Tensor) -> Tensor:
+        self.shown.append(len(pixels) // max(1, len(self.losses)))
         return pixels[:, 0, 0, 0]
 
     def pair_losses(self, outputs: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ def reference(steps: Iterable[Step]) -> dict[str, float]:
         if step.losses is not None:
             wrong, looked_at = wrong + step.non_finite[0], looked_at + step.non_finite[1]
             for of_pairs, loss in zip(step.losses, step.chosen_loss, strict=True):
-                note("unfit", float(not math.isfinite(loss)))
+                note("unfit", float(not any(map(math.isfinite, of_pairs.values()))))
                 if math.isfinite(loss):
                     finite = [value for value in of_pairs.values() if math.isfinite(value)]
                     note("loss_chosen", loss)
@@ -476,3 +476,13 @@ def test_history_keeps_evenly_spaced_points(count):
     assert steps == list(range(0, count, steps[1]))
     assert min(count, MOST_POINTS / 2) <= len(steps) <= MOST_POINTS
     assert all(means == {"iou_chosen": step / 2} for step, means in history.points())
+
+
+def test_images_left_to_chance_with_a_loss_that_is_not_finite_are_not_unfit():
+    losses = torch.rand(40, 3, 3)
+    losses[:, 0, 1] = math.nan  # the pair that chance gives; the others are finite
+    selector = hvs.HardViewSelector(Numbered(losses), policy="mixed", seed=1)
+    monitor = hvs.Monitor(selector)
+    selection = selector.select(numbered_views(3, 40), make_rows(make_recipe(("view",) * 3, locals_=0), 40))
+    assert 0 < int(selection.loss.isnan().sum()) < 40
+    assert monitor.numbers()["hvs/unfit"] == 0 and selector.unfit_images == 0

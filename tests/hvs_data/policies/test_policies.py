@@ -18,6 +18,7 @@ from hvs_data.policies import (
     Hardest,
     Mixed,
     Moment,
+    Policy,
     Quantile,
     Ramp,
     Random,
@@ -235,6 +236,14 @@ def test_policies_around_another_one_pass_on_what_it_needs():
 def test_arguments_that_mean_nothing_are_refused(make, message):
     with pytest.raises(SelectionError, match=message):
         make()
+
+
+def test_a_policy_without_a_choice_is_none():
+    class Undecided(Policy):
+        name = "undecided"
+
+    with pytest.raises(TypeError, match="abstract method '?choose"):
+        Undecided()
 
 
 def test_policies_are_values():

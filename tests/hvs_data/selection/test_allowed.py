@@ -11,25 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hvs_data as hvs
-from hvs_data import Objective, SelectionError, rules
+from given_losses import Numbered, numbered_views
+from hvs_data import SelectionError, rules
 from hvs_data.objectives import AdditiveObjective
 from multi_crop import Terms, every_combination, make_pixels, make_recipe, make_rows, sum_of_terms
-
-
-class Numbered(Objective):
-    """The loss of a pair from the numbers that its views' pixels hold."""
-
-    def __init__(self, losses_BVV, ordered=False):
-        self.losses = losses_BVV
-        self.ordered = ordered
-
-    def encode(self, pixels):
-        return pixels[:, 0, 0, 0]
-
-    def pair_losses(self, outputs):
-        slot_BK = outputs.long()
-        image_B11 = torch.arange(len(slot_BK))[:, None, None]
-        return self.losses[image_B11, slot_BK[:, :, None], slot_BK[:, None, :]]
 
 
 class MeanTerms(AdditiveObjective):
@@ -44,10 +29,6 @@ class MeanTerms(AdditiveObjective):
     def term_table(self, teacher, student, local, views):
         students = student if local is None else torch.cat([student, local], dim=1)
         return (teacher - students.transpose(1, 2)).abs()
-
-
-def numbered_views(views, images):
-    return [torch.full((images, 3, 4, 4), float(slot)) for slot in range(views)]
 
 
 def plain_iou(a, b):

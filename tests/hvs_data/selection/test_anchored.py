@@ -9,29 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hvs_data as hvs
-from hvs_data import Objective, SelectionError, policies, rules
+from given_losses import Numbered, numbered_views
+from hvs_data import SelectionError, policies, rules
 from hvs_data.policies import Anchored
 from multi_crop import Terms, every_combination, make_pixels, make_recipe, make_rows, sum_of_terms
-
-
-class Numbered(Objective):
-    """The loss of a pair from the numbers that its views' pixels hold."""
-
-    def __init__(self, losses_BVV, ordered=False):
-        self.losses = losses_BVV
-        self.ordered = ordered
-
-    def encode(self, pixels):
-        return pixels[:, 0, 0, 0]
-
-    def pair_losses(self, outputs):
-        slot_BK = outputs.long()
-        image_B11 = torch.arange(len(slot_BK))[:, None, None]
-        return self.losses[image_B11, slot_BK[:, :, None], slot_BK[:, None, :]]
-
-
-def numbered_views(views, images):
-    return [torch.full((images, 3, 4, 4), float(slot)) for slot in range(views)]
 
 
 def anchor_by_hand(params, image):

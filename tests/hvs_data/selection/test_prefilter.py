@@ -12,33 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import hvs_data as hvs
+from given_losses import Numbered, numbered_views
 from hvs_data import Objective, SelectionError
 from hvs_data.selection.geometry import DELAY
 from hvs_data.selection.plan import FIT_EVERY, FIT_VIEWS
 from multi_crop import Terms, every_combination, make_pixels, make_recipe, make_rows, sum_of_terms
-
-
-class Numbered(Objective):
-    """The loss of a pair from the numbers that its views' pixels hold; notes how many views it saw."""
-
-    def __init__(self, losses_BVV, ordered=False):
-        self.losses = losses_BVV
-        self.ordered = ordered
-        self.seen = []
-
-    def encode(self, pixels):
-        self.seen.append(len(pixels))
-        return pixels[:, 0, 0, 0]
-
-    def pair_losses(self, outputs):
-        slot_BK = outputs.long()
-        image_B11 = torch.arange(len(slot_BK))[:, None, None]
-        return self.losses[image_B11, slot_BK[:, :, None], slot_BK[:, None, :]]
-
-
-def numbered_views(views, images):
-    """Views whose pixels hold the number of their slot."""
-    return [torch.full((images, 3, 4, 4), float(slot)) for slot in range(views)]
 
 
 def random_losses(images, views, seed=0):
@@ -79,7 +57,7 @@ def test_the_best_pair_of_the_kept_views_is_chosen(roles, count, policy, ordered
     chosen = selector(numbered_views(views, images), params)
     selection = selector.last
     kept = min(count, views)
-    assert objective.seen == [images * kept] and selection.scored
+    assert objective.shown == [kept] and selection.scored
     assert selection.params is params and selection.losses.shape == (images, views, views) and selection.legal.shape == (views, views)
     sign = -1 if policy == "easiest" else 1
     for image in range(images):
@@ -150,7 +128,7 @@ def test_two_views_are_chosen_by_rows_and_the_model_is_asked_now_and_then():
         else:
             assert selection.policy == "geometry" and selection.losses.isnan().all() and selection.weights is None
             assert torch.equal(selection.slots, narrowing.slots(300, params))
-    assert asked == [0, FIT_EVERY, 2 * FIT_EVERY] and objective.seen == [300 * FIT_VIEWS] * 3
+    assert asked == [0, FIT_EVERY, 2 * FIT_EVERY] and objective.shown == [FIT_VIEWS] * 3
     assert selector.geometry.pairs == 3 * 300 * 6
 
 
