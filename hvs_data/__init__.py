@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from hvs_data.loaders.view_loader import ViewLoader
     from hvs_data.modules.freshness import StaleSelectionWarning
     from hvs_data.modules.trace_free import scoring
-    from hvs_data.monitoring.alarms import HardnessWarning
     from hvs_data.monitoring.monitor import Monitor
     from hvs_data.objectives.base import Objective
     from hvs_data.pipelines.decode import decode
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from hvs_data.pipelines.stage import Stage
     from hvs_data.rows.boxes import iou
     from hvs_data.rows.sampling import sample_views
+    from hvs_data.selection.harmful import HardnessWarning
     from hvs_data.selection.selector import HardViewSelector
     from hvs_data.sources import open_source
     from hvs_data.sources.base import Sample, Source
@@ -38,7 +38,7 @@ _HOME_OF = {
     "DecodeError": "errors",
     "HardViewLoader": "loaders.hard_view_loader",
     "HardViewSelector": "selection.selector",
-    "HardnessWarning": "monitoring.alarms",
+    "HardnessWarning": "selection.harmful",
     "HvsError": "errors",
     "ImageBatch": "types",
     "KeepTokens": "forwards.tokens",

@@ -23,6 +23,7 @@ from hvs_data.loaders.wanted import Wanted
 from hvs_data.modules.freshness import KeptBatches, LookAhead
 from hvs_data.recipes.spec import Recipe
 from hvs_data.selection.concessions import SizeConcededError
+from hvs_data.selection.harmful import HardnessWarning, seen_to_hurt
 from hvs_data.selection.selector import HardViewSelector
 from hvs_data.sources.base import Source
 from hvs_data.types import Batch
@@ -51,6 +52,8 @@ class HardViewLoader(Fixed):
         UserWarning: the loader's views are not normalised, and the selector has no ``prepare``.
         StaleSelectionWarning: the trainer asks for batches before it has trained on those that it has, so that views are chosen with
             weights of an earlier step, or it trains on batches of an iteration that is over, as ``list(loader)`` keeps them.
+        HardnessWarning: settings whose hardest pairs were seen to make features worse: crops from below .2 for small views, and many
+            candidates of which rows alone choose. A rule (``allowed=``, or the policy "feasible") says that this was thought of.
 
     Raises:
         HvsError: something else than a ViewLoader and a HardViewSelector, or a recipe with one candidate only.
@@ -84,6 +87,8 @@ class HardViewLoader(Fixed):
                 stacklevel=2,
             )
         selector.check(loader.recipe)
+        for message in seen_to_hurt(loader.recipe, selector.policy, selector.allowed is not None, selector.prefilter):
+            warnings.warn(message, HardnessWarning, stacklevel=2)
         self.loader = loader
         self.selector = selector
         self.format = loader.format if format is None else checked_format(format)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 
-
-class HardnessWarning(UserWarning):
-    """Chosen views, or the model's outputs, that a training is unlikely to gain from."""
-
+from hvs_data.selection.harmful import HardnessWarning
 
 # A mean over fewer images moves too much to be judged.
 ENOUGH_IMAGES = 512
