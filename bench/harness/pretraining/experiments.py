@@ -16,11 +16,13 @@ class Part:
         strengths: of the views, the most informative ones first.
         arms: names in ``arms.ARMS``.
         seeds: of the runs; all of a seed come before the next one.
+        match: "epochs", or "time": as many steps as take the time of vanilla's, once it was measured what a step costs.
     """
 
     strengths: Sequence[Strength]
     arms: Sequence[str]
     seeds: Sequence[int]
+    match: str = "epochs"
 
     def runs(self) -> Iterator[tuple[int, Strength, str]]:
         for seed in self.seeds:
@@ -64,6 +66,7 @@ EXPERIMENTS = {
             Part(GRID, ("vanilla", "hardest"), (10, 11)),
             Part(GRID[:2], ("random",), (10, 11, 12, 13)),
             Part(GRID[:2], ("vanilla", "hardest"), (12, 13)),
+            Part(GRID[:2], ("hardest",), (10, 11, 12, 13), match="time"),
             Part(GRID, ("tempered", "feasible"), (10, 11)),
             Part(GRID[:2], ("warmed-up", "hard-crops", "hard-colors", "mixed", "tempered-8"), (10, 11)),
             Part(GRID, ("half-size", "random"), (10, 11)),

@@ -61,10 +61,10 @@ def work_through_experiment(experiment: Experiment, comparison: Comparison, runs
     for part in experiment.parts:
         for seed, strength, arm in part.runs():
             under = comparison.under(strength)
-            run = under.run(arm, "epochs", seed)
+            run = under.run(arm, part.match, seed)
             other = other_precision(run, runs.lines())
             if other is None:
-                work_through(under, [arm], ["epochs"], [seed], runs, work)
+                work_through(under, [arm], [part.match], [seed], runs, work)
             elif block_of(run) not in left:
                 left.add(block_of(run))
                 print(

@@ -115,7 +115,8 @@ class Runs:
         return {Run.of(line).key for line in self.lines() if line["kind"] == "run"}
 
     def cost(self, comparison: dict[str, Any], arm: str, selector: str) -> float | None:
-        """The latest measured cost of an arm's step in units of vanilla's; None if there is none. Epochs do not matter to it."""
+        """The latest measured cost of an arm's step in units of vanilla's; None if there is none. How long a run is does not matter to
+        it, nor how strong its augmentation."""
         wanted = (_of_a_step(comparison), arm, selector)
         costs = [line for line in self.lines() if line["kind"] == "cost"]
         found = [line["median"] for line in costs if (_of_a_step(line["comparison"]), line["arm"], line["selector"]) == wanted]
@@ -157,4 +158,4 @@ def comparisons(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _of_a_step(comparison: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in comparison.items() if name not in ("epochs", "images")}
+    return {name: value for name, value in comparison.items() if name not in ("epochs", "images", "views")}

@@ -11,7 +11,7 @@ from typing import Any
 from harness.pretraining.arms import ARMS
 from harness.pretraining.blocks import pooled
 from harness.pretraining.experiments import Experiment
-from harness.pretraining.runs import UNTRAINED
+from harness.pretraining.runs import MATCHES, UNTRAINED
 from harness.pretraining.strength import Strength
 from harness.reporting.summary import MINUS, PLUS_MINUS, MeanAndSpread
 
@@ -105,11 +105,13 @@ class Setting:
         shared: what they have in common.
         runs: lines by strength, arm and seed. An arm whose settings have changed since has these in its name.
         plan: seeds by strength and arm; empty if the experiment does not plan runs of this method and so many epochs.
+        timed: the same as ``runs``, of runs that take as long as vanilla's do.
     """
 
     shared: dict[str, Any]
     runs: dict[tuple[Strength, str], Lines]
     plan: dict[tuple[Strength, str], set[int]] = field(default_factory=dict)
+    timed: dict[tuple[Strength, str], Lines] = field(default_factory=dict)
 
     @property
     def arms(self) -> list[str]:
@@ -175,11 +177,11 @@ class Setting:
 
 
 def settings(experiment: Experiment, lines: Sequence[dict[str, Any]]) -> list[Setting]:
-    """The lines of an experiment's file, both precisions pooled, at equal epochs: what has most of the planned runs comes first."""
+    """The lines of an experiment's file, both precisions pooled: what has most of the planned runs comes first."""
     shared: dict[str, dict[str, Any]] = {}
     groups: dict[str, list[dict[str, Any]]] = {}
     for line in pooled(lines):
-        if line["match"] == "epochs" and line["arm"] != UNTRAINED:
+        if line["arm"] != UNTRAINED:
             common = {name: value for name, value in line["comparison"].items() if name not in ("views", "precision")}
             key = json.dumps(common, sort_keys=True)
             shared.setdefault(key, common)
@@ -189,20 +191,20 @@ def settings(experiment: Experiment, lines: Sequence[dict[str, Any]]) -> list[Se
 
 
 def _setting(experiment: Experiment, shared: dict[str, Any], lines: Iterable[dict[str, Any]]) -> Setting:
-    runs: dict[tuple[Strength, str], Lines] = {}
+    runs: dict[str, dict[tuple[Strength, str], Lines]] = {match: {} for match in MATCHES}
     for line in lines:
         arm = ARMS.get(line["arm"])
         same = arm is not None and arm.in_words(int(shared["sizes"]["view"])) == line["selector"]
         name = line["arm"] if same else f"{line['arm']} ({line['selector']})"
-        runs.setdefault((Strength(**line["comparison"]["views"]), name), {})[line["seed"]] = line
+        runs[line["match"]].setdefault((Strength(**line["comparison"]["views"]), name), {})[line["seed"]] = line
     fits = (shared["method"], shared["epochs"]) == (experiment.method, experiment.epochs_on(shared["data"]))
-    return Setting(shared, runs, plan_of(experiment) if fits else {})
+    return Setting(shared, runs["epochs"], plan_of(experiment) if fits else {}, runs["time"])
 
 
 def plan_of(experiment: Experiment) -> dict[tuple[Strength, str], set[int]]:
-    """Seeds of the planned runs by strength and arm."""
+    """Seeds of the planned runs at equal epochs by strength and arm."""
     plan: dict[tuple[Strength, str], set[int]] = {}
     for part in experiment.parts:
-        for seed, strength, arm in part.runs():
+        for seed, strength, arm in part.runs() if part.match == "epochs" else ():
             plan.setdefault((strength, arm), set()).add(seed)
     return plan
