@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hvs_data import formats, objectives, policies, recipes, rules
+    from hvs_data import evaluation, formats, objectives, policies, recipes, rules
     from hvs_data.drawing.by_key import uniform
     from hvs_data.errors import BadImagesError, DecodeError, HvsError, MissingDependencyError, RecipeError, SelectionError, SourceError
     from hvs_data.forwards.tokens import KeepTokens
@@ -65,7 +65,7 @@ _HOME_OF = {
     "scoring": "modules.trace_free",
     "uniform": "drawing.by_key",
 }
-_SUBMODULES = ("formats", "objectives", "policies", "recipes", "rules")
+_SUBMODULES = ("evaluation", "formats", "objectives", "policies", "recipes", "rules")
 
 __all__ = [*_HOME_OF, *_SUBMODULES]
 __version__ = "0.1.0"

@@ -26,7 +26,7 @@ LAYERS = {
     7: ("objectives",),
     8: ("forwards",),
     9: ("policies", "selection"),
-    10: ("loaders", "monitoring"),
+    10: ("loaders", "monitoring", "evaluation"),
     11: ("integrations", "demo", "commands"),
 }
 LAYER_OF = {f"hvs_data.{room}": layer for layer, rooms in LAYERS.items() for room in rooms}
