@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import hvs_data
+from hvs_data.commands import check
+from hvs_data.commands.arguments import positive, whole
 from hvs_data.demo.settings import Settings
 from hvs_data.errors import HvsError
 
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the command's name; None for those of the process.
 
     Returns:
-        the exit status: 0, 2 after an error, or 130 after Ctrl-C.
+        the exit status: 0, 1 where a check found something, 2 after an error, or 130 after Ctrl-C.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hvs_data {hvs_data.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands.add_parser("demo", help="pretrain a small model on hardest pairs and write a report", description=_DEMO))
+    check.add(commands.add_parser("check", help="read and decode every image of a source once: is it sound", description=check.ABOUT))
     return parser
 
 
@@ -76,41 +78,16 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--data", metavar="FOLDER", help="photos, flat or in one sub-folder a class; left out: an example set of groceries")
     demo.add_argument("--layout", choices=("auto", "classes", "flat"), default="auto", help="how to read the folder (%(default)s)")
     demo.add_argument("--report", metavar="FILE", default="demo-report.html", help="the HTML file to write (%(default)s)")
-    demo.add_argument("--minutes", metavar="N", type=_positive, default=usual.seconds / 60, help="time of the training (%(default)g)")
-    demo.add_argument("--steps", metavar="N", type=_whole(1), help="most training steps; left out: as many as the time allows")
+    demo.add_argument("--minutes", metavar="N", type=positive, default=usual.seconds / 60, help="time of the training (%(default)g)")
+    demo.add_argument("--steps", metavar="N", type=whole(1), help="most training steps; left out: as many as the time allows")
 
-    def whole(option: str, least: int, default: int, meaning: str) -> None:
-        demo.add_argument(option, metavar="N", type=_whole(least), default=default, help=f"{meaning} (%(default)s)")
+    def add_whole(option: str, least: int, default: int, meaning: str) -> None:
+        demo.add_argument(option, metavar="N", type=whole(least), default=default, help=f"{meaning} (%(default)s)")
 
-    whole("--candidates", 3, usual.candidates, "views drawn of each photo, at least 3")
-    whole("--size", 16, usual.size, "side in pixels of the views that are trained on")
-    whole("--score-size", 16, usual.score_size, "side in pixels of the candidates while they are scored")
-    whole("--batch-size", 2, usual.batch_size, "photos of a step")
-    whole("--seed", 0, usual.seed, "of the split, the model and the views")
-    demo.add_argument("--learning-rate", metavar="X", type=_positive, default=usual.learning_rate, help="at the start (%(default)g)")
+    add_whole("--candidates", 3, usual.candidates, "views drawn of each photo, at least 3")
+    add_whole("--size", 16, usual.size, "side in pixels of the views that are trained on")
+    add_whole("--score-size", 16, usual.score_size, "side in pixels of the candidates while they are scored")
+    add_whole("--batch-size", 2, usual.batch_size, "photos of a step")
+    add_whole("--seed", 0, usual.seed, "of the split, the model and the views")
+    demo.add_argument("--learning-rate", metavar="X", type=positive, default=usual.learning_rate, help="at the start (%(default)g)")
     demo.add_argument("--published-colors", action="store_true", help="change colours as much as SimSiam's published recipe does")
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    """A converter of arguments that are whole numbers of at least ``least``, and of less than 64 bits."""
-
-    def convert(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value < 2**63:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
-        return value
-
-    return convert
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return value
