@@ -59,6 +59,10 @@ class ViewParams:
         image_size: int64 [B, 2], height and width in pixels of the image that the boxes lie in; None where that is not known.
         key: int64 [B, V], from 0 to 2**63 - 1: what a stage of the user's own draws its numbers from
             (:class:`hvs_data.Stage`); None in rows that were not drawn by :func:`hvs_data.sample_views`.
+        turn: uint8 [B, V], quarter turns counterclockwise, before the flips, as ``torch.rot90(x, turn, (-2, -1))``. This and the following
+            are None where no role of the recipe has the operation.
+        vertical_flip: bool [B, V].
+        posterize: uint8 [B, V], bits that each value keeps, after solarize; 8 = unchanged.
     """
 
     box: Tensor
@@ -78,6 +82,9 @@ class ViewParams:
     mask: Tensor | None = None
     image_size: Tensor | None = None
     key: Tensor | None = None
+    turn: Tensor | None = None
+    vertical_flip: Tensor | None = None
+    posterize: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
@@ -148,7 +155,7 @@ class ViewParams:
     def _kind(self) -> tuple[Any, ...]:
         """What rows of one recipe have in common."""
         mask_shape = None if self.mask is None else tuple(self.mask.shape[2:])
-        known = self.image_size is not None, self.key is not None
+        known = self.image_size is not None, *sorted(self.tensors())
         return self.role, self.size, self.spec, dict(self.emitted), mask_shape, known
 
     @staticmethod
@@ -164,7 +171,7 @@ class ViewParams:
             expected, arrived = (rows._kind() for rows in (parts[0], part))
             if arrived != expected:
                 raise HvsError(
-                    "concatenate needs parts of one recipe, with roles, sizes, spec, emitted views, mask grid, known image sizes and keys "
+                    "concatenate needs parts of one recipe, with roles, sizes, spec, emitted views, mask grid and what rows hold "
                     f"{expected}, got {arrived} in part {position}"
                 )
         names = [*parts[0].tensors(), *([] if parts[0].image_size is None else ["image_size"])]

@@ -24,7 +24,8 @@ from kornia.enhance import (
 from kornia.filters import filter2d_separable
 from torch import Tensor
 
-from hvs_data.pipelines.dali_rows import NEUTRAL, Rows, on_device
+from hvs_data.pipelines.dali_rows import NEUTRAL, Rows
+from hvs_data.pipelines.storing import on_device
 
 
 def coloured(x_N3SS: Tensor, rows: Rows, solarize_threshold: float) -> Tensor:

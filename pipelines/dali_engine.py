@@ -15,6 +15,7 @@ from hvs_data.pipelines.dali_colour import coloured
 from hvs_data.pipelines.dali_coverage import frame_width
 from hvs_data.pipelines.dali_resize import ResizerPool
 from hvs_data.pipelines.dali_rows import Rows
+from hvs_data.pipelines.finishing import finish_views
 from hvs_data.pipelines.storing import store_views
 from hvs_data.types import ViewParams
 
@@ -47,7 +48,9 @@ class DaliKorniaEngine:
         with current, torch.no_grad(), torch.autocast(device.type, enabled=False):
             for start in range(0, len(images), together):
                 some = slice(start, min(start + together, len(images)))
-                x_VG3SS = _rendered(images[some], params.images(some), canvas.size, max_views=together * params.num_views)
+                rows = params.images(some)
+                x_VG3SS = _rendered(images[some], rows, canvas.size, max_views=together * params.num_views)
+                finish_views(x_VG3SS, rows)
                 store_views(x_VG3SS, canvas, params.spec, normalize=normalize, first_image=first_image + start)
 
 

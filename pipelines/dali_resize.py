@@ -23,7 +23,8 @@ from nvidia.dali.types import DALIDataType, DALIInterpType
 from torch import Tensor
 
 from hvs_data.pipelines.dali_coverage import coverage, frame_width
-from hvs_data.pipelines.dali_rows import Rows, on_device
+from hvs_data.pipelines.dali_rows import Rows
+from hvs_data.pipelines.storing import on_device
 
 # Pipelines that are kept while nobody uses them: each has a thread of its own.
 MAX_IDLE = 16

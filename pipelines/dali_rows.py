@@ -67,8 +67,3 @@ class Rows:
 
     def part(self, start: int, stop: int) -> Rows:
         return Rows(*(getattr(self, f.name)[start:stop] for f in fields(self)))
-
-
-def on_device(value: Tensor, device: torch.device) -> Tensor:
-    """A value from the CPU, sent without the CPU waiting: from page-locked memory, as copies from any other wait."""
-    return value if device.type == "cpu" else value.pin_memory().to(device, non_blocking=True)

@@ -28,3 +28,8 @@ def store_views(x_VG3SS: Tensor, canvas: Canvas, spec: RenderSpec, *, normalize:
     # numbers instead of a tensor of three: nothing has to be sent to the device
     for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True)):
         target_VG3SS[:, :, channel].copy_(x_VG3SS[:, :, channel].sub(mean).div_(std))
+
+
+def on_device(value: Tensor, device: torch.device) -> Tensor:
+    """A value from the CPU, sent without the CPU waiting: from page-locked memory, as copies from any other wait."""
+    return value if device.type == "cpu" else value.pin_memory().to(device, non_blocking=True)

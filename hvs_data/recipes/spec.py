@@ -17,8 +17,8 @@ MAX_NUMBER = 1e6  # keeps all that is computed from a recipe inside float32 and 
 
 # What the views of a role may share, and the fields of their rows that hold it. Masks and keys are each view's own.
 SHARED = {
-    "color": ("brightness", "contrast", "saturation", "hue", "order", "gray", "blur_sigma", "solarize"),
-    "crop": ("box", "flip"),
+    "color": ("brightness", "contrast", "saturation", "hue", "order", "gray", "blur_sigma", "solarize", "posterize"),
+    "crop": ("box", "flip", "vertical_flip", "turn"),
 }
 
 
@@ -108,8 +108,13 @@ class Role:
         blur: probability of a Gaussian blur.
         sigma: range of the blur's standard deviation, in pixels of a view of this size.
         solarize: probability of inverting the values at or above the recipe's threshold.
-        shared: what is drawn once for all views that an image has of this role: "color" (jitter and its order, grey, blur, solarize),
-            "crop" (box and flip), or None. :meth:`Recipe.with_shared` sets it.
+        shared: what is drawn once for all views that an image has of this role: "color" (jitter and its order, grey, blur, solarize,
+            posterize), "crop" (box, flips and turn), or None. :meth:`Recipe.with_shared` sets it.
+        vertical_flip: probability of a vertical flip.
+        turn: probability of a turn by quarters, counterclockwise, before the flips.
+        quarters: the turns that are drawn, each as often: some of 1, 2 and 3.
+        posterize: probability of keeping only the upper bits of each value.
+        posterize_bits: how many, from 1 to 7.
     """
 
     name: str = "view"
@@ -125,6 +130,11 @@ class Role:
     sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
     shared: str | None = None
+    vertical_flip: float = 0.0
+    turn: float = 0.0
+    quarters: tuple[int, ...] = (1, 2, 3)
+    posterize: float = 0.0
+    posterize_bits: int = 4
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -139,8 +149,13 @@ class Role:
         _set(self, sigma=_interval("sigma", self.sigma, math.inf, "the blur's standard deviation in pixels"))
         if not isinstance(self.jitter, ColorJitter):
             raise RecipeError(f"jitter must be a ColorJitter, got {self.jitter!r}; write ColorJitter(p=0) for none")
-        for name in ("flip", "gray", "blur", "solarize"):
+        for name in ("flip", "gray", "blur", "solarize", "vertical_flip", "turn", "posterize"):
             _set(self, **{name: _probability(name, getattr(self, name))})
+        _set(self, posterize_bits=_whole("posterize_bits", self.posterize_bits, 1, 7, "how many bits of a value a posterized view keeps"))
+        quarters = listed(self.quarters)
+        if not quarters or len(set(quarters)) != len(quarters) or not set(quarters) <= {1, 2, 3}:
+            raise RecipeError(f"quarters must hold some of 1, 2 and 3, got {self.quarters!r}; they are turns counterclockwise")
+        _set(self, quarters=tuple(int(quarter) for quarter in quarters))
         if self.shared is not None:
             _check_shared(self.shared)
             if self.emitted > 1:
@@ -251,8 +266,8 @@ class Recipe:
 
         A pair that is chosen at random is distributed as without sharing. Where global views follow one distribution, half of them become
         the role "global1" and half "global2", so that n candidates make (n / 2)**2 pairs; two roles stay as they are, and so do local
-        views. Colours are the jitter and its order, grey, blur and solarize; a crop is the box and the flip. Masks, and what a stage of
-        the user's own draws, stay each view's own. ``with_roles(shared=None)`` takes sharing back.
+        views. Colours are the jitter and its order, grey, blur, solarize and posterize; a crop is the box, flips and turn. Masks, and what
+        a stage of the user's own draws, stay each view's own. ``with_roles(shared=None)`` takes sharing back.
 
         Args:
             shared: "color" or "crop".

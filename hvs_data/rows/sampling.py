@@ -78,8 +78,9 @@ def slot_table(recipe: Recipe) -> Slots:
         around_1 = [(max(0.0, 1 - half), 1 + half) for half in (jitter.brightness, jitter.contrast, jitter.saturation)]
         hue = (max(-0.5, -jitter.hue), jitter.hue)
         ranges = [role.scale, tuple(np.log(role.ratio)), role.ratio, *around_1, hue, role.sigma]
-        switches = [jitter.p, role.gray, role.flip, role.blur, role.solarize]
-        numbers = [*(end for both in ranges for end in both), *switches]
+        switches = [jitter.p, role.gray, role.flip, role.blur, role.solarize, role.vertical_flip, role.turn, role.posterize]
+        turn_bits = sum(quarter << 2 * place for place, quarter in enumerate(role.quarters))
+        numbers = [*(end for both in ranges for end in both), *switches, len(role.quarters), turn_bits, role.posterize_bits]
         records += [((place << 16) | number, *numbers) for number in range(role.candidates)]
     table = np.array(records, dtype=SLOT)
     table.flags.writeable = False
@@ -91,7 +92,7 @@ def _share(recipe: Recipe, rows: Drawn) -> None:
     first = 0
     for role in recipe.roles:
         stop = first + role.candidates
-        for name in () if role.shared is None else SHARED[role.shared]:
+        for name in rows.keys() & (() if role.shared is None else SHARED[role.shared]):
             rows[name][:, first + 1 : stop] = rows[name][:, first : first + 1]
         first = stop
 

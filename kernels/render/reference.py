@@ -5,17 +5,18 @@ Clarity comes before speed: one view at a time, one small function an operation,
 
 1. cut the box out of the image; nothing outside it is ever read
 2. resize to S x S, antialiased, and clamp to [0, 1], since bicubic weights overshoot and 8-bit pipelines saturate there
-3. flip horizontally
+3. turn by quarters, flip horizontally, flip vertically
 4. brightness, contrast, saturation and hue in the row's order, each clamped to [0, 1]
 5. grey
 6. Gaussian blur
 7. solarize
-8. normalise
+8. posterize
+9. normalise
 
 Sources: resize as Pillow's ``Image.resize`` and torch's ``interpolate(antialias=True)``, cubic filter of Keys, "Cubic convolution
 interpolation for digital image processing" (1981); colour operations as torchvision's ``ColorJitter``, with the grey of Pillow's
 ``convert("L")`` (ITU-R BT.601; torchvision's tensor code rounds .299 to .2989); hue in the hexcone of Smith, "Color gamut transform
-pairs" (1978); solarize as Pillow's ``ImageOps.solarize``, normalisation as torchvision's ``normalize``.
+pairs" (1978); solarize as Pillow's ``ImageOps.solarize``; posterize as torchvision's of floats, normalisation as its ``normalize``.
 """
 
 # Axes: B image, V view, C channel, H W pixels of a box, S side of a view, K taps.
@@ -83,8 +84,12 @@ def _render_view(image_HW3: Tensor, params: ViewParams, b: int, v: int, size: in
     top, left, height, width = params.box[b, v].tolist()
     box_3HW = image_HW3[top : top + height, left : left + width].permute(2, 0, 1)
     x_3SS = resize(box_3HW.to(compute_dtype) / 255, size, params.spec.interpolation)
+    if params.turn is not None:
+        x_3SS = x_3SS.rot90(int(params.turn[b, v]), (-2, -1))
     if params.flip[b, v]:
         x_3SS = x_3SS.flip(-1)
+    if params.vertical_flip is not None and params.vertical_flip[b, v]:
+        x_3SS = x_3SS.flip(-2)
     for operation in params.order[b, v].tolist():
         adjust, name = _JITTER[operation]
         x_3SS = adjust(x_3SS, float(getattr(params, name)[b, v]))
@@ -95,6 +100,8 @@ def _render_view(image_HW3: Tensor, params: ViewParams, b: int, v: int, size: in
         x_3SS = gaussian_blur(x_3SS, sigma, blur_radius(params.spec.blur_kernel, params.size[v], size))
     if params.solarize[b, v]:
         x_3SS = solarize(x_3SS, params.spec.solarize_threshold)
+    if params.posterize is not None and params.posterize[b, v] < 8:
+        x_3SS = posterize(x_3SS, int(params.posterize[b, v]))
     return x_3SS
 
 
@@ -234,6 +241,12 @@ def solarize(x_3SS: Tensor, threshold: float) -> Tensor:
     127/255 and 128/255, where 8-bit code would have rounded first, values stay as they are.
     """
     return torch.where(x_3SS >= threshold, 1 - x_3SS, x_3SS)
+
+
+def posterize(x_3SS: Tensor, bits: int) -> Tensor:
+    """Values rounded down to ``2**bits`` levels, 0 to ``1 - 2**-bits``."""
+    levels = 2**bits
+    return (x_3SS * levels).floor().clamp(0, levels - 1) / levels
 
 
 def normalize_pixels(x_3SS: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

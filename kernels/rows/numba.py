@@ -12,7 +12,21 @@ from numpy.typing import NDArray
 
 from hvs_data.drawing.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, TWO_TO_MINUS_32, WEYL_0, WEYL_1, split_64
 from hvs_data.kernels.numba_compile import exact_jit
-from hvs_data.kernels.rows.slots import CROP, CROP_TRIES, EFFECTS, FACTORS, KEY, SWITCHES, Drawn, Slots, empty_rows
+from hvs_data.kernels.rows.slots import (
+    CROP,
+    CROP_TRIES,
+    EFFECTS,
+    FACTORS,
+    KEY,
+    MORE_SWITCHES,
+    OPTIONAL_SWITCHES,
+    SWITCHES,
+    Drawn,
+    Slots,
+    drawn,
+    empty_rows,
+    empty_switches,
+)
 
 _ORDERS = np.array(list(permutations(range(4))), dtype=np.uint8)
 _PLAIN_ORDER = np.arange(4, dtype=np.uint8)
@@ -30,6 +44,10 @@ def draw_rows(slots: Slots, seed: int, epoch: int, index: NDArray[np.int64], hei
     rows = empty_rows(len(index), len(slots))
     low, high = (np.uint64(word) for word in split_64(seed))
     _draw(slots, low, high, np.uint64(epoch), index, height, width, *rows.values())
+    if any(drawn(slots, name) for name in OPTIONAL_SWITCHES):
+        more = empty_switches(len(index), len(slots))
+        _draw_more_switches(slots, low, high, np.uint64(epoch), index, *more.values())
+        rows |= {name: value for name, value in more.items() if drawn(slots, name)}
     return rows
 
 
@@ -117,3 +135,19 @@ def _draw(
             solarize[b, v] = _unit(e2) < slot.solarize_p
             k0, k1, _, _ = _philox(low, high, epoch, (np.uint64(KEY) << _PURPOSE_SHIFT) | slot.id, key_0, key_1)
             key[b, v] = np.int64(k0 | ((k1 & _LOW_31) << _SHIFT))
+
+
+@exact_jit
+def _draw_more_switches(slots, key_0, key_1, epoch, index_B, vertical_flip, turn, posterize):
+    """Fill rows [B, V] of the operations that few recipes have."""
+    for b in range(len(index_B)):
+        image = np.uint64(index_B[b])
+        low, high = image & _LOW, image >> _SHIFT
+        for v in range(len(slots)):
+            slot = slots[v]
+            w0, w1, w2, w3 = _philox(low, high, epoch, (np.uint64(MORE_SWITCHES) << _PURPOSE_SHIFT) | slot.id, key_0, key_1)
+            vertical_flip[b, v] = _unit(w0) < slot.vertical_flip_p
+            turn[b, v] = 0
+            if _unit(w1) < slot.turn_p:
+                turn[b, v] = slot.turn_bits >> (np.uint64(2) * ((w2 * slot.turns) >> _SHIFT)) & np.uint64(3)
+            posterize[b, v] = slot.posterize_bits if _unit(w3) < slot.posterize_p else np.uint64(8)

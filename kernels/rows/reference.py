@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvs_data.drawing.philox import philox_4x32, split_64, to_integer, to_unit
-from hvs_data.kernels.rows.slots import CROP, CROP_TRIES, EFFECTS, FACTORS, KEY, SWITCHES, Drawn, Slots
+from hvs_data.kernels.rows.slots import CROP, CROP_TRIES, EFFECTS, FACTORS, KEY, MORE_SWITCHES, SWITCHES, Drawn, Slots, drawn
 
 _PERMUTATIONS = np.array(list(permutations(range(4))), dtype=np.uint8)
 
@@ -26,7 +26,7 @@ def draw_rows(slots: Slots, seed: int, epoch: int, index: NDArray[np.int64], hei
         height, width: int64 [B], in pixels, from 1 to 2**31 - 1.
 
     Returns:
-        As :func:`hvs_data.kernels.rows.slots.empty_rows`, filled.
+        As :func:`hvs_data.kernels.rows.slots.empty_rows`, filled; and what of the optional rows any slot draws.
     """
     words = _Words(slots["id"], seed, epoch, index)
     switch, factor, effect = to_unit(words(SWITCHES)), to_unit(words(FACTORS)), to_unit(words(EFFECTS))
@@ -34,22 +34,34 @@ def draw_rows(slots: Slots, seed: int, epoch: int, index: NDArray[np.int64], hei
     order = _PERMUTATIONS[to_integer(words(SWITCHES)[..., 1], len(_PERMUTATIONS))]
     order[~jittered_BV] = np.arange(4, dtype=np.uint8)
 
-    def drawn(name: str, unit_BV: NDArray[np.float64], where_BV: NDArray[np.bool_], otherwise: float) -> NDArray[np.float32]:
+    def between(name: str, unit_BV: NDArray[np.float64], where_BV: NDArray[np.bool_], otherwise: float) -> NDArray[np.float32]:
         lo_V, hi_V = slots[f"{name}_lo"], slots[f"{name}_hi"]
         return np.where(where_BV, lo_V + (hi_V - lo_V) * unit_BV, otherwise).astype(np.float32)
 
     return {
         "box": _boxes(words, slots, height, width),
         "order": order,
-        "brightness": drawn("brightness", factor[..., 0], jittered_BV, 1.0),
-        "contrast": drawn("contrast", factor[..., 1], jittered_BV, 1.0),
-        "saturation": drawn("saturation", factor[..., 2], jittered_BV, 1.0),
-        "hue": drawn("hue", factor[..., 3], jittered_BV, 0.0),
+        "brightness": between("brightness", factor[..., 0], jittered_BV, 1.0),
+        "contrast": between("contrast", factor[..., 1], jittered_BV, 1.0),
+        "saturation": between("saturation", factor[..., 2], jittered_BV, 1.0),
+        "hue": between("hue", factor[..., 3], jittered_BV, 0.0),
         "gray": switch[..., 2] < slots["gray_p"],
         "flip": switch[..., 3] < slots["flip_p"],
-        "blur_sigma": drawn("sigma", effect[..., 1], effect[..., 0] < slots["blur_p"], 0.0),
+        "blur_sigma": between("sigma", effect[..., 1], effect[..., 0] < slots["blur_p"], 0.0),
         "solarize": effect[..., 2] < slots["solarize_p"],
         "key": words(KEY)[..., 0].astype(np.int64) | ((words(KEY)[..., 1].astype(np.int64) & 0x7FFFFFFF) << 32),
+        **{name: value for name, value in _more_switches(words(MORE_SWITCHES), slots).items() if drawn(slots, name)},
+    }
+
+
+def _more_switches(words_BV4: NDArray[np.uint32], slots: Slots) -> Drawn:
+    unit_BV4 = to_unit(words_BV4)
+    which_BV = to_integer(words_BV4[..., 2], slots["turns"]).astype(np.uint64)
+    turn_BV = slots["turn_bits"] >> (np.uint64(2) * which_BV) & np.uint64(3)
+    return {
+        "vertical_flip": unit_BV4[..., 0] < slots["vertical_flip_p"],
+        "turn": np.where(unit_BV4[..., 1] < slots["turn_p"], turn_BV, 0).astype(np.uint8),
+        "posterize": np.where(unit_BV4[..., 3] < slots["posterize_p"], slots["posterize_bits"], 8).astype(np.uint8),
     }
 
 

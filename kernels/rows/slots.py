@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 CROP_TRIES = 10
 
 # What a block of four random words is for. The numbers are part of the rows' definition and never change.
-SWITCHES, FACTORS, EFFECTS, KEY, CROP = 0, 1, 2, 3, 16
+SWITCHES, FACTORS, EFFECTS, KEY, MORE_SWITCHES, CROP = 0, 1, 2, 3, 4, 16
 
 _RANGES = ("scale", "log_ratio", "ratio", "brightness", "contrast", "saturation", "hue", "sigma")
-_PROBABILITIES = ("jitter", "gray", "flip", "blur", "solarize")
+_PROBABILITIES = ("jitter", "gray", "flip", "blur", "solarize", "vertical_flip", "turn", "posterize")
 
 # One record a slot. `id`: the place of its role in the recipe in the upper 16 bits, its number within the role in the lower ones. Of every
-# range the least value and the largest one; the probability of every switch.
+# range the least value and the largest one; the probability of every switch. Quarter turns that are drawn from: how many, and the turns,
+# two bits each, the first one lowest. Bits that posterizing keeps.
 SLOT = np.dtype(
     [
         ("id", np.uint64),
         *((f"{name}_{end}", np.float64) for name in _RANGES for end in ("lo", "hi")),
         *((f"{name}_p", np.float64) for name in _PROBABILITIES),
+        *((name, np.uint64) for name in ("turns", "turn_bits", "posterize_bits")),
     ]
 )
 
@@ -42,3 +44,17 @@ def empty_rows(images: int, views: int) -> Drawn:
         **{name: np.empty(shape, np.bool_) for name in ("gray", "flip", "solarize")},
         "key": np.empty(shape, np.int64),
     }
+
+
+# What stands in rows only where a slot draws it, and its type.
+OPTIONAL_SWITCHES: dict[str, type] = {"vertical_flip": np.bool_, "turn": np.uint8, "posterize": np.uint8}
+
+
+def drawn(slots: Slots, name: str) -> bool:
+    """Whether any slot draws one of these."""
+    return bool((slots[f"{name}_p"] > 0).any())
+
+
+def empty_switches(images: int, views: int) -> Drawn:
+    """Memory for all of these, [B, V]."""
+    return {name: np.empty((images, views), dtype) for name, dtype in OPTIONAL_SWITCHES.items()}

@@ -30,7 +30,9 @@ def roles(draw: st.DrawFn) -> Role:
         ratio=draw(intervals(0.2, 5)),
         sigma=draw(intervals(0.01, 5)),
         jitter=ColorJitter(p=draw(SHARE), hue=draw(st.floats(0, 0.5)), **strengths),
-        **{name: draw(SHARE) for name in ("flip", "gray", "blur", "solarize")},
+        quarters=draw(st.lists(st.integers(1, 3), min_size=1, unique=True)),
+        posterize_bits=draw(st.integers(1, 7)),
+        **{name: draw(SHARE) for name in ("flip", "gray", "blur", "solarize", "vertical_flip", "turn", "posterize")},
     )
 
 

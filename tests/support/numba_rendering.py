@@ -13,9 +13,9 @@ from torch import Tensor
 
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.numba.render import Job, render_one
-from hvs_data.kernels.render.reference import normalize_pixels, render_reference, solarize
+from hvs_data.kernels.render.reference import normalize_pixels, posterize, render_reference, solarize
 from hvs_data.types import ViewParams
-from render_bounds import assert_within, normalize_error, row_error, solarize_error, unit_roundoff
+from render_bounds import assert_within, normalize_error, posterize_error, row_error, solarize_error, unit_roundoff
 
 GUARD = 256
 # Of a blur's weight, the kernel cuts off what lies beyond four standard deviations: less than 6.4e-5 an axis (sum of the tail, below the
@@ -87,8 +87,8 @@ def judged(images: Sequence[Tensor], params: ViewParams, size: int, *, normalize
     """
     # a row of the view is summed in float32, all rows in float64
     sources: dict[str, Any] = {"mean_terms": size, "blur_gap": BLUR_CUTOFF, **changes}
-    # blurred and not yet solarized: how near a pixel is to the threshold decides its bound
-    before = render_reference(images, replace(params, solarize=torch.zeros_like(params.solarize)), size, normalize=False)
+    # blurred and not yet solarized: how near a pixel is to the threshold, or to a step, decides its bound
+    before = render_reference(images, replace(params, solarize=torch.zeros_like(params.solarize), posterize=None), size, normalize=False)
     spec, expected, bounds = params.spec, before.clone(), torch.empty_like(before)
     for b in range(params.batch_size):
         for v in range(params.num_views):
@@ -97,6 +97,10 @@ def judged(images: Sequence[Tensor], params: ViewParams, size: int, *, normalize
             if params.solarize[b, v]:
                 bound = solarize_error(before[b, v], error, spec.solarize_threshold, torch.float32)
                 expected[b, v] = solarize(before[b, v], spec.solarize_threshold)
+            if params.posterize is not None and params.posterize[b, v] < 8:
+                bits = int(params.posterize[b, v])
+                bound = posterize_error(expected[b, v], bound, bits, torch.float32)
+                expected[b, v] = posterize(expected[b, v], bits)
             if normalize:
                 expected[b, v] = normalize_pixels(expected[b, v], spec.mean, spec.std)
                 bound = normalize_error(bound, spec.std, torch.float32)

@@ -148,6 +148,13 @@ def solarize_error(x: Tensor, error: float, threshold: float, dtype: torch.dtype
     return torch.where(near, error + abs(1 - 2 * threshold), error) + 2 * u
 
 
+def posterize_error(x: Tensor, bound: Tensor | float, bits: int, dtype: torch.dtype) -> Tensor:
+    """Bound after posterizing values that were x, and may have been off by a bound: whole levels, none far from a step."""
+    reach = (torch.as_tensor(bound) + unit_roundoff(dtype)) * 2**bits
+    place = x * 2**bits
+    return torch.maximum(place.floor() - (place - reach).floor(), (place + reach).floor() - place.floor()) / 2**bits
+
+
 def normalize_error(bound: Tensor | float, std: Sequence[float], dtype: torch.dtype) -> Tensor:
     """Bound after normalisation, [3, 1, 1] or the shape of ``bound``."""
     # mean, std, difference and quotient are rounded; a difference is at most 1

@@ -20,6 +20,7 @@ from hvs_data.kernels.render.numba.resample import MAX_TILE_WIDTH, block_rows, c
 from hvs_data.kernels.render.numba.store import BFLOAT16, FLOAT16, FLOAT32, UINT8
 from hvs_data.kernels.render.numba.view import render_image
 from hvs_data.kernels.render.request import check_canvas
+from hvs_data.kernels.render.turning import after_mirror
 from hvs_data.types import ViewParams
 
 _ALIGNMENT = 32  # bytes
@@ -35,6 +36,7 @@ class Job:
         rows: row arrays, first axes [B, V].
         look: what all views share.
         target: the canvas.
+        place_BV3: where each view goes in it.
         size: S.
         bicubic: the filter.
     """
@@ -42,7 +44,7 @@ class Job:
     rows: tuple[Any, ...]
     look: tuple[Any, ...]
     target: tuple[Any, ...]
-    offset_BV: NDArray[np.int64]
+    place_BV3: NDArray[np.int64]
     size: int
     bicubic: bool
 
@@ -67,7 +69,7 @@ class Job:
             *_arrays(params.box, params.flip, factor_BV4, params.order, params.gray),
             params.blur_sigma.numpy().astype(np.float64) * zoom_V,
             radius_V,
-            *_arrays(params.solarize),
+            *_arrays(params.solarize, torch.full_like(params.flip, 8, dtype=torch.uint8) if params.posterize is None else params.posterize),
         )
         unit = 255.0 if canvas.flat.dtype == torch.uint8 else 1.0
         std = np.array(spec.std) if normalize else np.full(3, 1 / unit)
@@ -75,12 +77,31 @@ class Job:
         kind = _KINDS[canvas.flat.dtype]
         look = (np.float32(spec.solarize_threshold), (1 / std).astype(np.float32), (-mean / std).astype(np.float32), kind)
         flat = canvas.flat.view(torch.uint16) if kind in (FLOAT16, BFLOAT16) else canvas.flat
-        view_stride, image_stride, channel_stride, row_stride, pixel_stride = canvas.pixels.stride()
-        image_B1 = np.arange(first_image, first_image + params.batch_size, dtype=np.int64)[:, None]
-        offset_BV = image_B1 * image_stride + np.arange(params.num_views, dtype=np.int64) * view_stride
         phase = flat.data_ptr() % _ALIGNMENT // flat.itemsize
-        target = (flat.numpy(), channel_stride, row_stride, pixel_stride, phase)
-        return Job(rows, look, target, offset_BV, size, spec.interpolation == "bicubic")
+        target = (flat.numpy(), canvas.pixels.stride(2), phase)
+        return Job(rows, look, target, _places(params, canvas, first_image), size, spec.interpolation == "bicubic")
+
+
+def _places(params: ViewParams, canvas: Canvas, first_image: int) -> NDArray[np.int64]:
+    """int64 [B, V, 3]: where each view's first pixel goes, and the strides from row to row and from pixel to pixel, which turn it."""
+    view_stride, image_stride, _, row_stride, pixel_stride = canvas.pixels.stride()
+    image_B1 = np.arange(first_image, first_image + params.batch_size, dtype=np.int64)[:, None]
+    place_BV3 = np.empty((params.batch_size, params.num_views, 3), np.int64)
+    place_BV3[..., 0] = image_B1 * image_stride + np.arange(params.num_views, dtype=np.int64) * view_stride
+    place_BV3[..., 1:] = row_stride, pixel_stride
+    left = after_mirror(params)
+    if left is not None:
+        flip_BV, turn_BV = left
+        last = canvas.size - 1
+        # of a view turned by 0, 1, 2 and 3 quarters
+        first_4 = np.array([0, row_stride, row_stride + pixel_stride, pixel_stride]) * last
+        step_42 = np.array(
+            [(row_stride, pixel_stride), (pixel_stride, -row_stride), (-row_stride, -pixel_stride), (-pixel_stride, row_stride)]
+        )
+        place_BV3[..., 0] += first_4[turn_BV]
+        place_BV3[..., 1:] = step_42[turn_BV]
+        place_BV3[flip_BV] = place_BV3[flip_BV] * (1, -1, 1) + place_BV3[flip_BV][:, 1:2] * (last, 0, 0)
+    return place_BV3
 
 
 def _arrays(*tensors: Tensor) -> list[NDArray[Any]]:
@@ -139,8 +160,8 @@ def render_one(image: Tensor, position: int, job: Job) -> None:
     """
     height, width, _ = image.shape
     scratch = _scratch.arrays(job.size, height, width, job.bicubic)
-    done = render_image(image.numpy(), position, job.rows, job.size, job.bicubic, job.look, job.target, job.offset_BV[position], scratch)
-    if done < job.offset_BV.shape[1]:
+    done = render_image(image.numpy(), position, job.rows, job.size, job.bicubic, job.look, job.target, job.place_BV3, scratch)
+    if done < job.place_BV3.shape[1]:
         box = tuple(job.rows[0][position, done].tolist())
         raise HvsError(
             f"boxes (top, left, height, width) must hold pixels of their image only, got {box} for view {done} of an image of "

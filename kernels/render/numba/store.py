@@ -1,6 +1,8 @@
-"""The last step of a row: solarize, scale, and write in the output's number format and memory order."""
+"""The last step of a row: solarize, posterize, scale, and write in the output's number format and memory order."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -21,6 +23,15 @@ def solarize_row(row, size, threshold):
     for x in range(size):
         value = row[x]
         row[x] = _ONE - value if value >= threshold else value
+
+
+@jit
+def posterize_row(row, size, bits):
+    """row <- row rounded down to one of 2**bits levels."""
+    prefer_long_vectors()
+    levels = np.float32(1 << bits)
+    for x in range(size):
+        row[x] = min(max(np.float32(math.floor(row[x] * levels)), np.float32(0)), levels - _ONE) / levels
 
 
 @jit

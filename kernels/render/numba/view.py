@@ -10,7 +10,7 @@ from hvs_data.kernels.numba_compile import LANES, jit
 from hvs_data.kernels.render.numba.blur import blur_row, fill_weights
 from hvs_data.kernels.render.numba.color import CONTRAST, color_pixels, gray_pixels, gray_sum, is_identity
 from hvs_data.kernels.render.numba.resample import fill_taps, resize_rows, whole_vectors
-from hvs_data.kernels.render.numba.store import FLOAT32, finish_row, solarize_row, store_row
+from hvs_data.kernels.render.numba.store import FLOAT32, finish_row, posterize_row, solarize_row, store_row
 from hvs_data.kernels.render.numba.vector import PIECE, advanced, interleave, pointer_to, prefer_long_vectors, stream_row
 
 _TO_UNIT = 1 / 255
@@ -32,12 +32,15 @@ def _channels(planes, start, plane):
 
 
 @jit
-def _put_row(channels, size, solarize, look, pixels, out, to, channel_stride, pixel_stride, streamed):
-    """Solarize, normalise and store a row; ``channels``, the pointers to its red, green and blue values, are written over."""
+def _put_row(channels, size, solarize, posterize, look, pixels, out, to, channel_stride, pixel_stride, streamed):
+    """Solarize, posterize, normalise and store a row; ``channels``, the pointers to its red, green and blue values, are written over."""
     threshold, scale_C, bias_C, kind = look
     if solarize:
         for row in channels:
             solarize_row(row, size, threshold)
+    if posterize < 8:
+        for row in channels:
+            posterize_row(row, size, posterize)
     if channel_stride == 1 and pixel_stride == 3:
         red, green, blue = channels
         for x in range(0, size, LANES):
@@ -58,7 +61,8 @@ def _put_row(channels, size, solarize, look, pixels, out, to, channel_stride, pi
 
 @jit
 def _render_view(
-    image, step, start, height, width, flip, factors, order, gray, sigma, max_radius, solarize, size, bicubic, look, target, offset, work
+    image, step, start, height, width, flip, factors, order, gray, sigma, max_radius, solarize, posterize, size, bicubic, look, target,
+    offset, work
 ):  # fmt: skip
     """Render one view; arguments as of :func:`render_image`, of this view, and where its box starts in the one-dimensional image."""
     prefer_long_vectors()
@@ -92,7 +96,7 @@ def _render_view(
             for j in range(valid):
                 channels = _channels(planes, to + j * pitch, plane)
                 at = offset + (y + j) * row_stride
-                _put_row(channels, size, solarize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
+                _put_row(channels, size, solarize, posterize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
     if contrast < 4:
         mean = np.float32(total / (size * size))
         for y in range(0, size, LANES):
@@ -105,7 +109,7 @@ def _render_view(
                 for j in range(valid):
                     channels = _channels(planes, (y + j) * pitch, plane)
                     at = offset + (y + j) * row_stride
-                    _put_row(channels, size, solarize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
+                    _put_row(channels, size, solarize, posterize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
     if radius > 0:
         channels = _channels(lines, 0, pitch)
         for y in range(size):
@@ -116,41 +120,41 @@ def _render_view(
                     for x in range(pitch):
                         channels[c][x] = channels[0][x]
             at = offset + y * row_stride
-            _put_row(channels, size, solarize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
+            _put_row(channels, size, solarize, posterize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
 
 
 @jit
-def render_image(image, b, rows, size, bicubic, look, target, offset_V, work):
+def render_image(image, b, rows, size, bicubic, look, target, place_BV3, work):
     """Render every view of one image.
 
     Args:
         image: uint8 [H, W, 3], C-contiguous.
         b: the image's place in the row arrays.
         rows: box int32 [B, V, 4]; flip, gray and solarize bool [B, V]; factors float32 [B, V, 4], of brightness, contrast, saturation, hue;
-            order uint8 [B, V, 4]; as in ViewParams. Sigma float64 [B, V], blur in rendered pixels, 0 = none; and int64 [V], the largest
-            blur radius, below ``size``.
+            order uint8 [B, V, 4]; posterize uint8 [B, V]; as in ViewParams. Sigma float64 [B, V], blur in rendered pixels, 0 = none; and
+            int64 [V], the largest blur radius, below ``size``.
         size: S.
         bicubic: the filter.
         look: float32, solarize's threshold on the 0-1 scale; scale and bias, float32 [3] each, applied last: value * scale + bias;
             and the number format of the output, see store.py.
-        target: the one-dimensional output; its strides from channel to channel, row to row and pixel to pixel; and how many elements its
-            first one lies behind a multiple of 32 bytes. All count elements.
-        offset_V: int64, where each view starts in the output.
+        target: the one-dimensional output; its stride from channel to channel; and how many elements its first one lies behind a multiple
+            of 32 bytes. Both count elements, as do the following.
+        place_BV3: int64, where each view's first pixel goes in the output, and the strides from row to row and from pixel to pixel, which
+            mirror and turn the view.
         work: see Scratch in render.py. Its contents must be finite numbers.
 
     Returns:
         how many views were rendered: all, or those before the first one whose box leaves the image.
     """
-    box_BV4, flip_BV, factor_BV4, order_BV4, gray_BV, sigma_BV, radius_V, solarize_BV = rows
+    box_BV4, flip_BV, factor_BV4, order_BV4, gray_BV, sigma_BV, radius_V, solarize_BV, posterize_BV = rows
     views, step = box_BV4.shape[1], image.shape[1] * 3
-    out, channel_stride, row_stride, pixel_stride, phase = target
+    out, channel_stride, phase = target
     planes, tile, block, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, lines, pixels = work
     addresses = (
         pointer_to(planes), pointer_to(tile), pointer_to(block), pointer_to(columns), pointer_to(first_y), pointer_to(weight_y),
         pointer_to(first_x), pointer_to(weight_x), pointer_to(blur_weight), pointer_to(before), pointer_to(after), pointer_to(padded),
         pointer_to(lines), pointer_to(pixels),
     )  # fmt: skip
-    to = (pointer_to(out), channel_stride, row_stride, pixel_stride, phase)
     threshold, scale_C, bias_C, kind = look
     finish = (threshold, pointer_to(scale_C), pointer_to(bias_C), kind)
     for v in range(views):
@@ -159,9 +163,11 @@ def render_image(image, b, rows, size, bicubic, look, target, offset_V, work):
         bottom, right = np.int64(top) + height, np.int64(left) + width
         if min(top, left) < 0 or min(height, width) < 1 or bottom > image.shape[0] or right > image.shape[1]:
             return v
+        offset, row_stride, pixel_stride = place_BV3[b, v]
+        to = (pointer_to(out), channel_stride, row_stride, pixel_stride, phase)
         _render_view(
             pointer_to(image), step, np.int64(top) * step + np.int64(left) * 3, np.int64(height), np.int64(width),
             flip_BV[b, v], pointer_to(factor_BV4[b, v]), pointer_to(order_BV4[b, v]), gray_BV[b, v], sigma_BV[b, v], radius_V[v],
-            solarize_BV[b, v], size, bicubic, finish, to, offset_V[v], addresses,
+            solarize_BV[b, v], posterize_BV[b, v], size, bicubic, finish, to, offset, addresses,
         )  # fmt: skip
     return views

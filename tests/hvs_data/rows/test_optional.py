@@ -1,0 +1,118 @@
+"""What rows hold only where a role draws it: its distribution, its identity, and that no other row knows of it."""
+
+# Axes: B image, V view.
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+import hvs_data as hvs
+from hvs_data.recipes import Recipe, Role, simsiam
+from hvs_data.recipes.spec import SHARED
+from hvs_data.types import ViewParams
+
+ALPHA = 1e-4
+TURNING = {"vertical_flip": 0.4, "turn": 0.6, "quarters": (1, 3), "posterize": 0.2, "posterize_bits": 3}
+OPTIONAL = {"vertical_flip", "turn", "posterize"}
+# Of seed 11 and epoch 2, images 0 to 3, four views each.
+GOLDEN = {
+    "vertical_flip": [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]],
+    "turn": [[1, 3, 0, 0], [0, 1, 1, 0], [1, 3, 3, 0], [1, 3, 0, 1]],
+    "posterize": [[3, 8, 3, 3], [8, 8, 3, 8], [8, 8, 8, 3], [3, 8, 3, 8]],
+}
+
+
+def rows(recipe: Recipe, count: int = 1, **key: Any) -> ViewParams:
+    key = {"seed": 11, "epoch": 2, "index": range(count), "height": [300] * count, "width": [400] * count} | key
+    return hvs.sample_views(recipe, **{name: list(value) if isinstance(value, range) else value for name, value in key.items()})
+
+
+def assert_probability(event: Tensor, p: float) -> None:
+    assert stats.binomtest(int(event.sum()), event.numel(), p).pvalue > ALPHA
+
+
+def equal(one: ViewParams, other: ViewParams) -> bool:
+    return one.tensors().keys() == other.tensors().keys() and all(torch.equal(v, other.tensors()[n]) for n, v in one.tensors().items())
+
+
+def test_rows_without_them_are_the_same_rows() -> None:
+    plain, more = rows(simsiam(4), 50), rows(simsiam(4).with_roles(**TURNING), 50)
+    assert not plain.tensors().keys() & OPTIONAL and more.tensors().keys() - plain.tensors().keys() == OPTIONAL
+    assert all(torch.equal(value, more.tensors()[name]) for name, value in plain.tensors().items())
+
+
+@pytest.mark.parametrize("name", ["vertical_flip", "turn", "posterize"])
+def test_a_row_holds_what_one_of_its_roles_draws(name: str) -> None:
+    first = Role("global1", candidates=2, emitted=1)
+    recipe = Recipe("two", (first, replace(first, name="global2", **{name: 1.0})))
+    params = rows(recipe, 20)
+    assert params.tensors().keys() & OPTIONAL == {name}
+    nothing = 8 if name == "posterize" else 0
+    drawn = params.tensors()[name] != nothing
+    assert not drawn[:, :2].any() and drawn[:, 2:].all()
+
+
+def test_probabilities() -> None:
+    params = rows(simsiam(2).with_roles(**TURNING), 30_000)
+    assert params.vertical_flip is not None and params.turn is not None and params.posterize is not None
+    assert_probability(params.vertical_flip, 0.4)
+    assert_probability(params.turn > 0, 0.6)
+    assert_probability(params.turn[params.turn > 0] == 1, 0.5)
+    assert set(params.turn.unique().tolist()) == {0, 1, 3} and set(params.posterize.unique().tolist()) == {3, 8}
+    assert_probability(params.posterize == 3, 0.2)
+    together = [params.flip, params.gray, params.vertical_flip, params.turn == 1, params.posterize == 3]
+    correlation = torch.corrcoef(torch.stack([event.flatten().float() for event in together])) - torch.eye(len(together))
+    assert correlation.abs().max() < 4.5 / 60_000**0.5
+
+
+def test_numbers_of_one_key_never_change() -> None:
+    params = rows(simsiam(4).with_roles(**TURNING), 4)
+    drawn = {name: params.tensors()[name].int().tolist() for name in OPTIONAL}
+    assert drawn == GOLDEN
+
+
+@pytest.mark.parametrize("more", [4, 9])
+def test_the_first_candidates_do_not_depend_on_their_number(more: int) -> None:
+    assert equal(rows(simsiam(2).with_roles(**TURNING), 40), rows(simsiam(more).with_roles(**TURNING), 40).views([0, 1]))
+
+
+def test_rows_do_not_depend_on_the_batch() -> None:
+    recipe = simsiam(3).with_roles(**TURNING)
+    whole = rows(recipe, 30)
+    for image in (0, 7, 29):
+        assert equal(rows(recipe, index=[image], height=[300], width=[400]), whole.images([image]))
+    assert equal(ViewParams.concatenate([whole.images(slice(0, 9)), whole.images(slice(9, 30))]), whole)
+
+
+@pytest.mark.parametrize("shared", ["color", "crop"])
+def test_what_is_shared(shared: str) -> None:
+    recipe = simsiam(6).with_roles(**TURNING).with_shared(shared)
+    params, own = rows(recipe, 50), rows(recipe.with_roles(shared=None), 50)
+    for name in OPTIONAL:
+        value, expected = params.tensors()[name], own.tensors()[name]
+        assert not torch.equal(expected, expected[:, [0, 0, 0, 3, 3, 3]])
+        assert torch.equal(value, expected[:, [0, 0, 0, 3, 3, 3]] if name in SHARED[shared] else expected), name
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("quarters", (), r"quarters must hold some of 1, 2 and 3, got \(\); they are turns counterclockwise"),
+        ("quarters", (0, 1), "quarters must hold some of 1, 2 and 3"),
+        ("quarters", (1, 1), "quarters must hold some of 1, 2 and 3"),
+        ("quarters", 1, "quarters must hold some of 1, 2 and 3, got 1"),
+        ("turn", 1.5, "turn must satisfy 0 <= turn <= 1"),
+        ("vertical_flip", -1, "vertical_flip must satisfy"),
+        ("posterize", 4, "posterize must satisfy 0 <= posterize <= 1, got 4; it is the probability"),
+        ("posterize_bits", 8, "posterize_bits must be a whole number from 1 to 7, got 8"),
+    ],
+)
+def test_wrong_fields_are_refused(field: str, value: Any, message: str) -> None:
+    with pytest.raises(hvs.RecipeError, match=message):
+        Role(**{field: value})
