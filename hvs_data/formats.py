@@ -102,8 +102,8 @@ def stable_pretraining(batch: Batch) -> dict[str, Any]:
     if LOCAL not in batch.params.role:
         return {"views": samples}
     kinds = ["local" if role == LOCAL else "global" for role in batch.params.role]
-    if batch.selection is not None:  # the pair and the extra views, and then local ones
-        globals_ = 2 + batch.selection.extra_views
+    if batch.selection is not None:  # the chosen global views and the extra ones, and then local ones
+        globals_ = batch.selection.global_views + batch.selection.extra_views
         kinds = ["global"] * globals_ + ["local"] * (len(samples) - globals_)
     return {
         "views": {

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import combinations
 from typing import Any, overload
 
 import numpy as np
@@ -270,25 +271,28 @@ class Selection:
 
     Attributes:
         pair: int64 [B, 2], the chosen slots: first < second, or first of the first role, unless the objective's pairs are ordered. Under
-            the policy "anchored" the anchor first, or second if they are ordered.
+            the policy "anchored" the anchor first, or second if they are ordered. Where more than two global views are chosen, the pair of
+            the largest loss among them, or the first two if the model was not asked.
         losses: float32 [B, V, V], the loss of every pair, larger = harder; NaN where the pair is not legal, not allowed or was not
             scored (``prefilter``), and everywhere if the model was not asked. Symmetric, unless the objective's pairs are ordered. With
             local views, the loss of the hardest combination that holds the pair (under policy "easiest" the easiest one), of those that
-            were considered; NaN if none is finite.
+            were considered; NaN if none is finite. Where more than two global views are chosen, what each pair adds by itself: its loss,
+            or of a loss that is a sum over terms those of the pair.
         legal: bool [V, V]: the pairs that could be chosen; upper triangular unless the objective's pairs are ordered.
         non_finite: int64 scalar tensor, losses that were NaN or infinite and so could not be chosen: of legal pairs that the rule allows
             or, of a loss that is a sum over views, terms that some combination holds.
         num_losses: how many losses, or terms, were looked at for that.
         params: the candidates' rows, where they are known.
-        slots: int64 [B, K], every chosen slot in the order in which the trainer expects the views: the pair, then extra views, then local
-            views by number.
+        slots: int64 [B, K], every chosen slot in the order in which the trainer expects the views: the pair (or the larger set, role by
+            role and by number), then extra views, then local views by number.
         policy: the rule by which the views were chosen; "random" in steps that the selector's schedule leaves out, "geometry" where
             ``prefilter=2`` chose by the rows alone.
         scored: whether the model was run to choose.
         step: the selector's step, counted from 0.
         weights: the version of the model's weights that chose (:meth:`hvs_data.HardViewSelector.is_fresh`); None if the model was not
             asked.
-        combination_loss: float32 [B], the loss of the chosen pair and local views together; None without local views.
+        combination_loss: float32 [B], the loss of the chosen views together: with local views, or of more than two global ones, of which
+            it is the mean over all pairs; None where a pair alone is chosen.
         allowed: bool [B, V, V]: of the legal pairs, those that the selector's rule allows (``allowed=``) and that hold the anchor of the
             policy "anchored"; None without either.
         none_allowed: how many images have no allowed pair, and so were given their first legal one.
@@ -299,7 +303,9 @@ class Selection:
         output_std: float32 scalar tensor, how far apart the model's outputs of different images are: about 1 where they point in all
             directions alike, near 0 where the model has collapsed (:class:`hvs_data.forwards.spread.OutputSpread`); None where that
             is not known.
-        extra_views: how many views stand between the pair and the local ones, random candidates that the selector's ``extra_views`` adds.
+        extra_views: how many views stand between the chosen global views and the local ones, random candidates that the selector's
+            ``extra_views`` adds.
+        global_views: how many views were chosen together, local and extra ones apart: 2, a pair, unless the recipe emits more.
     """
 
     pair: Tensor
@@ -320,6 +326,7 @@ class Selection:
     output_std: Tensor | None = None
     foretold: Tensor | None = None
     extra_views: int = 0
+    global_views: int = 2
 
     def __post_init__(self) -> None:
         if self.slots is None:
@@ -335,12 +342,17 @@ class Selection:
 
     @property
     def iou(self) -> Tensor | None:
-        """float32 [B]: box overlap of the chosen pair; None if the candidates' rows are not known."""
+        """float32 [B]: box overlap of the chosen pair, of more than two global views the mean over all pairs; None if the candidates'
+        rows are not known."""
         if self.params is None:
             return None
-        pair_B2 = self.pair.cpu()
-        image_B = torch.arange(pair_B2.shape[0])
-        return pairwise_iou(self.params.box)[image_B, pair_B2[:, 0], pair_B2[:, 1]]
+        return self.mean_of_pairs(pairwise_iou(self.params.box))
+
+    def mean_of_pairs(self, table_BVV: Tensor) -> Tensor:
+        """The mean over the pairs of the chosen global views of a symmetric table, on its device: floating [B, V, V] -> [B]."""
+        chosen_BK = self.slots[:, : self.global_views].to(table_BVV.device, non_blocking=table_BVV.is_cuda)
+        image_B = torch.arange(len(chosen_BK), device=table_BVV.device)
+        return torch.stack([table_BVV[image_B, first_B, second_B] for first_B, second_B in combinations(chosen_BK.unbind(1), 2)]).mean(0)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Selection:
         """The same selection with its tensors on another device (rows stay on the CPU)."""
@@ -390,7 +402,7 @@ class Batch:
         roles, mask = self.params.role, self.params.mask
         if self.selection is None:
             return [mask[:, slot] for slot, role in enumerate(roles) if role != LOCAL]
-        slots_BK = self.selection.slots[:, : 2 + self.selection.extra_views].cpu()
+        slots_BK = self.selection.slots[:, : self.selection.global_views + self.selection.extra_views].cpu()
         return list(mask[torch.arange(len(mask))[:, None], slots_BK].unbind(1))
 
     def _items(self) -> tuple[Any, ...]:

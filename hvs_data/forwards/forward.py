@@ -54,7 +54,9 @@ class Forward:
         _check_table("pair_losses", losses, (images, len(group.views), len(group.views)))
         return losses
 
-    def term_table(self, objective: AdditiveObjective, groups: list[Group], views: int, keep_teacher: bool) -> tuple[Tensor, Outputs]:
+    def term_table(
+        self, objective: AdditiveObjective, groups: list[Group], views: int, global_views: int, keep_teacher: bool
+    ) -> tuple[Tensor, Outputs]:
         """An objective's terms [B, T, S] of global and local candidates, and what the teacher gave for the global ones if it is kept.
 
         With ``chunk``, images go one part after the other, from the pixels to the table, so that the logits of one part exist at a time.
@@ -69,7 +71,10 @@ class Forward:
             local = None
             if len(groups) > 1:
                 local = self._outputs(objective, encoding.encode_local, groups[1], part, self.sizes[1], ())
-            table = objective.term_table(teacher, student, local, views)
+            # objectives that know of two global views alone have no such argument
+            more = {} if global_views == 2 else {"global_views": global_views}
+            terms: Callable[..., Tensor] = objective.term_table
+            table = terms(teacher, student, local, views, **more)
             _check_table("term_table", table, (part.stop - part.start, len(groups[0].views), sum(len(group.views) for group in groups)))
             tables.append(table)
             if keep_teacher:

@@ -326,8 +326,7 @@ def statistics_of(selection: Selection) -> dict[str, Tensor]:
     if selection.params is not None:
         # the table goes to the device, as the choice cannot leave it without waiting
         iou_BVV = iou(selection.params).to(selection.pair.device, non_blocking=True)
-        image_B = torch.arange(len(iou_BVV), device=iou_BVV.device)
-        found["iou"] = iou_BVV[image_B, selection.pair[:, 0], selection.pair[:, 1]].mean()
+        found["iou"] = selection.mean_of_pairs(iou_BVV).mean()
         found["random_iou"] = _mean(iou_BVV, selection.legal.expand_as(iou_BVV) if selection.allowed is None else selection.allowed)
     return found
 

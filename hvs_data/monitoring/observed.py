@@ -44,7 +44,7 @@ class Observed:
         self.scored = selection.scored
         self._params = selection.params
         self._none_allowed, self._num_losses = selection.none_allowed, selection.num_losses
-        self._slots = HostCopy(selection.slots)
+        self._slots, self._global_views = HostCopy(selection.slots), selection.global_views
         self._legal = HostCopy(selection.legal)
         self._allowed = None if selection.allowed is None else HostCopy(selection.allowed)
         self._losses = self._loss = self._non_finite = self._output_std = None
@@ -88,19 +88,21 @@ class Observed:
         slots_G, place_2P = np.unique([first_P, second_P], return_inverse=True)
         iou_BGG = pairwise_iou(self._params.box[:, slots_G]).numpy().astype(np.float64)
         iou_BP = iou_BGG[:, *place_2P.reshape(2, -1)]
-        pair_B2 = np.sort(slots_BK[:, :2], 1)
-        chosen_BP = (first_P == pair_B2[:, :1]) & (second_P == pair_B2[:, 1:])
+        chosen_BV = np.zeros((len(slots_BK), len(legal_VV)), dtype=bool)
+        np.put_along_axis(chosen_BV, slots_BK[:, : self._global_views], True, 1)
+        chosen_BP = chosen_BV[:, first_P] & chosen_BV[:, second_P]
         open_BVV = np.broadcast_to(legal_VV, (len(slots_BK), *legal_VV.shape)) if self._allowed is None else self._allowed.numpy() > 0
         # an image without an allowed pair has one all the same
         open_BP = open_BVV[:, first_P, second_P] | open_BVV[:, second_P, first_P] | chosen_BP
         yield from _means("iou_chosen", iou_BP[chosen_BP])
         yield from _means("disjoint_chosen", iou_BP[chosen_BP] == 0)
-        other_BP, choice_B = open_BP & ~chosen_BP, open_BP.sum(1) > 1
+        pairs_B = chosen_BP.sum(1)
+        other_BP, choice_B = open_BP & ~chosen_BP, open_BP.sum(1) > pairs_B
         yield from _means("iou_other", _mean_of(iou_BP, other_BP)[choice_B])
         yield from _means("disjoint_other", _mean_of(iou_BP == 0, other_BP)[choice_B])
         smallest_BP = open_BP & (iou_BP == np.where(open_BP, iou_BP, np.inf).min(1, keepdims=True))
         yield from _means("smallest_iou", (smallest_BP & chosen_BP).any(1)[choice_B])
-        yield from _means("smallest_iou_by_chance", _mean_of(smallest_BP, open_BP)[choice_B])
+        yield from _means("smallest_iou_by_chance", np.minimum(pairs_B * _mean_of(smallest_BP, open_BP), 1)[choice_B])
 
     def _areas(self, slots_G: NDArray[np.int64], slots_BK: NDArray[np.int64]) -> Iterator[Told]:
         assert self._params is not None

@@ -17,9 +17,11 @@ class AdditiveObjective(Objective):
     tells the loss of every combination of views. Subclass it and write :meth:`encode`, :meth:`encode_local` and :meth:`term_table`.
 
     Attributes:
+        any_globals: whether ``term_table`` takes ``global_views=``, how many global views reach the trainer, where they are more than two.
         has_teacher: whether the first of ``encode``'s outputs are those of the trainer's teacher, which the trainer may reuse.
     """
 
+    any_globals: bool = False
     has_teacher: bool = True
 
     def encode(self, pixels: Tensor) -> tuple[Outputs, Outputs]:
@@ -47,7 +49,7 @@ class AdditiveObjective(Objective):
         )
 
     def term_table(self, teacher: Outputs, student: Outputs, local: Outputs | None, views: int) -> Tensor:
-        """Every term of the loss.
+        """Every term of the loss. Objectives of ``any_globals`` take a further argument ``global_views=2``.
 
         Args:
             teacher, student: of the global views, first axes [B, T].
@@ -57,7 +59,7 @@ class AdditiveObjective(Objective):
         Returns:
             Floating [B, T, S], S = T + L: ``table[b, t, s]`` is the term of the teacher's view t and the student's view s, and
             ``table[b, t, t]`` what view t adds whenever it is chosen. The loss of global views i, j with local views ls is the sum of
-            the entries [i, j], [j, i], [i, i], [j, j] and all [i, l], [j, l].
+            the entries [i, j], [j, i], [i, i], [j, j] and all [i, l], [j, l]; that of more global views likewise.
         """
         raise SelectionError(f"{type(self).__name__} has no term_table; write one that returns all terms of the loss, [B, T, S]")
 

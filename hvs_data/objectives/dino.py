@@ -44,6 +44,7 @@ class DINO(AdditiveObjective):
         SelectionError: an argument of another kind; while scoring, logits or a centre of another shape.
     """
 
+    any_globals = True
     _read_only = ("center", "teacher_temperature", "student_temperature")
 
     def __init__(
@@ -82,7 +83,7 @@ class DINO(AdditiveObjective):
         """Views [N, 3, S, S] -> the teacher's logits [N, K]."""
         return checked_logits("DINO", "teacher", run(self.teacher, pixels), "[N, K]")
 
-    def term_table(self, teacher: Tensor, student: Tensor, local: Tensor | None, views: int) -> Tensor:
+    def term_table(self, teacher: Tensor, student: Tensor, local: Tensor | None, views: int, global_views: int = 2) -> Tensor:
         """Logits of any floating type, [B, T, K] twice and [B, L, K] -> float32 [B, T, T + L]: each term over the number of terms."""
         table_BTS = cross_entropy_table(
             teacher,
@@ -93,9 +94,9 @@ class DINO(AdditiveObjective):
         )
         # no view is compared with itself
         same_TS = torch.eye(*table_BTS.shape[1:], dtype=torch.bool, device=table_BTS.device)
-        return table_BTS.masked_fill(same_TS, 0) / number_of_terms(views)
+        return table_BTS.masked_fill(same_TS, 0) / number_of_terms(views, global_views)
 
 
-def number_of_terms(views: int) -> int:
-    """Pairs of one of the two teacher's views and another view."""
-    return 2 * (views - 1)
+def number_of_terms(views: int, global_views: int = 2) -> int:
+    """Pairs of one of the teacher's views and another view."""
+    return global_views * (views - 1)

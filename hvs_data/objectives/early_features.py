@@ -43,6 +43,7 @@ class EarlyFeatures(AdditiveObjective):
             features of another shape.
     """
 
+    any_globals = True
     has_teacher = False
 
     def __init__(self, source: nn.Module | Objective, layer: str | nn.Module, *, center: bool = True):
@@ -66,14 +67,14 @@ class EarlyFeatures(AdditiveObjective):
         """[N, 3, S, S] -> features [N, D]."""
         return self._features(pixels)
 
-    def term_table(self, teacher: Tensor, student: Tensor, local: Tensor | None, views: int) -> Tensor:
+    def term_table(self, teacher: Tensor, student: Tensor, local: Tensor | None, views: int, global_views: int = 2) -> Tensor:
         """Features [B, T, D] twice and [B, L, D] -> float32 [B, T, T + L]: each term over the number of terms."""
         features_BSD = (student if local is None else torch.cat([student, local], dim=1)).to(torch.float32)
         if self.center:
             features_BSD = features_BSD - features_BSD.mean((0, 1), keepdim=True)
         table_BTS = -cosine_table(features_BSD[:, : teacher.shape[1]], features_BSD)
         same_TS = torch.eye(*table_BTS.shape[1:], dtype=torch.bool, device=table_BTS.device)
-        return table_BTS.masked_fill(same_TS, 0) / number_of_terms(views)
+        return table_BTS.masked_fill(same_TS, 0) / number_of_terms(views, global_views)
 
     def modules(self) -> list[nn.Module]:
         """Those of the source; a layer is part of one."""

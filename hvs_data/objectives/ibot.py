@@ -52,6 +52,7 @@ class IBOT(AdditiveObjective):
 
     extras = ("mask",)
 
+    any_globals = True
     _read_only = ("center", "patch_center", "teacher_temperature", "teacher_patch_temperature", "student_temperature")
 
     def __init__(
@@ -112,7 +113,12 @@ class IBOT(AdditiveObjective):
         return checked_logits("iBOT", "student", output, "[N, K]")
 
     def term_table(
-        self, teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor, Tensor], local: Tensor | None, views: int
+        self,
+        teacher: tuple[Tensor, Tensor],
+        student: tuple[Tensor, Tensor, Tensor],
+        local: Tensor | None,
+        views: int,
+        global_views: int = 2,
     ) -> Tensor:
         """Outputs with first axes [B, T] and [B, L] -> float32 [B, T, T + L]: terms of the class tokens, patch losses on the diagonal."""
         teacher_class, teacher_patch = teacher
@@ -136,8 +142,9 @@ class IBOT(AdditiveObjective):
         patch_BT = patch_TBP.transpose(0, 1).masked_fill(~mask_BTP, 0).sum(-1) / mask_BTP.sum(-1).clamp_min(1)
         same_TS = torch.eye(*table_BTS.shape[1:], dtype=torch.bool, device=table_BTS.device)
         own_BTS = F.pad(torch.diag_embed(patch_BT), (0, table_BTS.shape[2] - table_BTS.shape[1]))
-        # two global views make the mean of the patch losses
-        return torch.where(same_TS, own_BTS * (self.lambda2 / 2), table_BTS * (self.lambda1 / number_of_terms(views)))
+        # the global views make the mean of the patch losses
+        terms = number_of_terms(views, global_views)
+        return torch.where(same_TS, own_BTS * (self.lambda2 / global_views), table_BTS * (self.lambda1 / terms))
 
 
 def _class_and_patches(network: str, output: Any) -> tuple[Tensor, Tensor]:

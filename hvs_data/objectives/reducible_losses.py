@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -99,7 +100,7 @@ class ReducibleTerms(_Reducible, AdditiveObjective):
 
     def __init__(self, objective: AdditiveObjective, weight: Number):
         super().__init__(objective, weight)
-        self.has_teacher = objective.has_teacher
+        self.has_teacher, self.any_globals = objective.has_teacher, objective.any_globals
 
     @property
     def teacher(self) -> Any:
@@ -110,8 +111,9 @@ class ReducibleTerms(_Reducible, AdditiveObjective):
         """Local views [N, 3, S, S] -> the student's outputs and the teacher's."""
         return self.objective.encode_local(pixels), self.objective.encode_local_by_teacher(pixels)
 
-    def term_table(self, teacher: Outputs, student: Outputs, local: tuple[Outputs, Outputs] | None, views: int) -> Tensor:
+    def term_table(self, teacher: Outputs, student: Outputs, local: tuple[Outputs, Outputs] | None, views: int, **more: int) -> Tensor:
         """Outputs with first axes [B, T], [B, T] and twice [B, L] -> floating [B, T, T + L]."""
         by_student, by_teacher = (None, None) if local is None else local
-        of_teacher = self.objective.term_table(teacher, teacher, by_teacher, views)
-        return self.objective.term_table(teacher, student, by_student, views) - current_number("weight", self.weight) * of_teacher
+        terms: Callable[..., Tensor] = self.objective.term_table
+        of_teacher = terms(teacher, teacher, by_teacher, views, **more)
+        return terms(teacher, student, by_student, views, **more) - current_number("weight", self.weight) * of_teacher

@@ -1,7 +1,8 @@
 """The published methods' augmentations as recipes.
 
 Two-view methods take ``candidates``, the number of views drawn for an image: 2 is the method as published, 4 or more leaves a
-selector something to choose from. Where a method treats its two views differently, candidates split evenly over the roles
+selector something to choose from. Those whose two views are alike take ``views``, how many of them reach the trainer, for losses of
+more than two views. Where a method treats its two views differently, candidates split evenly over the roles
 "global1" and "global2". Where released code differs from its paper, ``variant="as_run"`` follows the code.
 """
 
@@ -29,11 +30,17 @@ def _half(candidates: int) -> int:
     return number // 2
 
 
-def _alike(name: str, role: Role, candidates: int, size: int, recipe: dict[str, Any], **fixed: Any) -> Recipe:
-    """A recipe whose two views follow one distribution."""
+def _alike(name: str, role: Role, candidates: int, size: int, views: int, recipe: dict[str, Any], **fixed: Any) -> Recipe:
+    """A recipe whose views follow one distribution."""
     if (whole_number(candidates) or 0) < 2:
         raise RecipeError(f"candidates must be a whole number of at least 2, got {candidates!r}; {name} trains on two views of an image")
-    return Recipe(name, (replace(role, candidates=candidates, size=size),), **{**fixed, **recipe})
+    emitted = whole_number(views)
+    if emitted is None or not 2 <= emitted <= candidates:
+        raise RecipeError(
+            f"views must be a whole number from 2 to the number of candidates, {candidates}, got {views!r}; so many of the candidates "
+            "reach the trainer"
+        )
+    return Recipe(name, (replace(role, candidates=candidates, emitted=emitted, size=size),), **{**fixed, **recipe})
 
 
 def _two_globals(candidates: int, size: int, scale: tuple[float, float], blur: tuple[float, float] = (1.0, 0.1)) -> tuple[Role, Role]:
@@ -67,26 +74,27 @@ def _with_locals(
     return *globals_, local
 
 
-def simsiam(candidates: int = 2, size: int = 224, **recipe: Any) -> Recipe:
+def simsiam(candidates: int = 2, size: int = 224, *, views: int = 2, **recipe: Any) -> Recipe:
     """SimSiam (Chen & He 2021, arXiv 2011.10566; github.com/facebookresearch/simsiam).
 
     Args:
         candidates: views drawn for an image, at least 2.
         size: side of a view in pixels.
+        views: how many of them reach the trainer, from 2 to all.
         recipe: other fields of :class:`~hvs_data.recipes.spec.Recipe` to replace, such as ``mean``.
     """
-    return _alike("simsiam", Role(), candidates, size, recipe)
+    return _alike("simsiam", Role(), candidates, size, views, recipe)
 
 
-def moco_v2(candidates: int = 2, size: int = 224, **recipe: Any) -> Recipe:
+def moco_v2(candidates: int = 2, size: int = 224, *, views: int = 2, **recipe: Any) -> Recipe:
     """MoCo v2 (Chen et al. 2020, arXiv 2003.04297); the same views as SimSiam. Arguments as :func:`simsiam`."""
-    return _alike("moco_v2", Role(), candidates, size, recipe)
+    return _alike("moco_v2", Role(), candidates, size, views, recipe)
 
 
-def simclr(candidates: int = 2, size: int = 224, **recipe: Any) -> Recipe:
+def simclr(candidates: int = 2, size: int = 224, *, views: int = 2, **recipe: Any) -> Recipe:
     """SimCLR (Chen et al. 2020, arXiv 2002.05709; github.com/google-research/simclr). Arguments as :func:`simsiam`."""
     role = Role(scale=(0.08, 1.0), jitter=ColorJitter(0.8, 0.8, 0.8, 0.8, 0.2))
-    return _alike("simclr", role, candidates, size, recipe, interpolation="bicubic")
+    return _alike("simclr", role, candidates, size, views, recipe, interpolation="bicubic")
 
 
 def moco_v3(candidates: int = 2, size: int = 224, scale: tuple[float, float] = (0.08, 1.0), **recipe: Any) -> Recipe:

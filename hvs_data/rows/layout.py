@@ -1,6 +1,7 @@
-"""What an image's candidates are and what may be chosen of them: pairs of global views, and local views beside the pair."""
+"""What an image's candidates are and what may be chosen of them: pairs or larger sets of global views, and local views beside them."""
 
-# Axes: V view slot, P legal pair, T global view, G global view of a role, L local view, S student's view (global, then local).
+# Axes: V view slot, P legal pair, Q set that may be chosen, K chosen view, T global view, G global view of a role, L local view,
+# S student's view (global, then local).
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations, permutations, product
-from math import comb
+from math import comb, prod
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from torch import Tensor
 from hvs_data.errors import SelectionError
 from hvs_data.recipes.spec import Recipe
 from hvs_data.types import LOCAL, ViewParams
+
+# The most sets of more than two views of which all are looked at.
+MAX_SETS = 2**14
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Layout:
         pairs: the pairs of slots that may be chosen, in lexicographic order of roles and slots.
         ordered: whether (i, j) and (j, i) are different pairs.
         emitted_locals: how many local views are chosen.
+        chosen: how many global views of each role are chosen, the roles in the order of ``slots_of_roles``. Where these are more than two
+            views, every two that a set may hold are a pair.
     """
 
     roles: tuple[str, ...]
@@ -36,15 +42,20 @@ class Layout:
     pairs: tuple[tuple[int, int], ...]
     ordered: bool
     emitted_locals: int
+    chosen: tuple[int, ...] = (2,)
 
     @property
     def views(self) -> int:
         return len(self.roles)
 
     @property
+    def emitted_globals(self) -> int:
+        return sum(self.chosen)
+
+    @property
     def emitted(self) -> int:
-        """Views of an image that its loss is about: the pair and the local ones."""
-        return 2 + self.emitted_locals
+        """Views of an image that its loss is about: global ones and local ones."""
+        return self.emitted_globals + self.emitted_locals
 
     @property
     def slots_of_roles(self) -> tuple[tuple[int, ...], ...]:
@@ -53,9 +64,16 @@ class Layout:
         return tuple(tuple(slot for slot in self.global_slots if self.roles[slot] == name) for name in names)
 
     @property
+    def num_sets(self) -> int:
+        """How many sets of global views may be chosen: of two views, the pairs."""
+        if self.emitted_globals == 2:
+            return len(self.pairs)
+        return prod(comb(len(slots), count) for slots, count in zip(self.slots_of_roles, self.chosen, strict=True))
+
+    @property
     def combinations(self) -> int:
-        """How many combinations of a pair and local views there are."""
-        return len(self.pairs) * comb(len(self.local_slots), self.emitted_locals)
+        """How many combinations of such a set and local views there are."""
+        return self.num_sets * comb(len(self.local_slots), self.emitted_locals)
 
     @cached_property
     def terms(self) -> int:
@@ -65,8 +83,9 @@ class Layout:
 
     @property
     def first_slots(self) -> tuple[int, ...]:
-        """The first legal pair and the first local views."""
-        return (*self.pairs[0], *self.local_slots[: self.emitted_locals])
+        """The first pair or set, and the first local views."""
+        globals_ = (slot for slots, count in zip(self.slots_of_roles, self.chosen, strict=True) for slot in slots[:count])
+        return (*globals_, *self.local_slots[: self.emitted_locals])
 
 
 def layout_of(views: int, source: ViewParams | Recipe | None, ordered: bool) -> Layout:
@@ -95,26 +114,30 @@ def _layout(roles: tuple[str, ...], emitted: tuple[tuple[str, int], ...], ordere
         slots_of.setdefault(role, []).append(slot)
     local_slots = slots_of.pop(LOCAL, [])
     names, counts = list(slots_of), dict(emitted)
+    chosen = tuple(counts.get(name, 2 // len(names)) for name in names)
+    if sum(chosen) < 2 or any(not 0 < count <= len(slots_of[name]) for name, count in zip(names, chosen, strict=True)):
+        raise SelectionError(
+            "expected at least 2 emitted views of an image besides local ones, of each role at least one and no more than it has "
+            f"candidates, got {dict(zip(names, chosen, strict=True))} of the roles {list(roles)}; set emitted= in the recipe's roles"
+        )
     pairs: Iterable[tuple[int, int]]
-    if len(names) == 1 and len(slots_of[names[0]]) > 1:
+    if sum(chosen) > 2:
+        pairs = _pairs_of_sets(list(slots_of.values()), chosen, ordered)
+    elif len(names) == 1:
         pairs = permutations(slots_of[names[0]], 2) if ordered else combinations(slots_of[names[0]], 2)
-    elif len(names) == 2:
-        pairs = product(slots_of[names[0]], slots_of[names[1]])
     else:
-        raise SelectionError(
-            f"expected candidates of one role, at least 2 of them, or of two roles that a pair takes one view of each, besides local ones, "
-            f"got the roles {list(roles)}"
-        )
-    each = 2 // len(names)
-    if any(counts.get(name, each) != each for name in names):
-        raise SelectionError(
-            f"expected {each} emitted views of {' and '.join(map(repr, names))}, since a pair is chosen and further views are the "
-            f"selector's extra_views=, got {counts}; set emitted= in the recipe's roles"
-        )
+        pairs = product(slots_of[names[0]], slots_of[names[1]])
     emitted_locals = counts.get(LOCAL, len(local_slots))
     if not 0 <= emitted_locals <= len(local_slots):
         raise SelectionError(f"expected at least {emitted_locals} local candidates, as many as are emitted, got {len(local_slots)}")
-    return Layout(roles, _global_slots(roles), tuple(local_slots), tuple(pairs), ordered, emitted_locals)
+    return Layout(roles, _global_slots(roles), tuple(local_slots), tuple(pairs), ordered, emitted_locals, chosen)
+
+
+def _pairs_of_sets(slots_of_roles: list[list[int]], chosen: tuple[int, ...], ordered: bool) -> list[tuple[int, int]]:
+    """Every two slots that a set of more than two views may hold, role by role; of a role that gives one view no two."""
+    place = [(number, slot) for number, slots in enumerate(slots_of_roles) for slot in slots]
+    both = permutations(place, 2) if ordered else combinations(place, 2)
+    return [(first, second) for (role, first), (other, second) in both if role != other or chosen[role] > 1]
 
 
 def _global_slots(roles: tuple[str, ...]) -> tuple[int, ...]:
@@ -127,18 +150,23 @@ class Tables:
 
     Attributes:
         pair: int64 [P, 2], slots.
+        sets: int64 [Q, K], slots of every set of global views that may be chosen, in lexicographic order of roles and slots; ``pair`` where
+            these are pairs, and none where there are more than ``MAX_SETS``.
         legal: bool [V, V].
         place: int64 [P, 2], the same pairs by place among the global slots.
+        set_place: int64 [Q, K], the same sets.
         local: int64 [L], slots.
         of_roles: int64 [G] each, the global slots of each role.
         read: bool [T, S], the terms of a table that some combination holds.
         position: int64 [V], each slot's place among the global or the local slots.
-        first: int64 [K], the first legal pair and the first local views.
+        first: int64 [K], the first pair or set, and the first local views.
     """
 
     pair: Tensor
+    sets: Tensor
     legal: Tensor
     place: Tensor
+    set_place: Tensor
     local: Tensor
     of_roles: tuple[Tensor, ...]
     read: Tensor
@@ -169,13 +197,28 @@ def _tables(layout: Layout, device: torch.device) -> Tables:
     def whole(numbers: object) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=device)
 
+    pair, pair_place = whole(layout.pairs), whole(places)
+    sets, set_place = pair, pair_place
+    if layout.emitted_globals > 2:
+        sets = whole(_sets(layout)).reshape(-1, layout.emitted_globals)
+        set_place = whole(position)[sets]
     return Tables(
-        pair=whole(layout.pairs),
+        pair=pair,
+        sets=sets,
         legal=legal.to(device),
-        place=whole(places),
+        place=pair_place,
+        set_place=set_place,
         local=whole(layout.local_slots),
         of_roles=tuple(whole(slots) for slots in layout.slots_of_roles),
         read=read.to(device),
         position=whole(position),
         first=whole(layout.first_slots),
     )
+
+
+def _sets(layout: Layout) -> list[tuple[int, ...]]:
+    """Every set of global views that may be chosen, if they are not too many."""
+    if layout.num_sets > MAX_SETS:
+        return []
+    of_roles = [combinations(slots, count) for slots, count in zip(layout.slots_of_roles, layout.chosen, strict=True)]
+    return [tuple(slot for part in parts for slot in part) for parts in product(*of_roles)]

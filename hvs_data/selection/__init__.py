@@ -7,6 +7,7 @@ The head is :mod:`selector <hvs_data.selection.selector>`. What it stands on, in
   ``overlap`` those that overlap least; ``candidates`` are those that were given;
 - what may be chosen: ``allowed``, by a rule on rows;
 - what the model says: ``scorer``, at the ``sizes`` that a budget sets (``budgets``) and gives up if need be (``concessions``);
-- what is chosen: ``choice`` has a policy choose among ``combinations`` of a pair and local views; ``extra`` adds random views;
+- what is chosen: ``choice`` has a policy choose among ``combinations`` of a pair and local views, or ``sets`` of more global views, which
+  are searched for where they are many (``set_search``); ``extra`` adds random views;
 - what is told: ``telling`` writes the selection, ``unfit`` counts images without a finite loss.
 """

@@ -1,12 +1,13 @@
 """What a rule on rows leaves of an image's pairs, for all kinds of steps alike."""
 
-# Axes: B image, V view slot, P legal pair of a layout, K chosen or shown view.
+# Axes: B image, V view slot, P legal pair of a layout, Q set of views that may be chosen, K chosen or shown view.
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from hvs_data.errors import SelectionError
 from hvs_data.policies.base import FIRST, MOST_OVERLAP
 from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.rules import RowRule, table_of
+from hvs_data.selection.sets import sums_of, with_first_locals
 from hvs_data.types import ViewParams, pairwise_iou
 
 
@@ -41,13 +43,13 @@ class AllowedPairs:
     Attributes:
         layout: of all candidates.
         allowed_BVV: bool [B, V, V] on the CPU: of the layout's pairs, those that the rule allows and that hold the anchor.
-        otherwise_B2: int64 [B, 2] on the CPU: the pairs of images that have no allowed one.
+        otherwise_BK: int64 [B, K] on the CPU: the pairs of images that have no allowed one; of more than two views, the sets.
         anchor_B: int64 [B] on the CPU, slots; None without an anchor.
     """
 
     layout: Layout
     allowed_BVV: Tensor
-    otherwise_B2: Tensor
+    otherwise_BK: Tensor
     anchor_B: Tensor | None = None
 
     @staticmethod
@@ -72,26 +74,29 @@ class AllowedPairs:
         anchor_B = None if rule.anchor is None else rule.anchor(rows)
         legal_BVV = tables.legal.expand(rows.batch_size, -1, -1) if anchor_B is None else _with_anchor(anchor_B, layout)
         allowed_BVV = legal_BVV if rule.rule is None else table_of(rule.rule, rows) & legal_BVV
-        first_P, second_P = tables.pair.unbind(1)
-        legal_BP = legal_BVV[:, first_P, second_P]
-        rank_BP = pairwise_iou(rows.box)[:, first_P, second_P] if rule.otherwise == MOST_OVERLAP else legal_BP.to(torch.float32)
-        place_B = rank_BP.masked_fill(~legal_BP, -1).argmax(1)  # of equal ones the first
-        return AllowedPairs(layout, allowed_BVV, tables.pair[place_B], anchor_B)
+        overlaps = rule.otherwise == MOST_OVERLAP
+        rank_BVV = pairwise_iou(rows.box) if overlaps else torch.zeros(legal_BVV.shape)
+        rank_BQ, legal_BQ = sums_of(rank_BVV, tables.sets), _all_held(legal_BVV, layout)
+        place_B = rank_BQ.masked_fill(~legal_BQ, -1).argmax(1)  # of equal ones the first
+        return AllowedPairs(layout, allowed_BVV, tables.sets[place_B], anchor_B)
 
     @cached_property
     def without(self) -> Tensor:
-        """bool [B]: images none of whose pairs is allowed."""
-        return ~self.allowed_BVV.any(2).any(1)
+        """bool [B]: images none of whose pairs is allowed; of more than two views, no set of allowed pairs alone."""
+        return ~_all_held(self.allowed_BVV, self.layout).any(1)
 
     @cached_property
     def choosable(self) -> Tensor:
-        """bool [B, V, V]: the pairs to choose from, at least one for each image."""
-        open_BVV = self.allowed_BVV.clone()
-        open_BVV[torch.arange(len(open_BVV)), self.otherwise_B2[:, 0], self.otherwise_B2[:, 1]] |= self.without
-        return open_BVV
+        """bool [B, V, V]: the pairs to choose from, or to make sets of, enough for one of each image."""
+        otherwise_BVV = torch.zeros_like(self.allowed_BVV)
+        for first_B, second_B in combinations(self.otherwise_BK.unbind(1), 2):
+            otherwise_BVV[torch.arange(len(otherwise_BVV)), first_B, second_B] = True
+        if self.layout.ordered and self.layout.emitted_globals > 2:
+            otherwise_BVV |= otherwise_BVV.transpose(1, 2).clone()
+        return torch.where(self.without[:, None, None], otherwise_BVV, self.allowed_BVV)
 
     def pairs(self, layout: Layout, slots_BK: Tensor | None = None) -> Tensor:
-        """The pairs of a layout to choose from: bool [B, P] on the CPU.
+        """The pairs of a layout to choose from, or to make sets of: bool [B, P] on the CPU.
 
         Args:
             layout: of the views that there are.
@@ -115,8 +120,17 @@ class AllowedPairs:
 
     @property
     def first_slots(self) -> Tensor:
-        """int64 [B, K] on the CPU: each image's first pair of those to choose from, and the first local views."""
+        """int64 [B, K] on the CPU: each image's first pair or set of those to choose from, and the first local views."""
         return first_of(self.pairs(self.layout), self.layout)
+
+
+def _all_held(open_BVV: Tensor, layout: Layout) -> Tensor:
+    """The pairs or sets of global views all of whose pairs are open, where they are ordered both ways in a set: bool [B, Q]."""
+    tables = tables_of(layout, open_BVV.device)
+    if layout.emitted_globals == 2:
+        return open_BVV[:, tables.pair[:, 0], tables.pair[:, 1]]
+    either_BVV = open_BVV & open_BVV.transpose(1, 2) if layout.ordered else open_BVV | open_BVV.transpose(1, 2)
+    return sums_of((~either_BVV).to(torch.int32), tables.sets) == 0
 
 
 def _with_anchor(anchor_B: Tensor, layout: Layout) -> Tensor:
@@ -128,7 +142,12 @@ def _with_anchor(anchor_B: Tensor, layout: Layout) -> Tensor:
 
 
 def first_of(open_BP: Tensor, layout: Layout) -> Tensor:
-    """int64 [B, K]: each image's first pair to choose from, by slots of the layout, and its first local views."""
+    """int64 [B, K]: each image's first pair or set to choose from, by slots of the layout, and its first local views."""
     tables = tables_of(layout, open_BP.device)
-    pair_B2 = tables.pair[open_BP.to(torch.uint8).argmax(1)]
-    return torch.cat([pair_B2, tables.first[2:].expand(len(pair_B2), -1)], dim=1)
+    if layout.emitted_globals == 2:
+        open_BQ = open_BP
+    else:
+        open_BVV = torch.zeros(len(open_BP), layout.views, layout.views, dtype=torch.bool, device=open_BP.device)
+        open_BVV[:, tables.pair[:, 0], tables.pair[:, 1]] = open_BP
+        open_BQ = _all_held(open_BVV, layout)
+    return with_first_locals(tables.sets[open_BQ.to(torch.uint8).argmax(1)], layout, tables)

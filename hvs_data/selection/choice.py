@@ -16,8 +16,9 @@ from hvs_data.policies.base import FIRST, MOST_OVERLAP, Moment, Policy
 from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.rules import RowRule, rule_of
 from hvs_data.selection.allowed import PairRule
-from hvs_data.selection.combinations import Chosen, Parts, choose_combination, listed_combinations
+from hvs_data.selection.combinations import Chosen, Parts, listed_combinations
 from hvs_data.selection.geometry import Geometry
+from hvs_data.selection.sets import choose_views
 from hvs_data.types import ViewParams
 
 
@@ -78,8 +79,8 @@ class Choice:
             parts: what the combinations are made of.
             layout: of the views.
             moment: of the choice.
-            first_BK: int64 [B, K], see :func:`choose_combination`.
+            first_BK: int64 [B, K], see :func:`hvs_data.selection.combinations.choose_combination`.
         """
         device = parts.pair.device
         listed = listed_combinations(layout, self.policy, self.limit, moment, device)
-        return choose_combination(parts, layout, tables_of(layout, device), self.policy, moment, listed, first_BK)
+        return choose_views(parts, layout, tables_of(layout, device), self.policy, moment, listed, first_BK)

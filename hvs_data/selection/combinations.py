@@ -1,6 +1,7 @@
-"""The best of all combinations of a pair of global views with local ones, from what each part adds to the loss."""
+"""The best of all combinations of a pair (or a larger set) of global views with local ones, from what each part adds to the loss."""
 
-# Axes: B image, P legal pair, L local view, l chosen local view, M listed combination, T global view, S student's view.
+# Axes: B image, P legal pair, Q set of global views, L local view, l chosen local view, M listed combination, T global view,
+# S student's view.
 
 from __future__ import annotations
 
@@ -27,13 +28,16 @@ class Parts:
 
     Attributes:
         pair: floating [B, P], each legal pair by itself.
-        local: floating [B, P, L], each local view beside each pair; None if no local views are chosen.
+        local: floating [B, P, L], each local view beside each pair; None if no local views are chosen. Where sets of more than two
+            global views are chosen, [B, G, L], each local view beside each global one.
         foretold: floating [B, P], what is taken off the loss of every combination with a pair before the policy chooses; None for nothing.
+        share: of sets of more than two, what the sum over pairs and local views is multiplied by to give the loss.
     """
 
     pair: Tensor
     local: Tensor | None = None
     foretold: Tensor | None = None
+    share: float = 1.0
 
     def only(self, open_BP: Tensor) -> Parts:
         """The same with NaN for pairs that may not be chosen."""
@@ -51,7 +55,7 @@ class Listed:
     """Combinations in a list.
 
     Attributes:
-        pair: int64 [M], places in the layout's pairs.
+        pair: int64 [M], places in the layout's pairs, or sets.
         local: int64 [M, l], rising places among the local slots.
     """
 
@@ -64,15 +68,17 @@ class Chosen:
     """What was chosen for every image.
 
     Attributes:
-        slots: int64 [B, K], the pair and the local views by number.
+        slots: int64 [B, K], the pair (or set) and the local views by number.
         loss: floating [B], the combination's.
         pair_losses: floating [B, P], of the hardest combination with each pair (the easiest, where that is sought) of those that
-            were considered; not finite where there is none.
+            were considered; not finite where there is none. Of sets of more than two, each pair's own.
+        best: floating [B], what the policy chose before anything was left to chance; not finite where nothing was.
     """
 
     slots: Tensor
     loss: Tensor
     pair_losses: Tensor
+    best: Tensor
 
 
 def additive_parts(table_BTS: Tensor, layout: Layout, tables: Tables) -> Parts:
@@ -82,12 +88,16 @@ def additive_parts(table_BTS: Tensor, layout: Layout, tables: Tables) -> Parts:
     """
     table_BTS = table_BTS.to(torch.float64)
     first_P, second_P = tables.place.unbind(1)
+    local_BTL = table_BTS[..., len(layout.global_slots) :] if layout.emitted_locals else None
+    if layout.emitted_globals > 2:
+        # what a view adds by itself, in equal parts with each of the others
+        own_BT = table_BTS.diagonal(dim1=1, dim2=2) / (layout.emitted_globals - 1)
+        return Parts(
+            table_BTS[:, first_P, second_P] + table_BTS[:, second_P, first_P] + own_BT[:, first_P] + own_BT[:, second_P], local_BTL
+        )
     pair_BP = sum(table_BTS[:, i, j] for i, j in pairs_of((first_P, second_P), repeat=2))
     assert isinstance(pair_BP, Tensor)
-    if not layout.emitted_locals:
-        return Parts(pair_BP)
-    local_BTL = table_BTS[..., len(layout.global_slots) :]
-    return Parts(pair_BP, local_BTL[:, first_P] + local_BTL[:, second_P])
+    return Parts(pair_BP, None if local_BTL is None else local_BTL[:, first_P] + local_BTL[:, second_P])
 
 
 def choose_combination(
@@ -110,35 +120,42 @@ def choose_combination(
             and local views.
     """
     first_BK = tables.first.expand(len(parts.pair), -1) if first_BK is None else first_BK
-    chosen = _of_values(parts, layout, tables, policy, moment, listed, first_BK)
+    slots_BK, best_B, value_BM = best_combinations(parts, layout, tables, policy, moment, listed, first_BK)
+    pair_losses_BP = value_BM if listed is None else _by_pair(value_BM, listed.pair, parts.pair.shape[1], policy)
     random_B = policy.at_random(len(parts.pair), moment, parts.pair.device)
     if random_B is None:
-        return chosen
-    slots_BK = torch.where(random_B[:, None], first_BK, chosen.slots)
-    return replace(chosen, slots=slots_BK, loss=torch.where(random_B, _loss_of(first_BK, parts, tables), chosen.loss))
+        return Chosen(slots_BK, best_B, pair_losses_BP, best_B)
+    loss_B = torch.where(random_B, _loss_of(first_BK, parts, tables), best_B)
+    return Chosen(torch.where(random_B[:, None], first_BK, slots_BK), loss_B, pair_losses_BP, best_B)
 
 
-def _of_values(
+def best_combinations(
     parts: Parts, layout: Layout, tables: Tables, policy: Policy, moment: Moment, listed: Listed | None, first_BK: Tensor
-) -> Chosen:
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a policy chooses by its losses alone; arguments as of :func:`choose_combination`, a set of global views in place of a pair.
+
+    Returns:
+        Slots, int64 [B, K], and their losses, floating [B]; and the losses that were considered: of the listed combinations, or of the
+        best one with each pair or set.
+    """
     image_B = torch.arange(len(parts.pair), device=parts.pair.device)
     if listed is not None:
         local_BML = 0 if parts.local is None else parts.local[:, listed.pair[:, None], listed.local].sum(-1)
         value_BM = parts.pair[:, listed.pair] + local_BML
         best_B = policy.choose(parts.judged(value_BM, listed.pair), moment)
-        slots_BK = torch.cat([tables.pair[listed.pair], tables.local[listed.local]], dim=1)[best_B]
+        slots_BK = torch.cat([tables.sets[listed.pair], tables.local[listed.local]], dim=1)[best_B]
         slots_BK = torch.where(value_BM.isfinite().any(1, keepdim=True), slots_BK, first_BK)
-        return Chosen(slots_BK, value_BM[image_B, best_B], _by_pair(value_BM, listed.pair, parts.pair.shape[1], policy))
+        return slots_BK, value_BM[image_B, best_B], value_BM
     if parts.local is None:
         best_B = policy.choose(parts.judged(parts.pair), moment)
-        slots_BK = torch.where(parts.pair.isfinite().any(1, keepdim=True), tables.pair[best_B], first_BK)
-        return Chosen(slots_BK, parts.pair[image_B, best_B], parts.pair)
+        slots_BK = torch.where(parts.pair.isfinite().any(1, keepdim=True), tables.sets[best_B], first_BK)
+        return slots_BK, parts.pair[image_B, best_B], parts.pair
     local_BPl = _best_locals(parts.local, layout.emitted_locals, policy)
     value_BP = parts.pair + parts.local.gather(2, local_BPl).sum(-1)
     best_B = policy.choose(parts.judged(value_BP), moment)
-    slots_BK = torch.cat([tables.pair[best_B], tables.local[local_BPl[image_B, best_B]]], dim=1)
+    slots_BK = torch.cat([tables.sets[best_B], tables.local[local_BPl[image_B, best_B]]], dim=1)
     slots_BK = torch.where(value_BP.isfinite().any(1, keepdim=True), slots_BK, first_BK)
-    return Chosen(slots_BK, value_BP[image_B, best_B], value_BP)
+    return slots_BK, value_BP[image_B, best_B], value_BP
 
 
 def _loss_of(slots_BK: Tensor, parts: Parts, tables: Tables) -> Tensor:
@@ -192,7 +209,7 @@ def listed_combinations(layout: Layout, policy: Policy, limit: int | None, momen
             f"sample some of them, at most {MAX_LISTED} are listed without it"
         )
     locals_ = combinations(range(len(layout.local_slots)), layout.emitted_locals)
-    pair_M, local_Ml = zip(*pairs_of(range(len(layout.pairs)), locals_), strict=True)
+    pair_M, local_Ml = zip(*pairs_of(range(layout.num_sets), locals_), strict=True)
     return _on_device(np.array(pair_M), np.array(local_Ml).reshape(len(pair_M), -1), device)
 
 
@@ -203,7 +220,7 @@ def _sampled(layout: Layout, limit: int, moment: Moment) -> tuple[np.ndarray, np
     stream = 0
     while len(rows) < limit:
         unit = unit_numbers(moment.seed, moment.step, WHAT, 2 * limit * (1 + locals_), stream).reshape(2 * limit, 1 + locals_)
-        pair_N = (unit[:, 0] * len(layout.pairs)).astype(np.int64)
+        pair_N = (unit[:, 0] * layout.num_sets).astype(np.int64)
         local_Nl = np.sort(unit[:, 1:].argsort(axis=1, kind="stable")[:, :chosen], axis=1)
         for row in np.column_stack([pair_N, local_Nl]):
             rows.setdefault(row.tobytes(), row)

@@ -1,4 +1,4 @@
-"""Extra views beside the pair: the first candidates that are not in it.
+"""Extra views beside the chosen global ones: the first candidates that are not among them.
 
 Rows are drawn independently of one another, so that the first ones are as random as any that were not chosen.
 """
@@ -27,7 +27,7 @@ def check_enough(layout: Layout, extra: int) -> None:
         SelectionError: too few of some role.
     """
     roles = layout.slots_of_roles
-    needed = [2 // len(roles) + share for share in extra_shares(layout, extra)]
+    needed = [count + share for count, share in zip(layout.chosen, extra_shares(layout, extra), strict=True)]
     if any(len(slots) < count for slots, count in zip(roles, needed, strict=True)):
         names = [layout.roles[slots[0]] for slots in roles]
         expected, got = (
@@ -35,8 +35,8 @@ def check_enough(layout: Layout, extra: int) -> None:
             for counts in (needed, map(len, roles))
         )
         raise SelectionError(
-            f"extra_views={extra} expected at least {expected}, a pair and the views beside it, got {got}; draw more with the recipe's "
-            "candidates=, or ask for fewer extra views"
+            f"extra_views={extra} expected at least {expected}, the chosen views and those beside them, got {got}; draw more with the "
+            "recipe's candidates=, or ask for fewer extra views"
         )
 
 
@@ -47,10 +47,11 @@ def beside(taken_BT: Tensor, slots_G: Tensor, count: int) -> Tensor:
 
 
 def with_extra(slots_BK: Tensor, layout: Layout, extra: int) -> Tensor:
-    """Handed-out slots, the pair and local views, with so many extra views between these."""
+    """Handed-out slots, chosen global views and local ones, with so many extra views between these."""
     if not extra:
         return slots_BK
-    pair_B2, roles = slots_BK[:, :2], tables_of(layout, slots_BK.device).of_roles
-    of_role = [beside(pair_B2, slots_G, count) for slots_G, count in zip(roles, extra_shares(layout, extra), strict=True)]
+    globals_BK, locals_Bl = slots_BK.tensor_split([layout.emitted_globals], dim=1)
+    roles = tables_of(layout, slots_BK.device).of_roles
+    of_role = [beside(globals_BK, slots_G, count) for slots_G, count in zip(roles, extra_shares(layout, extra), strict=True)]
     in_turn = [of_role[number % len(roles)][:, number // len(roles)] for number in range(extra)]
-    return torch.cat([pair_B2, torch.stack(in_turn, dim=1), slots_BK[:, 2:]], dim=1)
+    return torch.cat([globals_BK, torch.stack(in_turn, dim=1), locals_Bl], dim=1)

@@ -11,7 +11,8 @@ from hvs_data.policies.base import Moment
 from hvs_data.policies.extremes import Hardest
 from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.selection.allowed import AllowedPairs
-from hvs_data.selection.combinations import additive_parts, choose_combination
+from hvs_data.selection.combinations import additive_parts
+from hvs_data.selection.sets import choose_views
 from hvs_data.types import ViewParams, pairwise_iou
 
 
@@ -29,4 +30,4 @@ def least_overlap(layout: Layout, params: ViewParams, allowed: AllowedPairs | No
     parts = additive_parts(-overlap_BSS[:, : len(layout.global_slots)], layout, tables)
     if allowed is not None:
         parts = parts.only(allowed.pairs(layout))
-    return choose_combination(parts, layout, tables, Hardest(), Moment(0)).slots
+    return choose_views(parts, layout, tables, Hardest(), Moment(0)).slots

@@ -13,7 +13,7 @@ from hvs_data.errors import SelectionError
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective
 from hvs_data.policies.base import FIRST
-from hvs_data.rows.layout import Layout, tables_of
+from hvs_data.rows.layout import MAX_SETS, Layout, tables_of
 from hvs_data.selection.candidates import Candidates, narrowed, of_shown
 from hvs_data.selection.choice import Choice
 from hvs_data.selection.extra import check_enough, with_extra
@@ -127,6 +127,35 @@ class Plan:
                 "one role, or take a symmetric objective"
             )
         check_enough(layout, self.extra_views)
+        if layout.emitted_globals > 2:
+            self._check_sets(layout)
+
+    def _check_sets(self, layout: Layout) -> None:
+        """Refuse what does not go with more than two global views.
+
+        Raises:
+            SelectionError: see above.
+        """
+        objective, policy, views = self.objective, self.choice.policy, layout.emitted_globals
+        if isinstance(objective, AdditiveObjective) and not objective.any_globals:
+            raise SelectionError(
+                f"expected 2 emitted global views under {type(objective).__name__}, whose loss is of two, got {views}; set emitted= in the "
+                "recipe's roles, or, for an objective of your own, any_globals = True and a term_table(..., views, global_views)"
+            )
+        if policy.anchor is not None:
+            raise SelectionError(f"policy {policy.name!r} chooses a pair with the anchor, got a recipe that emits {views} global views")
+        if self.prefilter is not None and (self.prefilter <= views or len(layout.chosen) > 1 or self.choice.rule is not None):
+            raise SelectionError(
+                f"prefilter with {views} emitted global views expected candidates of one role, more than {views} of them to be kept, and "
+                f"no allowed=, got prefilter={self.prefilter} and the roles {list(dict.fromkeys(layout.roles))}; pass prefilter=None, also "
+                "beside a budget"
+            )
+        looks_at_all = not policy.seeks or policy.lists or self.choice.rule is not None or self.choice.limit or layout.emitted_locals
+        if policy.ever_asks and looks_at_all and layout.num_sets > MAX_SETS:
+            raise SelectionError(
+                f"expected at most {MAX_SETS} sets of {views} of the global candidates for a policy that is not after the largest or the "
+                f"smallest loss, allowed=, limit=, or local views, got {layout.num_sets}; draw fewer with the recipe's candidates="
+            )
 
     def unasked(self, narrowing: Narrowing, given: Candidates, step: int, device: torch.device) -> Selection:
         """The selection of a step in which the model is not asked."""

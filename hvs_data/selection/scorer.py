@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
 
 import torch
 from torch import Tensor
@@ -127,13 +128,14 @@ class Scorer:
             self._encoding.levers(),
         ):
             if isinstance(objective, AdditiveObjective):
-                table_BTS, teacher = forward.term_table(objective, groups, layout.emitted, self._keep_teacher)
+                table_BTS, teacher = forward.term_table(objective, groups, layout.emitted, layout.emitted_globals, self._keep_teacher)
                 table_BTS = table_BTS.detach()
                 parts = additive_parts(table_BTS, layout, tables)
                 non_finite = (~table_BTS.isfinite() & tables.read).sum()
             else:
                 losses_BVV = forward.pair_losses(objective, groups[0]).detach()
-                parts = Parts(losses_BVV[:, tables.pair[:, 0], tables.pair[:, 1]].to(torch.float32))
+                share = 1 / comb(layout.emitted_globals, 2)  # the loss of a set is the mean of its pairs
+                parts = Parts(losses_BVV[:, tables.pair[:, 0], tables.pair[:, 1]].to(torch.float32), share=share)
                 non_finite = (~parts.pair.isfinite() if open_BP is None else ~parts.pair.isfinite() & open_BP).sum()
         parts = parts if open_BP is None else parts.only(open_BP)
         return Scores(parts, non_finite, self._num_losses(candidates, len(parts.pair), allowed), spread.value(), teacher)

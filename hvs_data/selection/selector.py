@@ -52,6 +52,10 @@ class HardViewSelector(Fixed):
     where the candidates are of two roles ("global1" and "global2"), those of one view each, the first role's slot first.
     Under an objective whose loss depends on the order (``Objective.ordered``), both orders of two views of one kind are legal.
 
+    More than two views: where the recipe emits k views besides local ones, the set of k is chosen whose mean loss over all its pairs is the
+    largest, of equal ones the first; every pair of it is legal and allowed. All sets are looked at up to 16,384 an image; of more, one
+    of a large mean is searched for (:mod:`hvs_data.selection.set_search`), if the policy seeks the largest or the smallest loss.
+
     Multi-crop: with candidates of the role "local", which may have a size of their own, a pair is chosen of the others and as many
     local views as the recipe emits. The objective must be an :class:`~hvs_data.objectives.additive.AdditiveObjective`, such as DINO.
     The choice is the exact maximum over all combinations, of equal ones that with the first pair, then with the first local views;
@@ -209,8 +213,8 @@ class HardViewSelector(Fixed):
                 :meth:`narrowing` gave them for this step. ``params`` are the rows of all V.
 
         Returns:
-            ``[x1, x2]``, or ``[x1, x2, extra views..., local views by number...]``, each [B, 3, S, S] with the candidates' type, device
-            and memory format. The selection is in ``last``.
+            ``[x1, x2]``, or ``[x1, x2, ..., extra views..., local views by number...]``, each [B, 3, S, S] with the candidates' type,
+            device and memory format. The selection is in ``last``.
 
         Raises:
             SelectionError: candidates, model outputs or losses of a wrong shape.
@@ -375,7 +379,7 @@ class HardViewSelector(Fixed):
         first_BK = None if allowed is None else first_of(allowed.pairs(layout, given.slots), layout).to(device, non_blocking=True)
         moment = replace(self.schedule.moment(step), key=given.image_key)
         chosen = choice.among(replace(scores.parts, foretold=foretold_BP), layout, moment, first_BK)
-        self._unfit.note(step, chosen.pair_losses)
+        self._unfit.note(step, chosen.best[:, None])
         if self._plan.learns and rows is not None:
             self.geometry.observe(step, rows, layout.pairs, chosen.pair_losses)
         selection = scored_selection(chosen, scores, layout, rows, choice.policy.name, step, self._weights(), foretold_BP)

@@ -38,11 +38,13 @@ def scored_selection(
     """
     tables = tables_of(layout, chosen.slots.device)
     loss_BP = chosen.pair_losses.to(torch.float32)
-    if layout.emitted_locals:
+    pairs_alone = layout.emitted == 2
+    if layout.emitted_locals and layout.emitted_globals == 2:
         loss_BP = loss_BP.where(loss_BP.isfinite(), torch.nan)
+    losses_BVV = _by_views(loss_BP, layout, tables)
     return Selection(
-        pair=chosen.slots[:, :2],
-        losses=_by_views(loss_BP, layout, tables),
+        pair=chosen.slots[:, :2] if layout.emitted_globals == 2 else _hardest_of(chosen.slots[:, : layout.emitted_globals], losses_BVV),
+        losses=losses_BVV,
         legal=tables.legal,
         non_finite=scores.non_finite,
         params=params,
@@ -52,9 +54,20 @@ def scored_selection(
         weights=weights,
         num_losses=scores.num_losses,
         output_std=scores.output_std,
-        combination_loss=chosen.loss.to(torch.float32) if layout.emitted_locals else None,
+        combination_loss=None if pairs_alone else chosen.loss.to(torch.float32),
+        global_views=layout.emitted_globals,
         foretold=None if foretold_BP is None else _by_views(foretold_BP, layout, tables),
     )
+
+
+def _hardest_of(set_BK: Tensor, losses_BVV: Tensor) -> Tensor:
+    """The pair of the largest loss among some views, of equal ones the first: int64 [B, 2]."""
+    views = set_BK.shape[1]
+    image_B11 = torch.arange(len(set_BK), device=set_BK.device)[:, None, None]
+    loss_BKK = losses_BVV[image_B11, set_BK[:, :, None], set_BK[:, None, :]]
+    place_B1 = loss_BKK.masked_fill(~loss_BKK.isfinite(), -torch.inf).flatten(1).argmax(1, keepdim=True)
+    place_B1 = place_B1.where(loss_BKK.isfinite().flatten(1).any(1, keepdim=True), 1)  # the first two
+    return set_BK.gather(1, torch.cat([place_B1 // views, place_B1 % views], dim=1))
 
 
 def _by_views(value_BP: Tensor, layout: Layout, tables: Tables) -> Tensor:
@@ -80,21 +93,22 @@ def unscored_selection(slots_BK: Tensor, layout: Layout, params: ViewParams | No
         policy=policy,
         scored=False,
         step=step,
+        global_views=layout.emitted_globals,
     )
 
 
 def with_slots(selection: Selection, slots_BK: Tensor) -> Selection:
-    """The same of these slots, the pair first."""
-    return replace(selection, pair=slots_BK[:, :2], slots=slots_BK)
+    """The same of these slots, a pair first where it is one that was chosen."""
+    return replace(selection, pair=slots_BK[:, :2] if selection.global_views == 2 else selection.pair, slots=slots_BK)
 
 
 def with_teacher(selection: Selection, teacher: Outputs, given: Candidates) -> Selection:
-    """The same with what the teacher gave for the chosen pair, of its outputs [B, T, ...] for the global views that were given."""
+    """The same with what the teacher gave for the chosen global views, of its outputs [B, T, ...] for those that were given."""
     if teacher is None:
         return selection
-    place_B2 = given.places(selection.pair)
-    image_B = torch.arange(len(place_B2), device=place_B2.device)
-    kept = map_outputs(lambda output_BT: torch.cat([output_BT[image_B, place_B] for place_B in place_B2.unbind(1)]), teacher)
+    place_BK = given.places(selection.slots[:, : selection.global_views])
+    image_B = torch.arange(len(place_BK), device=place_BK.device)
+    kept = map_outputs(lambda output_BT: torch.cat([output_BT[image_B, place_B] for place_B in place_BK.unbind(1)]), teacher)
     return replace(selection, teacher_outputs=kept)
 
 
@@ -120,11 +134,10 @@ def widened(selection: Selection, given: Candidates) -> Selection:
         table_BVV[image_B11, slots_BK[:, :, None], slots_BK[:, None, :]] = table_BKK
         return table_BVV
 
-    chosen_BK = slots_BK.gather(1, selection.slots)
     return replace(
         selection,
-        pair=chosen_BK[:, :2],
-        slots=chosen_BK,
+        pair=slots_BK.gather(1, selection.pair),
+        slots=slots_BK.gather(1, selection.slots),
         losses=among_all(selection.losses),
         legal=tables_of(given.all_layout, device).legal,
         params=given.all_rows,

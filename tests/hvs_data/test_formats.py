@@ -70,10 +70,12 @@ def test_views_as_stable_pretraining_names_them_in_multi_crop():
     named = formats.stable_pretraining(batch)["views"]
     assert list(named) == ["global_1", "global_2", "global_3", "global_4", "local_1", "local_2", "local_3"]
     assert [sample["image"] for sample in named.values()] == batch.views
-    for extra in (0, 1):
-        views = batch.views[: 2 + extra] + batch.views[4:]
-        chosen = hvs.Batch(views, batch.labels, batch.index, batch.params, selection=SimpleNamespace(extra_views=extra))
-        globals_ = ["global_1", "global_2", "global_3"][: 2 + extra]
+    for globals_chosen, extra in ((2, 0), (2, 1), (3, 0), (3, 1)):
+        count = globals_chosen + extra
+        views = batch.views[:count] + batch.views[4:]
+        selection = SimpleNamespace(global_views=globals_chosen, extra_views=extra)
+        chosen = hvs.Batch(views, batch.labels, batch.index, batch.params, selection=selection)
+        globals_ = ["global_1", "global_2", "global_3", "global_4"][:count]
         assert list(formats.stable_pretraining(chosen)["views"]) == [*globals_, "local_1", "local_2", "local_3"]
 
 

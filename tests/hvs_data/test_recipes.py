@@ -107,6 +107,15 @@ def test_more_candidates_leave_the_number_of_emitted_views(preset: Callable[...,
     assert [role.name for role in drawn.slot_roles] == [role.name for role in drawn.roles for _ in range(role.candidates)]
 
 
+@pytest.mark.parametrize("preset", [recipes.simsiam, recipes.moco_v2, recipes.simclr], ids=lambda preset: preset.__name__)
+def test_any_number_of_like_views_is_emitted(preset: Callable[..., Recipe]) -> None:
+    assert [(role.candidates, role.emitted) for role in preset(candidates=8, views=4).roles] == [(8, 4)]
+    assert preset(candidates=8, views=4) == preset(candidates=8).with_roles(emitted=4)
+    for views in (1, 9, 2.5, None, True):
+        with pytest.raises(RecipeError, match="views must be a whole number from 2 to the number of candidates, 8, got"):
+            preset(candidates=8, views=views)
+
+
 def test_local_views_are_drawn_and_sized_on_their_own() -> None:
     recipe = recipes.dinov2(candidates=4, local_candidates=16, size=448, local_size=98)
     assert [(role.candidates, role.emitted, role.size) for role in recipe.roles] == [(2, 1, 448), (2, 1, 448), (16, 8, 98)]

@@ -1,5 +1,7 @@
 """DINO against lightly's loss and the published formula in float64, over all combinations of views."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -269,3 +271,29 @@ def test_chosen_views_are_what_the_selector_returns():
     selector = hvs.HardViewSelector(objective)
     views = selector(pixels, make_rows(RECIPE, images))
     assert all(torch.equal(view, expected) for view, expected in zip(views, chosen(pixels, selector.last.slots), strict=True))
+
+
+@pytest.mark.parametrize("locals_", [0, 5])
+def test_three_teachers_views_are_chosen_as_lightlys_loss_has_them(locals_):
+    """Of five global candidates three, and of the local ones three, against lightly's DINOLoss of every combination."""
+    images, objective = 12, make_objective(torch.float64)
+    like = hvs.recipes.Role(size=8)
+    local = (hvs.recipes.Role("local", candidates=5, emitted=3, size=4),) if locals_ else ()
+    recipe = hvs.recipes.Recipe("three", (hvs.recipes.Role(candidates=5, emitted=3, size=like.size), *local))
+    pixels = make_pixels(recipe, images, dtype=torch.float64)
+    selection = hvs.HardViewSelector(objective).select(pixels, make_rows(recipe, images))
+    teachers, students = logits_of(objective, pixels)
+    rest = list(combinations(range(5, 10), 3)) if locals_ else [()]
+    every = [(*globals_, *chosen_locals) for globals_ in combinations(range(5), 3) for chosen_locals in rest]
+    criterion = DINOLoss(K, warmup_teacher_temp=0.04, teacher_temp=0.04).double()
+    criterion.center = objective.center().reshape(1, 1, K).double() if callable(objective.center) else objective.center.reshape(1, 1, K)
+    center = criterion.center.clone()
+    for image in range(images):
+        losses = []
+        for slots in every:
+            one = slice(image, image + 1)
+            losses.append(float(criterion([teachers[slot][one] for slot in slots[:3]], [students[slot][one] for slot in slots], epoch=50)))
+            criterion.center = center.clone()
+        # float32 terms of differences up to 2 / 0.1 err by less than 1e-5
+        found = losses[every.index(tuple(selection.slots[image].tolist()))]
+        assert found == pytest.approx(float(selection.loss[image]), abs=1e-5) and found >= max(losses) - 1e-5

@@ -203,7 +203,7 @@ def test_what_is_no_number_of_views_is_refused(extra):
 def test_too_few_candidates_are_refused():
     selector = hvs.HardViewSelector(Numbered(torch.zeros(1, 3, 3)), extra_views=2)
     with pytest.raises(
-        SelectionError, match="extra_views=2 expected at least 4 of the role 'view', a pair and the views beside it, got 3 of"
+        SelectionError, match="extra_views=2 expected at least 4 of the role 'view', the chosen views and those beside them, got 3 of"
     ):
         selector(numbered_views(3, 1))
     assert selector.step == 0

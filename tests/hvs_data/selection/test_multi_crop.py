@@ -229,10 +229,10 @@ def test_too_many_combinations_to_rank_are_refused():
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        (make_recipe(["a", "b", "c"], 0), r"got the roles \['a', 'b', 'c'\]"),
-        (make_recipe(["view"], 3, 1), "of one role, at least 2 of them"),
-        (make_recipe(["a", "b"], 0).with_roles(emitted=0), "expected 1 emitted views of 'a' and 'b'"),
-        (make_recipe(["view"] * 3, 0).with_roles(emitted=3), r"expected 2 emitted views of 'view'.* got \{'view': 3\}"),
+        (make_recipe(["a", "b", "c"], 0), r"got \{'a': 0, 'b': 0, 'c': 0\} of the roles \['a', 'b', 'c'\]"),
+        (make_recipe(["view"], 3, 1), r"expected at least 2 emitted views.* got \{'view': 1\}"),
+        (make_recipe(["a", "b"], 0).with_roles(emitted=0), r"of each role at least one.* got \{'a': 0, 'b': 0\}"),
+        (make_recipe(["view"] * 3, 0).with_roles(emitted=3), "expected 2 emitted global views under Terms.* got 3"),
     ],
 )
 def test_roles_without_a_pair_are_refused(recipe, message):

@@ -47,7 +47,7 @@ VIEW = torch.zeros(2, 3, 4, 4)
         ([VIEW, VIEW], make_params(["view"] * 3, 2), "each of the 2 candidate views, got rows of 3"),
         ([VIEW, VIEW], make_params(["view"] * 2, 3), "2 images, got rows of 3"),
         ([VIEW, VIEW, VIEW], make_params(["global1", "global2", "local"], 2), "expected an AdditiveObjective.* got Table"),
-        ([VIEW, VIEW, VIEW], make_params(["a", "b", "c"], 2), r"got the roles \['a', 'b', 'c'\]"),
+        ([VIEW, VIEW, VIEW], make_params(["a", "b", "c"], 2), r"of the roles \['a', 'b', 'c'\]"),
     ],
 )
 def test_candidates_that_do_not_fit_are_refused(candidates, params, message):
