@@ -21,6 +21,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # The role of small views in multi-crop: any number of them, of a size of their own, beside the pair.
 LOCAL = "local"
 
+# What stands in place of erased pixels: standard normal numbers.
+NOISE = "noise"
+
 
 @dataclass(frozen=True)
 class RenderSpec:
@@ -31,6 +34,7 @@ class RenderSpec:
         mean, std: per RGB channel, on the 0-1 scale.
         blur_kernel: odd number of taps of the Gaussian blur at a slot's own size.
         solarize_threshold: on the 0-1 scale; values at or above it are inverted.
+        erase_value: of erased pixels, on the scale of normalised values: a number, one for each channel, or "noise".
     """
 
     interpolation: str = "bilinear"
@@ -38,6 +42,7 @@ class RenderSpec:
     std: tuple[float, float, float] = IMAGENET_STD
     blur_kernel: int = 23
     solarize_threshold: float = 128 / 255
+    erase_value: float | tuple[float, ...] | str = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class ViewParams:
             are None where no role of the recipe has the operation.
         vertical_flip: bool [B, V].
         posterize: uint8 [B, V], bits that each value keeps, after solarize; 8 = unchanged.
+        erase: int32 [B, V, 4], (top, left, height, width) in pixels of the view at the slot's own size, the part that is erased last, after
+            normalisation; height 0 = none.
     """
 
     box: Tensor
@@ -86,6 +93,7 @@ class ViewParams:
     turn: Tensor | None = None
     vertical_flip: Tensor | None = None
     posterize: Tensor | None = None
+    erase: Tensor | None = None
 
     @property
     def batch_size(self) -> int:

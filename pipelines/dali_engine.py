@@ -51,7 +51,7 @@ class DaliKorniaEngine:
                 rows = params.images(some)
                 x_VG3SS = _rendered(images[some], rows, canvas.size, max_views=together * params.num_views)
                 finish_views(x_VG3SS, rows)
-                store_views(x_VG3SS, canvas, params.spec, normalize=normalize, first_image=first_image + start)
+                store_views(x_VG3SS, canvas, rows, normalize=normalize, first_image=first_image + start)
 
 
 def _rendered(images: Sequence[Tensor], params: ViewParams, size: int, max_views: int) -> Tensor:

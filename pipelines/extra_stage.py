@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ class StagedEngine:
         flat = torch.empty(views * len(images) * 3 * size * size, device=canvas.flat.device)
         # the views of an image one after another, so that those of some images are one piece
         plain = Canvas.on(flat, views, len(images), size, image_major=True)
-        self._engine.render_group(images, params, plain, normalize=False)
+        self._engine.render_group(images, replace(params, erase=None), plain, normalize=False)
         x_GV3SS = plain.pixels.transpose(0, 1)
         x_N3SS = x_GV3SS.reshape(-1, *x_GV3SS.shape[2:])
         key_N = None if params.key is None else params.key.flatten()
@@ -60,7 +61,7 @@ class StagedEngine:
                     # a transposed view of the same memory would be written while it is read
                     shared = staged.untyped_storage().data_ptr() == x_n3SS.untyped_storage().data_ptr()
                     x_n3SS.copy_(staged.clone() if shared else staged)
-            store_views(plain.pixels, canvas, params.spec, normalize=normalize, first_image=first_image)
+            store_views(plain.pixels, canvas, params, normalize=normalize, first_image=first_image)
 
     def _calls(self, images: int, views: int, device: torch.device) -> Iterator[slice]:
         """Which views are handed to the stage together."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.kernels.render.erasing import erase_views
 from hvs_data.kernels.render.triton.render import render_views
 from hvs_data.pipelines.finishing import finish_views, is_finished
 from hvs_data.pipelines.storing import store_views
@@ -22,10 +23,11 @@ class TritonEngine:
     def render_group(self, images: Sequence[Tensor], params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: int = 0) -> None:
         if is_finished(params) or not len(images):
             render_views(images, params, canvas, normalize=normalize, first_image=first_image)
+            erase_views(params, canvas, normalize=normalize, first_image=first_image)
             return
         views, size = params.num_views, canvas.size
         flat = torch.empty(views * len(images) * 3 * size * size, device=canvas.flat.device)
         plain = Canvas.on(flat, views, len(images), size)
         render_views(images, params, plain, normalize=False)
         finish_views(plain.pixels, params)
-        store_views(plain.pixels, canvas, params.spec, normalize=normalize, first_image=first_image)
+        store_views(plain.pixels, canvas, params, normalize=normalize, first_image=first_image)

@@ -2,10 +2,11 @@
 
 from hvs_data.recipes.masking import Masking
 from hvs_data.recipes.presets import barlow_twins, byol, dino, dinov2, ibot, moco_v2, moco_v3, simclr, simsiam, vicreg
-from hvs_data.recipes.spec import ColorJitter, Recipe, Role
+from hvs_data.recipes.spec import ColorJitter, Erasing, Recipe, Role
 
 __all__ = [
     "ColorJitter",
+    "Erasing",
     "Masking",
     "Recipe",
     "Role",

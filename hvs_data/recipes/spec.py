@@ -9,7 +9,7 @@ from typing import Any
 from hvs_data.arguments.values import listed, real_number, whole_number
 from hvs_data.errors import RecipeError
 from hvs_data.recipes.masking import Masking
-from hvs_data.types import LOCAL, RenderSpec
+from hvs_data.types import LOCAL, NOISE, RenderSpec
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 MAX_SLOTS = 2**16
@@ -92,6 +92,34 @@ class ColorJitter:
 
 
 @dataclass(frozen=True)
+class Erasing:
+    """A random rectangle of a view, erased after everything else (as torchvision's RandomErasing, behind Normalize).
+
+    Attributes:
+        p: probability that a view has one.
+        scale: range of its share of the view's area.
+        ratio: range of its height / width, drawn log-uniformly.
+        value: what stands there, on the scale of normalised values: a number, one for each channel, or "noise", standard normal.
+    """
+
+    p: float = 0.5
+    scale: tuple[float, float] = (0.02, 0.33)
+    ratio: tuple[float, float] = (0.3, 3.3)
+    value: float | tuple[float, ...] | str = 0.0
+
+    def __post_init__(self) -> None:
+        _set(self, p=_probability("erasing p", self.p))
+        _set(self, scale=_interval("erasing scale", self.scale, 1, "a fraction of the view's area"))
+        _set(self, ratio=_interval("erasing ratio", self.ratio, math.inf, "a range of height / width"))
+        meaning = 'what stands in place of the erased pixels, after normalisation; pass "noise" for standard normal noise'
+        several = None if isinstance(self.value, str) else listed(self.value)
+        if several is not None:
+            _set(self, value=tuple(_number("erasing value", number, meaning) for number in several))
+        elif self.value != NOISE:
+            _set(self, value=_number("erasing value", self.value, meaning))
+
+
+@dataclass(frozen=True)
 class Role:
     """One distribution of views, and how many of them an image gets.
 
@@ -115,6 +143,7 @@ class Role:
         quarters: the turns that are drawn, each as often: some of 1, 2 and 3.
         posterize: probability of keeping only the upper bits of each value.
         posterize_bits: how many, from 1 to 7.
+        erase: a random rectangle that is erased; each view's own, whatever is shared.
     """
 
     name: str = "view"
@@ -135,6 +164,7 @@ class Role:
     quarters: tuple[int, ...] = (1, 2, 3)
     posterize: float = 0.0
     posterize_bits: int = 4
+    erase: Erasing | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -152,6 +182,8 @@ class Role:
         for name in ("flip", "gray", "blur", "solarize", "vertical_flip", "turn", "posterize"):
             _set(self, **{name: _probability(name, getattr(self, name))})
         _set(self, posterize_bits=_whole("posterize_bits", self.posterize_bits, 1, 7, "how many bits of a value a posterized view keeps"))
+        if self.erase is not None and not isinstance(self.erase, Erasing):
+            raise RecipeError(f"erase must be an Erasing or None, got {self.erase!r}; write Erasing(p=0.25)")
         quarters = listed(self.quarters)
         if not quarters or len(set(quarters)) != len(quarters) or not set(quarters) <= {1, 2, 3}:
             raise RecipeError(f"quarters must hold some of 1, 2 and 3, got {self.quarters!r}; they are turns counterclockwise")
@@ -219,6 +251,12 @@ class Recipe:
             _set(self, **{name: channels})
         if self.masking is not None:
             self._check_masking(self.masking)
+        values = {role.erase.value for role in self.roles if role.erase is not None}
+        if len(values) > 1:
+            raise RecipeError(f"erasing must have one value in all roles, got {sorted(values, key=repr)}; give every Erasing the same")
+        wrong = [value for value in values if isinstance(value, tuple) and len(value) != len(self.mean)]
+        if wrong:
+            raise RecipeError(f"erasing value must be one number, or {len(self.mean)}, one for each channel, got {wrong[0]}")
 
     def _check_masking(self, masking: Masking) -> None:
         if not isinstance(masking, Masking):
@@ -250,7 +288,8 @@ class Recipe:
     @property
     def spec(self) -> RenderSpec:
         """The part of the recipe that a renderer needs beside the rows."""
-        return RenderSpec(interpolation=self.interpolation, mean=self.mean, std=self.std, blur_kernel=self.blur_kernel)
+        erased = next((role.erase.value for role in self.roles if role.erase is not None), RenderSpec.erase_value)
+        return RenderSpec(self.interpolation, self.mean, self.std, self.blur_kernel, erase_value=erased)
 
     def with_roles(self, **changes: Any) -> Recipe:
         """The same recipe with fields of every role replaced, such as ``recipe.with_roles(scale=(0.3, 1), flip=0)``."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from hvs_data.arguments.values import whole_number
 from hvs_data.errors import RecipeError
 from hvs_data.kernels.rows.slots import SLOT, Drawn, Slots
-from hvs_data.recipes.spec import SHARED, Recipe
+from hvs_data.recipes.spec import SHARED, Erasing, Recipe
 from hvs_data.rows.masking import sample_masks
 from hvs_data.types import LOCAL, ViewParams
 
@@ -77,10 +77,20 @@ def slot_table(recipe: Recipe) -> Slots:
         jitter = role.jitter
         around_1 = [(max(0.0, 1 - half), 1 + half) for half in (jitter.brightness, jitter.contrast, jitter.saturation)]
         hue = (max(-0.5, -jitter.hue), jitter.hue)
-        ranges = [role.scale, tuple(np.log(role.ratio)), role.ratio, *around_1, hue, role.sigma]
-        switches = [jitter.p, role.gray, role.flip, role.blur, role.solarize, role.vertical_flip, role.turn, role.posterize]
+        erase = role.erase or Erasing(p=0)
+        erased = erase.scale, tuple(np.log(erase.ratio))
+        ranges = [role.scale, tuple(np.log(role.ratio)), role.ratio, *around_1, hue, role.sigma, *erased]
+        switches = [jitter.p, role.gray, role.flip, role.blur, role.solarize, role.vertical_flip, role.turn, role.posterize, erase.p]
         turn_bits = sum(quarter << 2 * place for place, quarter in enumerate(role.quarters))
-        numbers = [*(end for both in ranges for end in both), *switches, len(role.quarters), turn_bits, role.posterize_bits]
+        numbers = [
+            *(end for both in ranges for end in both),
+            *switches,
+            len(role.quarters),
+            turn_bits,
+            role.posterize_bits,
+            role.size,
+            role.size,
+        ]
         records += [((place << 16) | number, *numbers) for number in range(role.candidates)]
     table = np.array(records, dtype=SLOT)
     table.flags.writeable = False

@@ -12,6 +12,7 @@ Clarity comes before speed: one view at a time, one small function an operation,
 7. solarize
 8. posterize
 9. normalise
+10. erase a rectangle
 
 Sources: resize as Pillow's ``Image.resize`` and torch's ``interpolate(antialias=True)``, cubic filter of Keys, "Cubic convolution
 interpolation for digital image processing" (1981); colour operations as torchvision's ``ColorJitter``, with the grey of Pillow's
@@ -30,8 +31,9 @@ import torch
 from torch import Tensor
 
 from hvs_data.errors import HvsError
+from hvs_data.kernels.render.erasing import noise, scaled_box
 from hvs_data.kernels.render.request import check_request
-from hvs_data.types import ImageBatch, ViewParams
+from hvs_data.types import NOISE, ImageBatch, ViewParams
 
 GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 KEYS_A = -0.5
@@ -75,7 +77,8 @@ def render_reference(
         for b, image_HW3 in enumerate(batch):
             for v in range(params.num_views):
                 pixels_3SS = _render_view(image_HW3, params, b, v, size, compute_dtype)
-                pixels_BV3SS[b, v] = normalize_pixels(pixels_3SS, params.spec.mean, params.spec.std) if normalize else pixels_3SS
+                pixels_3SS = normalize_pixels(pixels_3SS, params.spec.mean, params.spec.std) if normalize else pixels_3SS
+                pixels_BV3SS[b, v] = _erased(pixels_3SS, params, b, v, normalize)
     return pixels_BV3SS
 
 
@@ -102,6 +105,25 @@ def _render_view(image_HW3: Tensor, params: ViewParams, b: int, v: int, size: in
         x_3SS = solarize(x_3SS, params.spec.solarize_threshold)
     if params.posterize is not None and params.posterize[b, v] < 8:
         x_3SS = posterize(x_3SS, int(params.posterize[b, v]))
+    return x_3SS
+
+
+def _erased(x_3SS: Tensor, params: ViewParams, b: int, v: int, normalize: bool) -> Tensor:
+    """View v of image b with what its row erases; where views are not normalised, normalising them afterwards gives the recipe's value."""
+    if params.erase is None or not params.erase[b, v, 2]:
+        return x_3SS
+    spec = params.spec
+    top, left, height, width = scaled_box(params, b, v, *x_3SS.shape[1:])
+    if spec.erase_value == NOISE:
+        assert params.key is not None
+        value = noise(int(params.key[b, v]), len(x_3SS), height, width).to(x_3SS)
+    else:
+        value = torch.broadcast_to(x_3SS.new_tensor(spec.erase_value), (len(x_3SS),))[:, None, None]
+    if not normalize:
+        mean_311, std_311 = (x_3SS.new_tensor(values)[:, None, None] for values in (spec.mean, spec.std))
+        value = value * std_311 + mean_311
+    x_3SS = x_3SS.clone()
+    x_3SS[:, top : top + height, left : left + width] = value
     return x_3SS
 
 

@@ -16,6 +16,9 @@ from hvs_data.kernels.rows.slots import (
     CROP,
     CROP_TRIES,
     EFFECTS,
+    ERASE,
+    ERASE_SWITCH,
+    ERASE_TRIES,
     FACTORS,
     KEY,
     MORE_SWITCHES,
@@ -48,6 +51,9 @@ def draw_rows(slots: Slots, seed: int, epoch: int, index: NDArray[np.int64], hei
         more = empty_switches(len(index), len(slots))
         _draw_more_switches(slots, low, high, np.uint64(epoch), index, *more.values())
         rows |= {name: value for name, value in more.items() if drawn(slots, name)}
+    if drawn(slots, "erase"):
+        rows["erase"] = np.zeros((len(index), len(slots), 4), np.int32)
+        _draw_erased(slots, low, high, np.uint64(epoch), index, rows["erase"])
     return rows
 
 
@@ -151,3 +157,28 @@ def _draw_more_switches(slots, key_0, key_1, epoch, index_B, vertical_flip, turn
             if _unit(w1) < slot.turn_p:
                 turn[b, v] = slot.turn_bits >> (np.uint64(2) * ((w2 * slot.turns) >> _SHIFT)) & np.uint64(3)
             posterize[b, v] = slot.posterize_bits if _unit(w3) < slot.posterize_p else np.uint64(8)
+
+
+@exact_jit
+def _draw_erased(slots, key_0, key_1, epoch, index_B, erase):
+    """Write the box of every view of which something is erased."""
+    for b in range(len(index_B)):
+        image = np.uint64(index_B[b])
+        low, high = image & _LOW, image >> _SHIFT
+        for v in range(len(slots)):
+            slot = slots[v]
+            switch, _, _, _ = _philox(low, high, epoch, (np.uint64(ERASE_SWITCH) << _PURPOSE_SHIFT) | slot.id, key_0, key_1)
+            if _unit(switch) >= slot.erase_p:
+                continue
+            for number in range(ERASE_TRIES):
+                purpose = np.uint64(ERASE + number) << _PURPOSE_SHIFT
+                w0, w1, w2, w3 = _philox(low, high, epoch, purpose | slot.id, key_0, key_1)
+                area = slot.view_height * slot.view_width * _between(slot.erase_scale_lo, slot.erase_scale_hi, _unit(w0))
+                aspect = math.exp(_between(slot.erase_log_ratio_lo, slot.erase_log_ratio_hi, _unit(w1)))
+                height, width = np.int64(np.rint(math.sqrt(area * aspect))), np.int64(np.rint(math.sqrt(area / aspect)))
+                if height < slot.view_height and width < slot.view_width:
+                    if min(height, width) > 0:
+                        box = erase[b, v]
+                        box[0], box[1] = _place(w2, slot.view_height - height), _place(w3, slot.view_width - width)
+                        box[2], box[3] = height, width
+                    break

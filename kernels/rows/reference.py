@@ -11,7 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvs_data.drawing.philox import philox_4x32, split_64, to_integer, to_unit
-from hvs_data.kernels.rows.slots import CROP, CROP_TRIES, EFFECTS, FACTORS, KEY, MORE_SWITCHES, SWITCHES, Drawn, Slots, drawn
+from hvs_data.kernels.rows.slots import (
+    CROP,
+    CROP_TRIES,
+    EFFECTS,
+    ERASE,
+    ERASE_SWITCH,
+    ERASE_TRIES,
+    FACTORS,
+    KEY,
+    MORE_SWITCHES,
+    SWITCHES,
+    Drawn,
+    Slots,
+    drawn,
+)
 
 _PERMUTATIONS = np.array(list(permutations(range(4))), dtype=np.uint8)
 
@@ -51,6 +65,7 @@ def draw_rows(slots: Slots, seed: int, epoch: int, index: NDArray[np.int64], hei
         "solarize": effect[..., 2] < slots["solarize_p"],
         "key": words(KEY)[..., 0].astype(np.int64) | ((words(KEY)[..., 1].astype(np.int64) & 0x7FFFFFFF) << 32),
         **{name: value for name, value in _more_switches(words(MORE_SWITCHES), slots).items() if drawn(slots, name)},
+        **({"erase": _erased(words, slots)} if drawn(slots, "erase") else {}),
     }
 
 
@@ -81,6 +96,10 @@ class _Words:
         """Crop tries 1 to 9 of the K views whose first try was rejected: uint32 [K, T, 4]."""
         image, slot = np.nonzero(rejected_BV)
         return self._draw(self._index_B1[image], self._id_V[slot][:, None], CROP + np.arange(1, CROP_TRIES))
+
+    def erase_tries(self) -> NDArray[np.uint32]:
+        """uint32 [B, V, T, 4]."""
+        return self._draw(self._index_B1[:, :, None], self._id_V[None, :, None], ERASE + np.arange(ERASE_TRIES))
 
     def _draw(self, index: NDArray[np.uint64], slot: NDArray[np.uint64], purpose: Any) -> NDArray[np.uint32]:
         # counter = (index low, index high, epoch, purpose:8 | role:8 | number within the role:16)
@@ -130,3 +149,27 @@ def _central_box(slots: Slots, height: NDArray[np.int64], width: NDArray[np.int6
     box_width = np.where(too_wide, np.rint(height * slots["ratio_hi"]), width).astype(np.int64)
     box_height, box_width = np.clip(box_height, 1, height), np.clip(box_width, 1, width)
     return np.stack([(height - box_height) // 2, (width - box_width) // 2, box_height, box_width], axis=-1)
+
+
+def _erased(words: _Words, slots: Slots) -> NDArray[np.int32]:
+    """The part of each view that is erased, as torchvision's RandomErasing: ten tries, the first that fits, else nothing.
+
+    Returns:
+        int32 [B, V, 4], in pixels of the view; zeros where nothing is erased.
+    """
+    words_BVT4 = words.erase_tries()
+    unit, slots_V1 = to_unit(words_BVT4), slots[:, None]
+    height, width = slots_V1["view_height"], slots_V1["view_width"]
+    area = height * width * (slots_V1["erase_scale_lo"] + (slots_V1["erase_scale_hi"] - slots_V1["erase_scale_lo"]) * unit[..., 0])
+    log_lo, log_hi = slots_V1["erase_log_ratio_lo"], slots_V1["erase_log_ratio_hi"]
+    aspect = np.exp(log_lo + (log_hi - log_lo) * unit[..., 1])
+    erased_height = np.rint(np.sqrt(area * aspect)).astype(np.int64)
+    erased_width = np.rint(np.sqrt(area / aspect)).astype(np.int64)
+    fits = (erased_height < height) & (erased_width < width)
+    top = to_integer(words_BVT4[..., 2], np.where(fits, height - erased_height + 1, 1))
+    left = to_integer(words_BVT4[..., 3], np.where(fits, width - erased_width + 1, 1))
+    box_BVT4 = np.stack([top, left, erased_height, erased_width], axis=-1)
+    box_BV4 = np.take_along_axis(box_BVT4, fits.argmax(axis=-1)[..., None, None], axis=2)[:, :, 0]
+    switched = to_unit(words(ERASE_SWITCH)[..., 0]) < slots["erase_p"]
+    happens = switched & fits.any(axis=-1) & (box_BV4[..., 2:] > 0).all(axis=-1)
+    return np.where(happens[..., None], box_BV4, 0).astype(np.int32)

@@ -10,22 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 CROP_TRIES = 10
+ERASE_TRIES = 10
 
 # What a block of four random words is for. The numbers are part of the rows' definition and never change.
-SWITCHES, FACTORS, EFFECTS, KEY, MORE_SWITCHES, CROP = 0, 1, 2, 3, 4, 16
+SWITCHES, FACTORS, EFFECTS, KEY, MORE_SWITCHES, ERASE_SWITCH, CROP, ERASE = 0, 1, 2, 3, 4, 5, 16, 32
 
-_RANGES = ("scale", "log_ratio", "ratio", "brightness", "contrast", "saturation", "hue", "sigma")
-_PROBABILITIES = ("jitter", "gray", "flip", "blur", "solarize", "vertical_flip", "turn", "posterize")
+_RANGES = ("scale", "log_ratio", "ratio", "brightness", "contrast", "saturation", "hue", "sigma", "erase_scale", "erase_log_ratio")
+_PROBABILITIES = ("jitter", "gray", "flip", "blur", "solarize", "vertical_flip", "turn", "posterize", "erase")
 
 # One record a slot. `id`: the place of its role in the recipe in the upper 16 bits, its number within the role in the lower ones. Of every
 # range the least value and the largest one; the probability of every switch. Quarter turns that are drawn from: how many, and the turns,
-# two bits each, the first one lowest. Bits that posterizing keeps.
+# two bits each, the first one lowest. Bits that posterizing keeps. The view's height and width in pixels.
 SLOT = np.dtype(
     [
         ("id", np.uint64),
         *((f"{name}_{end}", np.float64) for name in _RANGES for end in ("lo", "hi")),
         *((f"{name}_p", np.float64) for name in _PROBABILITIES),
         *((name, np.uint64) for name in ("turns", "turn_bits", "posterize_bits")),
+        *((name, np.int64) for name in ("view_height", "view_width")),
     ]
 )
 
@@ -51,7 +53,7 @@ OPTIONAL_SWITCHES: dict[str, type] = {"vertical_flip": np.bool_, "turn": np.uint
 
 
 def drawn(slots: Slots, name: str) -> bool:
-    """Whether any slot draws one of these."""
+    """Whether any slot draws what has a probability of this name."""
     return bool((slots[f"{name}_p"] > 0).any())
 
 

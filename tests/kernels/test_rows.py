@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hvs_data.kernels.rows import numba, reference
 from hvs_data.kernels.rows.slots import Drawn, Slots
-from hvs_data.recipes import ColorJitter, Recipe, Role, dino, simsiam
+from hvs_data.recipes import ColorJitter, Erasing, Recipe, Role, dino, simsiam
 from hvs_data.rows.sampling import slot_table
 
 SIDE = st.integers(1, 2**31 - 1) | st.integers(1, 600)
@@ -32,6 +32,8 @@ def roles(draw: st.DrawFn) -> Role:
         jitter=ColorJitter(p=draw(SHARE), hue=draw(st.floats(0, 0.5)), **strengths),
         quarters=draw(st.lists(st.integers(1, 3), min_size=1, unique=True)),
         posterize_bits=draw(st.integers(1, 7)),
+        erase=draw(st.none() | st.builds(Erasing, SHARE, intervals(0.001, 1), intervals(0.05, 20))),
+        size=draw(st.integers(1, 300)),
         **{name: draw(SHARE) for name in ("flip", "gray", "blur", "solarize", "vertical_flip", "turn", "posterize")},
     )
 

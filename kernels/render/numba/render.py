@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from hvs_data.errors import HvsError
 from hvs_data.kernels.numba_compile import LANES
 from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.kernels.render.erasing import eraser
 from hvs_data.kernels.render.numba.resample import MAX_TILE_WIDTH, block_rows, count_taps, tile_floats, whole_vectors
 from hvs_data.kernels.render.numba.store import BFLOAT16, FLOAT16, FLOAT32, UINT8
 from hvs_data.kernels.render.numba.view import render_image
@@ -39,6 +41,7 @@ class Job:
         place_BV3: where each view goes in it.
         size: S.
         bicubic: the filter.
+        erase: erases what an image's rows say, once its views are rendered.
     """
 
     rows: tuple[Any, ...]
@@ -47,6 +50,7 @@ class Job:
     place_BV3: NDArray[np.int64]
     size: int
     bicubic: bool
+    erase: Callable[[int], None]
 
     @staticmethod
     def make(params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: int = 0) -> Job:
@@ -79,7 +83,8 @@ class Job:
         flat = canvas.flat.view(torch.uint16) if kind in (FLOAT16, BFLOAT16) else canvas.flat
         phase = flat.data_ptr() % _ALIGNMENT // flat.itemsize
         target = (flat.numpy(), canvas.pixels.stride(2), phase)
-        return Job(rows, look, target, _places(params, canvas, first_image), size, spec.interpolation == "bicubic")
+        erase = eraser(params, canvas, normalize=normalize, first_image=first_image)
+        return Job(rows, look, target, _places(params, canvas, first_image), size, spec.interpolation == "bicubic", erase)
 
 
 def _places(params: ViewParams, canvas: Canvas, first_image: int) -> NDArray[np.int64]:
@@ -167,3 +172,4 @@ def render_one(image: Tensor, position: int, job: Job) -> None:
             f"boxes (top, left, height, width) must hold pixels of their image only, got {box} for view {done} of an image of "
             f"{height} x {width}; sample the rows with the sizes of these images"
         )
+    job.erase(position)
