@@ -13,12 +13,15 @@ from hvs_data.errors import MissingDependencyError, SelectionError
 from hvs_data.objectives.barlow_twins import BarlowTwins
 from hvs_data.objectives.base import Objective, Owner, unwrapped
 from hvs_data.objectives.byol import BYOL
+from hvs_data.objectives.dcl import DCL
 from hvs_data.objectives.dino import DINO
 from hvs_data.objectives.moco import MoCoV2
+from hvs_data.objectives.nnclr import NNCLR
 from hvs_data.objectives.parts import Number
 from hvs_data.objectives.simclr import SimCLR
 from hvs_data.objectives.simsiam import SimSiam
 from hvs_data.objectives.swav import SwAV
+from hvs_data.objectives.tico import TiCo
 from hvs_data.objectives.vicreg import VICReg
 
 __all__ = ["objective_of"]
@@ -55,6 +58,9 @@ def objective_of(
     NTXentLoss                          ``SimCLR``
     NTXentLoss with a memory bank       ``MoCoV2``: the first view is the query; keys from the model itself where it has no momentum
                                         parts
+    NTXentLoss, a prediction head       ``NNCLR``, with nearest neighbours in one NT-Xent with the predictions, as in the example
+    DCLLoss, DCLWLoss                   ``DCL``, with the weights' sigma
+    TiCoLoss                            ``TiCo``: the first view goes to the trained network; its covariance is read at each scoring
     DINOLoss                            ``DINO``
     VICRegLoss                          ``VICReg``: the term that depends on the pair
     BarlowTwinsLoss                     ``BarlowTwins``, a proxy; where the loss gathers, standardised over all processes at once
@@ -73,7 +79,8 @@ def objective_of(
         epoch: for DINOLoss, what the step passes as ``epoch=``: a number, or a function that is called at each scoring, such as
             ``lambda: model.current_epoch``.
         teacher_temp: for DINOLoss, what the step passes as ``teacher_temp=``: a number, or a function that is called at each scoring.
-        queue: for SwaVLoss, the queues whose samples take part in the codes; see :class:`hvs_data.objectives.SwAV`.
+        queue: for SwaVLoss, the queues whose samples take part in the codes; see :class:`hvs_data.objectives.SwAV`. For NNCLR, the memory
+            bank, where it is not the model's only ``NNMemoryBankModule``.
 
     Raises:
         SelectionError: another criterion; a model whose parts have other names, or that belongs to another method; DINOLoss with a
@@ -88,7 +95,10 @@ def objective_of(
     criterion = getattr(inner, "criterion", None) if criterion is None else criterion
     known: Mapping[Any, Callable[..., Objective]] = {
         loss.NegativeCosineSimilarity: _of_cosine,
-        loss.NTXentLoss: _of_contrast,
+        loss.NTXentLoss: partial(_of_contrast, queue=queue),
+        loss.DCLWLoss: _of_dclw,
+        loss.DCLLoss: _of_dcl,
+        loss.TiCoLoss: _of_tico,
         loss.DINOLoss: partial(_of_distillation, epoch=epoch, teacher_temp=teacher_temp),
         loss.VICRegLoss: _of_vicreg,
         loss.BarlowTwinsLoss: _of_barlow_twins,
@@ -104,8 +114,8 @@ def objective_of(
         )
     if kind is not loss.DINOLoss and (epoch is not None or teacher_temp is not None):
         raise SelectionError(f"expected epoch= and teacher_temp= with DINOLoss, whose temperature they set, got them with {kind.__name__}")
-    if kind is not loss.SwaVLoss and queue is not None:
-        raise SelectionError(f"expected queue= with SwaVLoss, got it with {kind.__name__}, which keeps its queue itself")
+    if queue is not None and kind is not loss.SwaVLoss and not (kind is loss.NTXentLoss and _predicts(inner)):
+        raise SelectionError(f"expected queue= with SwaVLoss or NNCLR, got it with {kind.__name__}, which keeps its queue itself")
     return known[kind](inner, criterion)
 
 
@@ -124,12 +134,9 @@ def _of_cosine(model: Any, criterion: Any) -> Objective:
     return made
 
 
-def _of_contrast(model: Any, criterion: Any) -> Objective:
-    if callable(getattr(model, "prediction_head", None)):
-        raise SelectionError(
-            f"expected a model without prediction head for NTXentLoss, as of SimCLR or MoCo, got {type_name(model)} with one, as of NNCLR; "
-            "write an Objective for it, or take hvs_data.objectives.MoCoV3"
-        )
+def _of_contrast(model: Any, criterion: Any, *, queue: Any) -> Objective:
+    if _predicts(model):
+        return _of_neighbours(model, criterion, queue)
     if criterion.memory_bank.size[0]:
         settings = {"queue": criterion.memory_bank, "temperature": criterion.temperature}
         if _has_momentum(model):
@@ -143,6 +150,41 @@ def _of_contrast(model: Any, criterion: Any) -> Objective:
             "memory_bank_size=0; write an Objective for keys of the batch alone"
         )
     return SimCLR(model, temperature=criterion.temperature, gather=criterion.gather_distributed)
+
+
+def _predicts(model: Any) -> bool:
+    return callable(getattr(model, "prediction_head", None))
+
+
+def _of_neighbours(model: Any, criterion: Any, queue: Any) -> Objective:
+    from lightly.models.modules import NNMemoryBankModule
+
+    banks = [module for module in model.modules() if isinstance(module, NNMemoryBankModule)]
+    if criterion.memory_bank.size[0] or _has_momentum(model) or (queue is None and len(banks) != 1):
+        raise SelectionError(
+            f"expected NNCLR for NTXentLoss and a prediction head: a criterion without memory bank of its own, no momentum parts, and one "
+            f"NNMemoryBankModule in the model or as queue=, got {type_name(model)} with {len(banks)}; write an Objective for another "
+            "method, or take hvs_data.objectives.MoCoV3"
+        )
+    bank = banks[0] if queue is None else queue
+    return NNCLR(model, queue=bank, temperature=criterion.temperature, negatives="all", gather=criterion.gather_distributed)
+
+
+def _of_dcl(model: Any, criterion: Any) -> Objective:
+    if criterion.weight_fn is not None:
+        raise SelectionError(
+            "expected DCLLoss without weight_fn, or DCLWLoss, got a function of your own; write a subclass of hvs_data.objectives.DCL"
+        )
+    return DCL(model, temperature=criterion.temperature, gather=criterion.gather_distributed)
+
+
+def _of_dclw(model: Any, criterion: Any) -> Objective:
+    sigma = criterion.weight_fn.keywords["sigma"]
+    return DCL(model, temperature=criterion.temperature, gather=criterion.gather_distributed, sigma=sigma)
+
+
+def _of_tico(model: Any, criterion: Any) -> Objective:
+    return TiCo(model, covariance=criterion, beta=criterion.beta, rho=criterion.rho, gather=criterion.gather_distributed)
 
 
 def _of_distillation(model: Any, criterion: Any, *, epoch: Epoch | None, teacher_temp: Number | None) -> Objective:

@@ -4,29 +4,35 @@ from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.barlow_twins import BarlowTwins
 from hvs_data.objectives.base import Objective
 from hvs_data.objectives.byol import BYOL
+from hvs_data.objectives.dcl import DCL
 from hvs_data.objectives.dino import DINO
 from hvs_data.objectives.early_features import EarlyFeatures
 from hvs_data.objectives.ibot import IBOT
 from hvs_data.objectives.moco import MoCoV2, MoCoV3
+from hvs_data.objectives.nnclr import NNCLR
 from hvs_data.objectives.reducible_losses import reducible
 from hvs_data.objectives.simclr import SimCLR
 from hvs_data.objectives.simsiam import SimSiam
 from hvs_data.objectives.swav import SwAV
+from hvs_data.objectives.tico import TiCo
 from hvs_data.objectives.vicreg import VICReg
 
 __all__ = [
     "AdditiveObjective",
     "BYOL",
     "BarlowTwins",
+    "DCL",
     "DINO",
     "EarlyFeatures",
     "IBOT",
     "MoCoV2",
     "MoCoV3",
+    "NNCLR",
     "Objective",
     "SimCLR",
     "SimSiam",
     "SwAV",
+    "TiCo",
     "VICReg",
     "reducible",
 ]

@@ -50,7 +50,7 @@ class SimCLR(Objective):
             number above 0; another score; while scoring, outputs that are not tensors [N, D].
     """
 
-    _read_only = ("temperature",)
+    _read_only: tuple[str, ...] = ("temperature",)
 
     def __init__(
         self,
@@ -78,10 +78,12 @@ class SimCLR(Objective):
         if self.score == POSITIVE:
             return -cosine_table(outputs, outputs) / temperature
         z_BVD = F.normalize(outputs.to(torch.float32), dim=-1)
-        scaled_BVD = z_BVD / temperature
-        all_MVD, own = gathered(z_BVD) if self.gather else (z_BVD, 0)
-        negatives_BVV = lse_table(scaled_BVD, all_MVD, own)
-        negatives_BVV = torch.logaddexp(negatives_BVV, negatives_BVV.diagonal(dim1=1, dim2=2)[:, :, None])
         # lse(P, N) - P as it stands would lose a small loss in the rounding of a large P
-        direction_BVV = F.softplus(negatives_BVV - dot_table(scaled_BVD, z_BVD))
+        direction_BVV = F.softplus(self._negatives(z_BVD, temperature) - dot_table(z_BVD / temperature, z_BVD))
         return (direction_BVV + direction_BVV.transpose(1, 2)) / 2
+
+    def _negatives(self, z_BVD: Tensor, temperature: float | Tensor) -> Tensor:
+        """``lse(N_ij, N_ii)`` of projections at length 1: [B, V, V]; -inf without another image."""
+        all_MVD, own = gathered(z_BVD) if self.gather else (z_BVD, 0)
+        negatives_BVV = lse_table(z_BVD / temperature, all_MVD, own)
+        return torch.logaddexp(negatives_BVV, negatives_BVV.diagonal(dim1=1, dim2=2)[:, :, None])

@@ -40,6 +40,13 @@ def unrounded_factors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
+def unrounded_product(a_RD: Tensor, b_CD: Tensor) -> Tensor:
+    """``a @ b.T`` in float32 whatever precision PyTorch is set to, also under autocast: float32 [R, D], [C, D] -> [R, C]."""
+    a_RD, b_CD = unrounded_factors(a_RD, b_CD)
+    # autocast leaves products with a given output alone
+    return torch.mm(a_RD, b_CD.T, out=a_RD.new_empty(len(a_RD), len(b_CD)))
+
+
 def _may_round() -> bool:
     try:
         return torch.get_float32_matmul_precision() != "highest"

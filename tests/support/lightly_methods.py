@@ -11,17 +11,20 @@ from itertools import permutations
 from typing import Any
 
 import torch
-from lightly.loss import DINOLoss, NegativeCosineSimilarity, NTXentLoss, VICRegLoss
+from lightly.loss import DCLWLoss, DINOLoss, NegativeCosineSimilarity, NTXentLoss, TiCoLoss, VICRegLoss
 from lightly.models.modules import (
     BYOLPredictionHead,
     BYOLProjectionHead,
     DINOProjectionHead,
     MoCoProjectionHead,
+    NNCLRPredictionHead,
+    NNCLRProjectionHead,
+    NNMemoryBankModule,
     SimCLRProjectionHead,
     SimSiamPredictionHead,
     SimSiamProjectionHead,
 )
-from lightly.models.modules.heads import VICRegProjectionHead
+from lightly.models.modules.heads import TiCoProjectionHead, VICRegProjectionHead
 from lightly.models.utils import deactivate_requires_grad, update_momentum
 from torch import Tensor, nn
 
@@ -207,6 +210,79 @@ def moco() -> Method:
     return Method(model, loss, hvs.recipes.moco_v2(candidates=4, size=16), pair_losses, moved)
 
 
+def dclw() -> Method:
+    model = Parts(backbone=backbone(), projection_head=SimCLRProjectionHead(WIDTH, WIDTH, LENGTH), criterion=DCLWLoss(0.3, 0.4))
+
+    def loss(views: list[Tensor]) -> Tensor:
+        return model.criterion(*(through(model, "backbone projection_head", view) for view in views))
+
+    def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
+        z = unit(each(parts, "backbone projection_head", views))
+        same = torch.eye(len(z), dtype=torch.bool)
+
+        def direction(i: int, j: int) -> Tensor:
+            agree = (z[:, i] * z[:, j]).sum(1)
+            weight = 2 - len(z) * (agree / 0.4).softmax(0)
+            others = torch.cat([(z[:, i] @ z[:, k].T / 0.3).masked_fill(same, -torch.inf) for k in (i, j)], 1)
+            return others.logsumexp(1) - weight * agree / 0.3
+
+        return table(len(views), lambda i, j: (direction(i, j) + direction(j, i)) / 2)
+
+    return Method(model, loss, hvs.recipes.simclr(candidates=4, size=16), pair_losses, lr=0.2)
+
+
+def nnclr() -> Method:
+    heads = {"projection_head": NNCLRProjectionHead(WIDTH, WIDTH, LENGTH), "prediction_head": NNCLRPredictionHead(LENGTH, WIDTH, LENGTH)}
+    bank = NNMemoryBankModule((KEYS, LENGTH))
+    model = Parts(backbone=backbone(), **heads, memory_bank=bank, criterion=NTXentLoss(temperature=0.4))
+
+    def loss(views: list[Tensor]) -> Tensor:
+        z0, z1 = (through(model, "backbone projection_head", view) for view in views)
+        p0, p1 = model.prediction_head(z0), model.prediction_head(z1)
+        z0, z1 = bank(z0.detach(), update=False), bank(z1.detach(), update=True)
+        return 0.5 * (model.criterion(z0, p1) + model.criterion(z1, p0))
+
+    def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
+        z = through(parts, "backbone projection_head", torch.cat(views))
+        p, z = (unit(output.double().unflatten(0, (len(views), -1)).transpose(0, 1)) for output in (parts["prediction_head"](z), z))
+        keys = unit(bank.bank.double())
+        near, same = keys[(z @ keys.T).argmax(-1)], torch.eye(len(z), dtype=torch.bool)
+
+        def half(i: int, j: int) -> Tensor:
+            total = 0.0
+            for a, b in ((near[:, i], p[:, j]), (p[:, j], near[:, i])):
+                total = total + own_among(torch.cat([a @ b.T / 0.4, (a @ a.T / 0.4).masked_fill(same, -torch.inf)], 1), range(len(z)))
+            return total / 2
+
+        return table(len(views), lambda i, j: (half(i, j) + half(j, i)) / 2)
+
+    return Method(model, loss, hvs.recipes.simclr(candidates=4, size=16), pair_losses)
+
+
+def tico() -> Method:
+    criterion = TiCoLoss(beta=0.8, rho=3.0)
+    model, names = with_momentum(backbone=backbone(), projection_head=TiCoProjectionHead(WIDTH, WIDTH, LENGTH), criterion=criterion)
+
+    def loss(views: list[Tensor]) -> Tensor:
+        follow(model, names)
+        online = through(model, "backbone projection_head", views[0])
+        return criterion(online, through(model, "backbone_momentum projection_head_momentum", views[1]).detach())
+
+    def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
+        z = unit(each(parts, "backbone projection_head", views))
+        m = unit(each(parts, "backbone_momentum projection_head_momentum", views))
+        before = 0.0 if criterion.C is None else criterion.C.double()
+
+        def direction(i: int, j: int) -> Tensor:
+            covariance = 0.8 * before + 0.2 * z[:, i].T @ z[:, i] / len(z)
+            return 1 - (z[:, i] * m[:, j]).sum(1) + 3 * torch.einsum("nd,de,ne->n", z[:, i], covariance, z[:, i])
+
+        return table(len(views), direction)
+
+    moved = tuple(f"{name}_momentum" for name in names)
+    return Method(model, loss, hvs.recipes.byol(candidates=4, size=16), pair_losses, moved)
+
+
 def dino() -> Method:
     """With local views; the temperature rises from .04 to .07 within three epochs."""
     student = backbone()
@@ -256,6 +332,9 @@ METHODS: dict[str, Callable[[], Method]] = {
     "SimCLR": simclr,
     "BYOL": byol,
     "MoCo": moco,
+    "DCLW": dclw,
+    "NNCLR": nnclr,
+    "TiCo": tico,
     "DINO": dino,
     "VICReg": vicreg,
 }

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from lightly.loss import BarlowTwinsLoss, NegativeCosineSimilarity, NTXentLoss, SwaVLoss, VICRegLoss
+from lightly.loss import BarlowTwinsLoss, DCLLoss, DCLWLoss, NegativeCosineSimilarity, NTXentLoss, SwaVLoss, TiCoLoss, VICRegLoss
+from lightly.models.modules import NNMemoryBankModule
 from torch import Tensor, nn
 
 from hvs_data import Objective
-from hvs_data.objectives import BYOL, BarlowTwins, MoCoV2, MoCoV3, SimCLR, SimSiam, SwAV, VICReg
+from hvs_data.objectives import BYOL, DCL, NNCLR, BarlowTwins, MoCoV2, MoCoV3, SimCLR, SimSiam, SwAV, TiCo, VICReg
 from products import UNIT
 
 LENGTH, KEYS, TEMPERATURE, REDUNDANCY = 16, 24, 0.3, 0.05
 EPSILON, ITERATIONS = 0.5, 2
+SIGMA, BETA, RHO = 0.5, 0.7, 8.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,68 @@ def simclr(outputs, i, j):
         same = (a @ a.T / TEMPERATURE).masked_fill(torch.eye(images, dtype=torch.bool), -torch.inf)
         direction.append(own_among(torch.cat([a @ b.T / TEMPERATURE, same], dim=1), range(images)))
     return (direction[0] + direction[1]) / 2
+
+
+def dcl(outputs, i, j, sigma=None):
+    views = [unit(outputs[0][:, k]) for k in (i, j)]
+    own = torch.eye(len(views[0]), dtype=torch.bool)
+    agree = (views[0] * views[1]).sum(1)
+    weight = 1.0 if sigma is None else 2 - len(agree) * (agree / sigma).exp() / (agree / sigma).exp().sum()
+    total = torch.zeros(len(agree), dtype=torch.float64)
+    for a, b in (views, reversed(views)):
+        others = torch.cat([(a @ c.T / TEMPERATURE).masked_fill(own, -torch.inf) for c in (a, b)], dim=1)
+        total += others.exp().sum(1).log() - weight * agree / TEMPERATURE
+    return total / 2
+
+
+def nearest(z):
+    return queue().double()[(unit(z) @ queue().double().T).argmax(1)]
+
+
+def nnclr(outputs, i, j):
+    z, p = outputs
+    total = torch.zeros(len(z), dtype=torch.float64)
+    for a, b in ((i, j), (j, i)):
+        total += own_among(nearest(z[:, a]) @ unit(p[:, b]).T / TEMPERATURE, range(len(z))) / 2
+    return total
+
+
+def nnclr_against_all(outputs, i, j):
+    z, p = outputs
+    return sum(simclr((torch.stack([nearest(z[:, a]), p[:, b]], dim=1),), 0, 1) for a, b in ((i, j), (j, i))) / 2
+
+
+def solo_nnclr(outputs, i, j):
+    """After nnclr_loss_func of solo-learn, of one process."""
+    z, p = outputs
+
+    def contrast(nn, prediction):
+        return F.cross_entropy(nn @ F.normalize(prediction, dim=-1).T / TEMPERATURE, torch.arange(len(nn)))
+
+    return contrast(nearest(z[:, i]), p[:, j]) / 2 + contrast(nearest(z[:, j]), p[:, i]) / 2
+
+
+def lightly_nnclr(outputs, i, j):
+    (z, p), criterion, bank = outputs, NTXentLoss(TEMPERATURE), NNMemoryBankModule((KEYS, LENGTH))
+    bank.bank = queue().double()
+    return (criterion(bank(z[:, i]), p[:, j]) + criterion(bank(z[:, j]), p[:, i])) / 2
+
+
+def covariance():
+    z = fixed(KEYS, LENGTH).double()
+    return z.T @ z / KEYS
+
+
+def tico(outputs, i, j):
+    z, m = unit(outputs[0][:, i]), unit(outputs[1][:, j])
+    own = BETA * covariance() + (1 - BETA) * sum(torch.outer(row, row) for row in z) / len(z)
+    return torch.stack([1 - z[n] @ m[n] + RHO * z[n] @ own @ z[n] for n in range(len(z))])
+
+
+def lightly_tico(outputs, i, j):
+    criterion = TiCoLoss(BETA, RHO)
+    criterion.C = covariance()
+    return criterion(outputs[0][:, i], outputs[1][:, j])
 
 
 def byol(outputs, i, j):
@@ -226,6 +290,14 @@ def error_of_contrast(entries):
     return error
 
 
+def error_of_dclw(outputs):
+    """The weight errs by what the softmax of cosines over sigma does, times B, at most B + 2 of it, and weighs a positive of 1 / t."""
+    images = len(outputs[0])
+    weight = (images + 2) * (2 * COSINE / SIGMA + (images + 12) * UNIT)
+    positive = (weight + (images + 2) * (COSINE + 2 * UNIT)) / TEMPERATURE
+    return error_of_contrast(lambda outputs: 2 * images)(outputs) + positive
+
+
 def error_of_swav(outputs):
     """See the tests of the swapped table; the sum of two entries and its half add a unit."""
     samples = max(len(outputs[1]), KEYS)
@@ -276,6 +348,45 @@ METHODS = {
         public=lambda outputs, i, j: NTXentLoss(TEMPERATURE)(outputs[0][:, i], outputs[0][:, j]),
         error=error_of_contrast(lambda outputs: 2 * len(outputs[0])),
         moved=lambda outputs, rounding: 8 * rounding / TEMPERATURE,
+    ),
+    "DCL": Method(
+        objective=lambda: DCL(encoder=SAME, temperature=TEMPERATURE),
+        outputs=1,
+        formula=dcl,
+        public=lambda outputs, i, j: DCLLoss(TEMPERATURE)(outputs[0][:, i], outputs[0][:, j]),
+        error=error_of_contrast(lambda outputs: 2 * len(outputs[0])),
+        moved=lambda outputs, rounding: 8 * rounding / TEMPERATURE,
+    ),
+    "DCLW": Method(
+        objective=lambda: DCL(encoder=SAME, temperature=TEMPERATURE, sigma=SIGMA),
+        outputs=1,
+        formula=lambda outputs, i, j: dcl(outputs, i, j, SIGMA),
+        public=lambda outputs, i, j: DCLWLoss(TEMPERATURE, SIGMA)(outputs[0][:, i], outputs[0][:, j]),
+        error=error_of_dclw,
+    ),
+    "NNCLR": Method(
+        objective=lambda: NNCLR(encoder=SAME, predictor=SAME, queue=queue(), temperature=TEMPERATURE),
+        outputs=2,
+        formula=nnclr,
+        public=solo_nnclr,
+        error=error_of_contrast(lambda outputs: len(outputs[0])),
+    ),
+    "NNCLR against all": Method(
+        objective=lambda: NNCLR(encoder=SAME, predictor=SAME, queue=queue(), temperature=TEMPERATURE, negatives="all"),
+        outputs=2,
+        formula=nnclr_against_all,
+        public=lightly_nnclr,
+        error=error_of_contrast(lambda outputs: 2 * len(outputs[0])),
+    ),
+    "TiCo": Method(
+        objective=lambda: TiCo(encoder=SAME, momentum_encoder=SAME, covariance=covariance(), beta=BETA, rho=RHO),
+        outputs=2,
+        formula=tico,
+        public=lightly_tico,
+        # a mean of B products, a product with D terms and another one; C's entries are at most 1, and so is z' C z
+        error=lambda outputs: COSINE + 4 * UNIT + RHO * (len(outputs[0]) + 4 * LENGTH + 24) * UNIT * LENGTH,
+        moved=lambda outputs, rounding: 4 * rounding + RHO * 8 * rounding,
+        ordered=True,
     ),
     "BYOL": Method(
         objective=lambda: BYOL(encoder=SAME, predictor=SAME, target_encoder=SAME),

@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightly.loss import BarlowTwinsLoss, NTXentLoss, SwaVLoss, VICRegLoss
-from lightly.models.modules import SwaVPrototypes
+from lightly.loss import BarlowTwinsLoss, DCLLoss, DCLWLoss, NTXentLoss, SwaVLoss, TiCoLoss, VICRegLoss
+from lightly.models.modules import NNMemoryBankModule, SwaVPrototypes
 from lightly.models.utils import update_momentum
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -190,6 +190,32 @@ def swav():
     return Trainer(objectives.SwAV(model, queue=lambda: model.queue), model, loss)
 
 
+def nnclr():
+    """After lightly's example, its memory bank beside the criterion."""
+    model = Parts(backbone=make_encoder(), projection_head=make_head(), prediction_head=make_head())
+    model.memory_bank, model.criterion = NNMemoryBankModule((QUEUE, WIDTH)), nt_xent()
+
+    def loss(views):
+        (z0, p0), (z1, p1) = ((z, model.prediction_head(z)) for z in (model.projection_head(model.backbone(view)) for view in views))
+        n0, n1 = (model.memory_bank(z.detach(), update=update) for z, update in ((z0, False), (z1, True)))
+        return (model.criterion(n0, p1) + model.criterion(n1, p0)) / 2
+
+    return Trainer(objectives.NNCLR(model, queue=model.memory_bank, temperature=0.5, negatives="all"), model, loss)
+
+
+def tico():
+    model = Parts(backbone=make_encoder(), projection_head=make_head(), criterion=TiCoLoss())
+    model.backbone_momentum, model.projection_head_momentum = copy.deepcopy(model.backbone), copy.deepcopy(model.projection_head)
+
+    def loss(views):
+        update_momentum(model.backbone, model.backbone_momentum, m=0.9)
+        update_momentum(model.projection_head, model.projection_head_momentum, m=0.9)
+        m = model.projection_head_momentum(model.backbone_momentum(views[1])).detach()
+        return model.criterion(model.projection_head(model.backbone(views[0])), m)
+
+    return Trainer(objectives.TiCo(model, covariance=model.criterion), model, loss)
+
+
 def reducible(make):
     """The same trainer, scored less its momentum network's loss."""
 
@@ -213,6 +239,11 @@ TRAINERS = {
     "BYOL, reducible": reducible(byol),
     "MoCo v2, reducible": reducible(moco_v2),
     "MoCo v3, reducible": reducible(moco_v3),
+    "DCL": one_branch(objectives.DCL, DCLLoss, temperature=0.1),
+    "DCLW": one_branch(objectives.DCL, DCLWLoss, temperature=0.1, sigma=0.5),
+    "NNCLR": nnclr,
+    "TiCo": tico,
+    "TiCo, reducible": reducible(tico),
     "SwAV": swav,
     "VICReg": one_branch(objectives.VICReg, VICRegLoss),
     "Barlow Twins": one_branch(objectives.BarlowTwins, BarlowTwinsLoss),
