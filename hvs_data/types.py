@@ -1,6 +1,6 @@
 """The data structures that pass between layers: rows, images, selections, batches."""
 
-# Axes: B image, V view slot, K emitted view, C channel, H W pixels, S side of a square view, G side of a grid of patches.
+# Axes: B image, V view slot, K emitted view, C channel, H W pixels of an image or a view, G G' sides of a grid of patches.
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.errors import HvsError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -55,12 +56,13 @@ class ViewParams:
         brightness, contrast, saturation: float32 [B, V], factors; 1 where not drawn.
         hue: float32 [B, V], a shift in turns; 0 where not drawn.
         order: uint8 [B, V, 4], the sequence in which 0 brightness, 1 contrast, 2 saturation and 3 hue are applied.
-        blur_sigma: float32 [B, V], pixels at the slot's own size; 0 = no blur.
+        blur_sigma: float32 [B, V], pixels at the slot's own size; 0 = no blur. In a view that is rendered at another size, it is scaled
+            as the view's height.
         role: V names, the role of each slot ("view", "global1", "global2", "local").
-        size: V ints, the side in pixels at which the recipe wants each slot.
+        size: V sizes in pixels at which the recipe wants each slot: the side of a square, else (height, width).
         spec: what all views share.
         emitted: how many views of each role reach the trainer, by the role's name; empty where that is not known.
-        mask: bool [B, V, G, G], the patches that masked image modelling hides from the student, none in views of the role "local";
+        mask: bool [B, V, G, G'], the patches that masked image modelling hides from the student, none in views of the role "local";
             None where the recipe has no masking.
         image_size: int64 [B, 2], height and width in pixels of the image that the boxes lie in; None where that is not known.
         key: int64 [B, V], from 0 to 2**63 - 1: what a stage of the user's own draws its numbers from
@@ -84,7 +86,7 @@ class ViewParams:
     blur_sigma: Tensor
     solarize: Tensor
     role: tuple[str, ...]
-    size: tuple[int, ...]
+    size: tuple[Size, ...]
     spec: RenderSpec = field(default_factory=RenderSpec)
     emitted: Mapping[str, int] = field(default_factory=dict)
     mask: Tensor | None = None
@@ -102,6 +104,11 @@ class ViewParams:
     @property
     def num_views(self) -> int:
         return self.box.shape[1]
+
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """V heights in pixels of the slots' own sizes, by which the blur is scaled."""
+        return tuple(height_width(size)[0] for size in self.size)
 
     def tensors(self) -> dict[str, Tensor]:
         """The per-view tensors by name, first axes [B, V]."""
@@ -141,9 +148,8 @@ class ViewParams:
                 f"take needs slots from 0 to {self.num_views - 1}, got values from {slots_BK.min()} to {slots_BK.max()}; "
                 "pass slots of these rows, such as selection.slots"
             )
-        size_V = torch.tensor(self.size)
         for k in range(slots_BK.shape[1]):
-            sizes = size_V[slots_BK[:, k]].unique().tolist()
+            sizes = list(dict.fromkeys(self.size[slot] for slot in slots_BK[:, k].unique().tolist()))
             if len(sizes) > 1:
                 raise HvsError(
                     f"take needs slots of one size in a column, got sizes {sizes} in column {k}; take roles of other sizes apart"
@@ -385,7 +391,7 @@ class Batch:
     """What a loader yields. Unpacks as ``views, labels``, or as ``views, labels, masks`` where the recipe has masking.
 
     Attributes:
-        views: list of [B, 3, S, S] tensors, one a view that the trainer expects, in the order of ``selection.slots``.
+        views: list of [B, 3, H, W] tensors, one a view that the trainer expects, in the order of ``selection.slots``.
         labels: int64 [B]; -1 where the source has none.
         index: int64 [B], the sample's index in the source.
         params: the rows of all candidates; for a loader without selection these are the rows of ``views``.
@@ -404,7 +410,7 @@ class Batch:
 
     @property
     def masks(self) -> list[Tensor] | None:
-        """One bool [B, G, G] tensor on the CPU for each of ``views`` that is not local, in order; None without masking."""
+        """One bool [B, G, G'] tensor on the CPU for each of ``views`` that is not local, in order; None without masking."""
         if self.params.mask is None:
             return None
         roles, mask = self.params.role, self.params.mask

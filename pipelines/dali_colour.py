@@ -5,7 +5,7 @@ positions views are taken together by operation, and blurred views by the blur's
 CPU: nothing is asked of the device. Views at whose factor nothing changes are left alone.
 """
 
-# Axes: N view of any image, C channel, S side, K taps.
+# Axes: N view of any image, C channel, H W pixels, K taps.
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from hvs_data.pipelines.dali_rows import NEUTRAL, Rows
 from hvs_data.pipelines.storing import on_device
 
 
-def coloured(x_N3SS: Tensor, rows: Rows, solarize_threshold: float) -> Tensor:
+def coloured(x_N3HW: Tensor, rows: Rows, solarize_threshold: float) -> Tensor:
     """Jitter, grey, blur and solarize.
 
     Args:
-        x_N3SS: float32, values 0-1. It is written over.
+        x_N3HW: float32, values 0-1. It is written over.
         rows: of these views.
         solarize_threshold: on the 0-1 scale.
 
@@ -43,36 +43,36 @@ def coloured(x_N3SS: Tensor, rows: Rows, solarize_threshold: float) -> Tensor:
         for operation, adjust in enumerate(_JITTER):
             factor_N = rows.factor_N4[:, operation]
             chosen_N = (rows.order_N4[:, position] == operation) & (factor_N != NEUTRAL[operation])
-            _apply(x_N3SS, chosen_N, adjust, factor_N)
-    _apply(x_N3SS, rows.gray_N, lambda x_n3SS: rgb_to_grayscale(x_n3SS).expand(-1, 3, -1, -1))
+            _apply(x_N3HW, chosen_N, adjust, factor_N)
+    _apply(x_N3HW, rows.gray_N, lambda x_n3HW: rgb_to_grayscale(x_n3HW).expand(-1, 3, -1, -1))
     blurred_N = rows.sigma_N > 0
     for radius in rows.radius_N[blurred_N].unique().tolist():
         of_radius_N = blurred_N & (rows.radius_N == radius)
-        _apply(x_N3SS, of_radius_N, _blur, gaussian_weights(rows.sigma_N, radius))
+        _apply(x_N3HW, of_radius_N, _blur, gaussian_weights(rows.sigma_N, radius))
     # a tensor on the CPU, which every device takes as a number; Kornia would send a number to the device
-    threshold = torch.tensor(solarize_threshold, dtype=x_N3SS.dtype)
-    _apply(x_N3SS, rows.solarize_N, lambda x_n3SS: solarize(x_n3SS, threshold))
-    return x_N3SS
+    threshold = torch.tensor(solarize_threshold, dtype=x_N3HW.dtype)
+    _apply(x_N3HW, rows.solarize_N, lambda x_n3HW: solarize(x_n3HW, threshold))
+    return x_N3HW
 
 
-def _apply(x_N3SS: Tensor, chosen_N: Tensor, change: Callable[..., Tensor], *arguments: Tensor) -> None:
+def _apply(x_N3HW: Tensor, chosen_N: Tensor, change: Callable[..., Tensor], *arguments: Tensor) -> None:
     """Change some of the views in place; of the arguments, float [N, ...] on the CPU, the change gets those of these views."""
     index_n = chosen_N.nonzero().squeeze(1)
     if not len(index_n):
         return
-    arguments_n = [on_device(argument[index_n].to(x_N3SS.dtype), x_N3SS.device) for argument in arguments]
-    if len(index_n) == len(x_N3SS):
-        x_N3SS.copy_(change(x_N3SS, *arguments_n))
+    arguments_n = [on_device(argument[index_n].to(x_N3HW.dtype), x_N3HW.device) for argument in arguments]
+    if len(index_n) == len(x_N3HW):
+        x_N3HW.copy_(change(x_N3HW, *arguments_n))
         return
-    index_n = on_device(index_n, x_N3SS.device)
-    x_N3SS.index_copy_(0, index_n, change(x_N3SS.index_select(0, index_n), *arguments_n))
+    index_n = on_device(index_n, x_N3HW.device)
+    x_N3HW.index_copy_(0, index_n, change(x_N3HW.index_select(0, index_n), *arguments_n))
 
 
 # --- jitter --------------------------------------------------------------------------------------------------------------
 
 
-def _adjust_hue_by_turns(x_n3SS: Tensor, turns_n: Tensor) -> Tensor:
-    return adjust_hue(x_n3SS, turns_n * (2 * math.pi))
+def _adjust_hue_by_turns(x_n3HW: Tensor, turns_n: Tensor) -> Tensor:
+    return adjust_hue(x_n3HW, turns_n * (2 * math.pi))
 
 
 # By the number that rows have for it. Of Kornia's several, those that are defined as Pillow's and torchvision's: brightness multiplies,
@@ -102,5 +102,5 @@ def gaussian_weights(sigma_N: Tensor, radius: int) -> Tensor:
     return weight_NK / weight_NK.sum(dim=1, keepdim=True)
 
 
-def _blur(x_n3SS: Tensor, weight_nK: Tensor) -> Tensor:
-    return filter2d_separable(x_n3SS, weight_nK, weight_nK, border_type="reflect")
+def _blur(x_n3HW: Tensor, weight_nK: Tensor) -> Tensor:
+    return filter2d_separable(x_n3HW, weight_nK, weight_nK, border_type="reflect")

@@ -15,6 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size, height_width
+
 # The distance at which a filter ends, in source pixels or, for a downscale, in output ones.
 RADIUS = {"bilinear": 1, "bicubic": 2}
 
@@ -34,10 +36,11 @@ def _cubic(distance: Tensor) -> Tensor:
 _FILTERS: dict[str, Callable[[Tensor], Tensor]] = {"bilinear": _triangle, "bicubic": _cubic}
 
 
-def frame_width(length_N2: Tensor, size: int, interpolation: str) -> Tensor:
+def frame_width(length_N2: Tensor, size: Size, interpolation: str) -> Tensor:
     """Width of a frame around boxes that holds every tap of a resize: integer [N, 2], as the boxes' heights and widths."""
+    size_2 = torch.tensor(height_width(size), dtype=length_N2.dtype)
     # ceil(radius * max(length / size, 1)), and one for the rounding of positions
-    return ((RADIUS[interpolation] * length_N2 + size - 1) // size).clamp_min(RADIUS[interpolation]) + 1
+    return ((RADIUS[interpolation] * length_N2 + size_2 - 1) // size_2).clamp_min(RADIUS[interpolation]) + 1
 
 
 def coverage(length_N: Tensor, size: int, interpolation: str) -> Tensor:

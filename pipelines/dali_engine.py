@@ -1,6 +1,6 @@
 """The engine "dali-kornia": DALI cuts, resizes and flips, Kornia colours and blurs, on the CPU or on a CUDA device."""
 
-# Axes: G image of a group, V view slot, N view of any image, C channel, S side.
+# Axes: G image of a group, V view slot, N view of any image, C channel, H W pixels.
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.arguments.sizes import Size, height_width
+from hvs_data.kernels.render.canvas import Canvas, count_elements
 from hvs_data.pipelines.dali_colour import coloured
 from hvs_data.pipelines.dali_coverage import frame_width
 from hvs_data.pipelines.dali_resize import ResizerPool
@@ -41,7 +42,7 @@ class DaliKorniaEngine:
         if not len(images) or not params.num_views:
             return
         device = images[0].device
-        views = min(MAX_VIEWS, VIEW_BYTES[device.type] // (3 * canvas.size**2 * 4))
+        views = min(MAX_VIEWS, VIEW_BYTES[device.type] // (4 * count_elements(1, 1, canvas.size)))
         together = max(1, views // params.num_views)
         # DALI takes a device's default stream for that of the thread's current device; autocast would round what is summed
         current = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
@@ -49,22 +50,22 @@ class DaliKorniaEngine:
             for start in range(0, len(images), together):
                 some = slice(start, min(start + together, len(images)))
                 rows = params.images(some)
-                x_VG3SS = _rendered(images[some], rows, canvas.size, max_views=together * params.num_views)
-                finish_views(x_VG3SS, rows)
-                store_views(x_VG3SS, canvas, rows, normalize=normalize, first_image=first_image + start)
+                x_VG3HW = _rendered(images[some], rows, canvas.size, max_views=together * params.num_views)
+                finish_views(x_VG3HW, rows)
+                store_views(x_VG3HW, canvas, rows, normalize=normalize, first_image=first_image + start)
 
 
-def _rendered(images: Sequence[Tensor], params: ViewParams, size: int, max_views: int) -> Tensor:
-    """float32 [V, G, 3, S, S], values 0-1."""
+def _rendered(images: Sequence[Tensor], params: ViewParams, size: Size, max_views: int) -> Tensor:
+    """float32 [V, G, 3, H, W], values 0-1."""
     rows, spec, device = Rows.of(params, size), params.spec, images[0].device
-    x_N3SS = torch.empty(len(rows), 3, size, size, device=device)
+    x_N3HW = torch.empty(len(rows), 3, *height_width(size), device=device)
     for start, stop in _parts(_held(images, rows, size, spec.interpolation), HELD_BYTES[device.type]):
         with _POOL.lend(size, spec.interpolation, device, max_views) as resizer:
-            x_N3SS[start:stop] = resizer.views(images, rows.part(start, stop))
-    return coloured(x_N3SS, rows, spec.solarize_threshold).unflatten(0, (params.num_views, len(images)))
+            x_N3HW[start:stop] = resizer.views(images, rows.part(start, stop))
+    return coloured(x_N3HW, rows, spec.solarize_threshold).unflatten(0, (params.num_views, len(images)))
 
 
-def _held(images: Sequence[Tensor], rows: Rows, size: int, interpolation: str) -> list[int]:
+def _held(images: Sequence[Tensor], rows: Rows, size: Size, interpolation: str) -> list[int]:
     """Bytes that each view takes in DALI: its framed box, which it holds twice, and on a device a copy of its whole image.
 
     ``no_copy`` spares that copy on the CPU only: DALI gathers images of a device that do not lie one behind the other

@@ -4,7 +4,7 @@ DALI's resize could cut by itself (``roi_start``, ``roi_end``), but its filter t
 first, and framed with zeros; :mod:`hvs_data.pipelines.dali_coverage` says why.
 """
 
-# Axes: N view of any image, H W pixels, C channel, S side.
+# Axes: N view of any image, H W pixels, C channel, Y X pixels of a view.
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from nvidia.dali.pipeline import Pipeline
 from nvidia.dali.types import DALIDataType, DALIInterpType
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.pipelines.dali_coverage import coverage, frame_width
 from hvs_data.pipelines.dali_rows import Rows
 from hvs_data.pipelines.storing import on_device
@@ -36,13 +37,13 @@ class Resizer:
     """A DALI pipeline for views of one size. It works on one call at a time.
 
     Args:
-        size: S.
+        size: of the views.
         interpolation: "bilinear" or "bicubic".
         device: of images and views.
         max_views: the largest number of views in a call; DALI takes memory only for those that come.
     """
 
-    def __init__(self, size: int, interpolation: str, device: torch.device, max_views: int):
+    def __init__(self, size: Size, interpolation: str, device: torch.device, max_views: int):
         self._size = size
         self._interpolation = interpolation
         self._device = device
@@ -56,7 +57,7 @@ class Resizer:
             rows: of N views.
 
         Returns:
-            float32 [N, 3, S, S] of its own memory, values 0-1.
+            float32 [N, 3, Y, X] of its own memory, values 0-1.
         """
         feed = self._pipeline.feed_input
         length_N2 = rows.box_N4[:, 2:]
@@ -74,25 +75,26 @@ class Resizer:
             stream = torch.cuda.current_stream(self._device)
             feed("images", sources, layout="HWC", cuda_stream=stream)
             (output,) = self._pipeline.run(stream)
-        raw_NSSC = torch.from_dlpack(output.as_tensor())
-        return torch.div(raw_NSSC.permute(0, 3, 1, 2), self._weight(rows)[:, None]).contiguous().clamp_(0, 1)
+        raw_NYXC = torch.from_dlpack(output.as_tensor())
+        return torch.div(raw_NYXC.permute(0, 3, 1, 2), self._weight(rows)[:, None]).contiguous().clamp_(0, 1)
 
     def _weight(self, rows: Rows) -> Tensor:
-        """float32 [N, S, S]: what DALI's sums over 0-255 have to be divided by. It is the same from both ends, so flips do not matter."""
+        """float32 [N, Y, X]: what DALI's sums over 0-255 have to be divided by. It is the same from both ends, so flips do not matter."""
         heights_N, widths_N = rows.box_N4[:, 2:].unbind(1)
-        rows_NS = 255 * coverage(heights_N, self._size, self._interpolation)
-        columns_NS = coverage(widths_N, self._size, self._interpolation)
-        rows_NS1, columns_N1S = (
-            on_device(values, self._device) for values in (rows_NS.float()[:, :, None], columns_NS.float()[:, None, :])
+        height, width = height_width(self._size)
+        rows_NY = 255 * coverage(heights_N, height, self._interpolation)
+        columns_NX = coverage(widths_N, width, self._interpolation)
+        rows_NY1, columns_N1X = (
+            on_device(values, self._device) for values in (rows_NY.float()[:, :, None], columns_NX.float()[:, None, :])
         )
-        return rows_NS1 * columns_N1S
+        return rows_NY1 * columns_N1X
 
 
 def _samples(values: Tensor) -> np.ndarray:
     return values.to(torch.int32).contiguous().numpy()
 
 
-def _build(size: int, interpolation: str, device: torch.device, max_views: int) -> Pipeline:
+def _build(size: Size, interpolation: str, device: torch.device, max_views: int) -> Pipeline:
     place = "cpu" if device.type == "cpu" else "gpu"
     on_cpu = place == "cpu"
     pipeline = Pipeline(
@@ -116,7 +118,7 @@ def _build(size: int, interpolation: str, device: torch.device, max_views: int) 
         framed = fn.slice(boxes, start=-frame, shape=length + 2 * frame, axes=(0, 1), out_of_bounds_policy="pad", fill_values=0)
         views: Any = fn.resize(
             framed,
-            size=(size, size),
+            size=height_width(size),
             roi_start=fn.cast(frame, dtype=DALIDataType.FLOAT),
             roi_end=fn.cast(frame + length, dtype=DALIDataType.FLOAT),
             interp_type=_INTERPOLATIONS[interpolation],
@@ -136,7 +138,7 @@ class ResizerPool:
         self._idle: OrderedDict[int, tuple[tuple[Any, ...], Resizer]] = OrderedDict()
 
     @contextmanager
-    def lend(self, size: int, interpolation: str, device: torch.device, max_views: int) -> Iterator[Resizer]:
+    def lend(self, size: Size, interpolation: str, device: torch.device, max_views: int) -> Iterator[Resizer]:
         """A resizer made with these arguments. One with which something went wrong is not lent again."""
         # threads do not survive a fork
         key = (os.getpid(), size, interpolation, device, max_views)

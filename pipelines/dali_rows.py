@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.types import ViewParams
 
 # The factor of brightness, contrast, saturation and hue at which nothing changes.
@@ -40,15 +41,16 @@ class Rows:
     radius_N: Tensor
 
     @staticmethod
-    def of(params: ViewParams, size: int) -> Rows:
-        """Rows [G, V], to be rendered at a size. As sigma, the blur's radius follows the size: rounded half up, from 1 to S - 1."""
+    def of(params: ViewParams, size: Size) -> Rows:
+        """Rows [G, V], rendered at a size. As sigma, the blur's radius follows the height: rounded half up, from 1 on, below a side."""
 
         def flat(value_GV: Tensor) -> Tensor:
             return value_GV.transpose(0, 1).flatten(0, 1)
 
-        slot_size_N = torch.tensor(params.size).repeat_interleave(params.batch_size)
-        # in whole numbers: floor(kernel // 2 * size / slot_size + 1/2)
-        scaled_N = (2 * (params.spec.blur_kernel // 2) * size + slot_size_N) // (2 * slot_size_N)
+        height, width = height_width(size)
+        slot_height_N = torch.tensor(params.heights).repeat_interleave(params.batch_size)
+        # in whole numbers: floor(kernel // 2 * height / slot_height + 1/2)
+        scaled_N = (2 * (params.spec.blur_kernel // 2) * height + slot_height_N) // (2 * slot_height_N)
         factors = (params.brightness, params.contrast, params.saturation, params.hue)
         return Rows(
             image_N=torch.arange(params.batch_size).repeat(params.num_views),
@@ -58,8 +60,8 @@ class Rows:
             flip_N=flat(params.flip),
             gray_N=flat(params.gray),
             solarize_N=flat(params.solarize),
-            sigma_N=flat(params.blur_sigma).double() * size / slot_size_N,
-            radius_N=scaled_N.clamp_min(1).clamp_max(size - 1),
+            sigma_N=flat(params.blur_sigma).double() * height / slot_height_N,
+            radius_N=scaled_N.clamp_min(1).clamp_max(min(height, width) - 1),
         )
 
     def __len__(self) -> int:

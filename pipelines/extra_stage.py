@@ -1,6 +1,6 @@
 """A stage of the user's own, such as a Kornia module, between an engine's last operation and the normalisation."""
 
-# Axes: V view, G image of a group, N view of any image, S side.
+# Axes: V view, G image of a group, N view of any image, C channel, H W pixels.
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.kernels.render.canvas import Canvas, count_elements
 from hvs_data.pipelines.engine import Engine
 from hvs_data.pipelines.stage import ExtraStage, Stage
 from hvs_data.pipelines.storing import store_views
@@ -46,21 +46,21 @@ class StagedEngine:
         if not len(images):
             return  # not every module takes no views
         views, size = params.num_views, canvas.size
-        flat = torch.empty(views * len(images) * 3 * size * size, device=canvas.flat.device)
+        flat = torch.empty(count_elements(views, len(images), size), device=canvas.flat.device)
         # the views of an image one after another, so that those of some images are one piece
         plain = Canvas.on(flat, views, len(images), size, image_major=True)
         self._engine.render_group(images, replace(params, erase=None), plain, normalize=False)
-        x_GV3SS = plain.pixels.transpose(0, 1)
-        x_N3SS = x_GV3SS.reshape(-1, *x_GV3SS.shape[2:])
+        x_GVCHW = plain.pixels.transpose(0, 1)
+        x_NCHW = x_GVCHW.reshape(-1, *x_GVCHW.shape[2:])
         key_N = None if params.key is None else params.key.flatten()
         with torch.no_grad(), torch.autocast(flat.device.type, enabled=False):
             for part in self._calls(len(images), views, flat.device):
-                x_n3SS = x_N3SS[part]
-                staged = self._stage(x_n3SS, None if key_N is None else key_N[part])
-                if staged is not x_n3SS:
+                x_nCHW = x_NCHW[part]
+                staged = self._stage(x_nCHW, None if key_N is None else key_N[part])
+                if staged is not x_nCHW:
                     # a transposed view of the same memory would be written while it is read
-                    shared = staged.untyped_storage().data_ptr() == x_n3SS.untyped_storage().data_ptr()
-                    x_n3SS.copy_(staged.clone() if shared else staged)
+                    shared = staged.untyped_storage().data_ptr() == x_nCHW.untyped_storage().data_ptr()
+                    x_nCHW.copy_(staged.clone() if shared else staged)
             store_views(plain.pixels, canvas, params, normalize=normalize, first_image=first_image)
 
     def _calls(self, images: int, views: int, device: torch.device) -> Iterator[slice]:

@@ -18,7 +18,7 @@ class ReferenceEngine:
     name = "reference"
 
     def render_group(self, images: Sequence[Tensor], params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: int = 0) -> None:
-        pixels_GV3SS = render_reference(images, params, canvas.size, normalize=normalize, compute_dtype=torch.float32)
+        pixels_GVCHW = render_reference(images, params, canvas.size, normalize=normalize, compute_dtype=torch.float32)
         if canvas.flat.dtype == torch.uint8:
-            pixels_GV3SS = (pixels_GV3SS * 255).round_().clamp_(0, 255)
-        canvas.pixels[:, first_image : first_image + len(images)] = pixels_GV3SS.transpose(0, 1).to(canvas.flat.dtype)
+            pixels_GVCHW = (pixels_GVCHW * 255).round_().clamp_(0, 255)
+        canvas.pixels[:, first_image : first_image + len(images)] = pixels_GVCHW.transpose(0, 1).to(canvas.flat.dtype)

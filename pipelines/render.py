@@ -1,6 +1,6 @@
 """``hvs_data.render``: decoded images and rows in, pixels out."""
 
-# Axes: B image, V view, C channel, S side.
+# Axes: B image, V view, C channel, H W pixels.
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size, plain_size
 from hvs_data.arguments.values import whole_number
 from hvs_data.errors import HvsError
-from hvs_data.kernels.render.canvas import Canvas, check_dtype
+from hvs_data.kernels.render.canvas import Canvas, check_dtype, count_elements
 from hvs_data.kernels.render.request import check_request
 from hvs_data.pipelines.engine import choose_engine
 from hvs_data.pipelines.extra_stage import with_extra_stage
@@ -25,7 +26,7 @@ from hvs_data.types import ImageBatch, ViewParams
 def render(
     images: ImageBatch | Sequence[Tensor | np.ndarray],
     params: ViewParams,
-    size: int | None = None,
+    size: Size | None = None,
     engine: str = "auto",
     dtype: torch.dtype = torch.float32,
     *,
@@ -41,34 +42,32 @@ def render(
     Args:
         images: B decoded images: an ImageBatch, or uint8 [H, W, 3] tensors or arrays.
         params: rows [B, V], drawn with the sizes of these images.
-        size: S, the side of every view in pixels; None takes the slots' own size, which must then be one.
+        size: of every view in pixels, one side or (height, width); None takes the slots' own size, which must then be one.
         engine: "auto", "fused", "dali-kornia" or "reference".
         dtype: float32, float16, bfloat16 or uint8.
         normalize: True applies the recipe's mean and standard deviation, False gives values of 0-1, or 0-255 as uint8. None is True
             for floating types and False for uint8.
         channels_last: keep each view's channels innermost in memory; the shape stays the same.
         num_threads: images rendered at a time on the CPU; None = this process's fair share of the CPUs, see :class:`hvs_data.ViewLoader`.
-        extra_stage: a function or module of float32 [N, 3, S, S] RGB, values 0-1, such as a Kornia augmentation: called after the last
+        extra_stage: a function or module of float32 [N, C, H, W] RGB, values 0-1, such as a Kornia augmentation: called after the last
             operation and before normalisation, with one view at a time unless a :class:`hvs_data.Stage` says otherwise. What it draws
             depends on the rows' ``key``.
 
     Returns:
-        [B, V, 3, S, S], on the images' device; each image's views are contiguous.
+        [B, V, C, H, W], on the images' device; each image's views are contiguous.
 
     Raises:
         HvsError: rows that do not fit the images, an unknown or unavailable engine, or arguments that mean nothing.
     """
     batch = images if isinstance(images, ImageBatch) else ImageBatch(images)
-    size = own_size(params) if size is None else size
+    size = own_size(params) if size is None else plain_size(size) or size  # what is no size is refused below
     check_request(batch, params, size)
-    size = int(size)
     check_dtype(dtype)
     normalize = checked_normalize(normalize, dtype)
     if num_threads is not None and (whole_number(num_threads) or 0) < 1:
         raise HvsError(f"num_threads must be a whole number of at least 1, got {num_threads!r}; leave it out for a fair share of the CPUs")
     chosen = with_extra_stage(choose_engine(engine, batch.device), extra_stage)
-    elements = len(batch) * params.num_views * 3 * size * size
-    flat = torch.empty(elements, dtype=dtype, device=batch.device)
+    flat = torch.empty(count_elements(params.num_views, len(batch), size), dtype=dtype, device=batch.device)
     canvas = Canvas.on(flat, params.num_views, len(batch), size, channels_last=channels_last, image_major=True)
 
     def render_part(start: int, stop: int) -> None:
@@ -86,13 +85,13 @@ def render(
     return canvas.pixels.transpose(0, 1)
 
 
-def own_size(params: ViewParams) -> int:
-    """The one side in pixels at which the recipe wants all slots.
+def own_size(params: ViewParams) -> Size:
+    """The one size in pixels at which the recipe wants all slots.
 
     Raises:
         HvsError: slots of several sizes.
     """
-    sizes = sorted(set(params.size))
+    sizes = list(dict.fromkeys(params.size))
     if len(sizes) != 1:
         raise HvsError(
             f"expected a size, as the slots of these rows want different ones ({sizes}); pass size=, or render the roles apart: "

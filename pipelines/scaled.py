@@ -14,22 +14,23 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.types import ViewParams
 
 DENOMINATORS = (8, 4, 2)
 
 
-def denominator_for(params: ViewParams, sizes_V: Sequence[int]) -> int:
+def denominator_for(params: ViewParams, sizes_V: Sequence[Size]) -> int:
     """The strongest reduction that leaves every view of these images with at least a pixel of its box for each of its own.
 
     Args:
         params: rows [B, V].
-        sizes_V: side in pixels at which each slot is rendered at most.
+        sizes_V: size in pixels at which each slot is rendered at most.
 
     Returns:
         1, 2, 4 or 8.
     """
-    room = (params.box[..., 2:].amin(-1) // torch.tensor(sizes_V, dtype=torch.int32)).min()
+    room = (params.box[..., 2:] // torch.tensor([height_width(size) for size in sizes_V], dtype=torch.int32)).min()
     return next((denominator for denominator in DENOMINATORS if room >= denominator), 1)
 
 

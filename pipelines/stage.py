@@ -1,6 +1,6 @@
 """A stage of the user's own: how it is called, and what it draws."""
 
-# Axes: N view, S side.
+# Axes: N view, C channel, H W pixels.
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Stage:
     A function that is passed as ``extra_stage`` without this class is called as ``Stage(function)``.
 
     Args:
-        function: a function or module of float32 [N, 3, S, S] RGB, values 0-1, that returns the same shape.
+        function: a function or module of float32 [N, C, H, W] RGB, values 0-1, that returns the same shape.
         batched: False calls it with one view at a time, N = 1, as most libraries draw once a call. True calls it with many views: of one
             image at a time on the CPU, of a whole batch on a CUDA device. A parameter named ``keys`` is then given int64 [N], a
             number a view, from which :func:`hvs_data.uniform` makes numbers of every view's own. What it draws in other ways belongs to
@@ -57,7 +57,7 @@ class Stage:
     def __init__(self, function: ExtraStage, *, batched: bool = False, parallel: bool | None = None):
         if not callable(function):
             raise HvsError(
-                f"extra_stage must be a function or module of float tensors [N, 3, S, S], got {type(function).__name__}; pass a "
+                f"extra_stage must be a function or module of float tensors [N, C, H, W], got {type(function).__name__}; pass a "
                 "torch.nn.Module, such as a Kornia augmentation"
             )
         self.function = function
@@ -72,26 +72,26 @@ class Stage:
         """Whether several threads call it at once."""
         return isinstance(self._lock, nullcontext)
 
-    def __call__(self, x_N3SS: Tensor, key_N: Tensor | None) -> Tensor:
+    def __call__(self, x_NCHW: Tensor, key_N: Tensor | None) -> Tensor:
         """Views through the stage.
 
         Args:
-            x_N3SS: float32; may be written over.
+            x_NCHW: float32; may be written over.
             key_N: int64, on the CPU; None where keys are not known, which makes drawing an error.
         """
         numbers = Numbers(None if key_N is None else (int(key_N[0]), int(self.batched)))
         with self._lock, drawing(numbers):
-            arguments = handed(self._asked, numbers, x_N3SS.device)
+            arguments = handed(self._asked, numbers, x_NCHW.device)
             if self._takes_keys:
-                arguments["keys"] = _on_device(key_N, x_N3SS.device)
-            return self._checked(self.function(x_N3SS, **arguments), x_N3SS)
+                arguments["keys"] = _on_device(key_N, x_NCHW.device)
+            return self._checked(self.function(x_NCHW, **arguments), x_NCHW)
 
-    def _checked(self, staged: Any, x_N3SS: Tensor) -> Tensor:
-        shape = x_N3SS.shape
-        if not isinstance(staged, Tensor) or staged.shape != shape or staged.device != x_N3SS.device or not staged.is_floating_point():
+    def _checked(self, staged: Any, x_NCHW: Tensor) -> Tensor:
+        shape = x_NCHW.shape
+        if not isinstance(staged, Tensor) or staged.shape != shape or staged.device != x_NCHW.device or not staged.is_floating_point():
             arrived = f"{staged.dtype} {tuple(staged.shape)} on {staged.device}" if isinstance(staged, Tensor) else type(staged).__name__
             raise HvsError(
-                f"extra_stage must return a float tensor {tuple(shape)} on {x_N3SS.device}, as it was given, got {arrived}; keep the size, "
+                f"extra_stage must return a float tensor {tuple(shape)} on {x_NCHW.device}, as it was given, got {arrived}; keep the size, "
                 "and move modules to the device of the images before handing them over"
             )
         return staged

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.kernels.render.canvas import Canvas, count_elements
 from hvs_data.kernels.render.erasing import erase_views
 from hvs_data.kernels.render.triton.render import render_views
 from hvs_data.pipelines.finishing import finish_views, is_finished
@@ -26,7 +26,7 @@ class TritonEngine:
             erase_views(params, canvas, normalize=normalize, first_image=first_image)
             return
         views, size = params.num_views, canvas.size
-        flat = torch.empty(views * len(images) * 3 * size * size, device=canvas.flat.device)
+        flat = torch.empty(count_elements(views, len(images), size), device=canvas.flat.device)
         plain = Canvas.on(flat, views, len(images), size)
         render_views(images, params, plain, normalize=False)
         finish_views(plain.pixels, params)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size
 from hvs_data.errors import SelectionError
 from hvs_data.forwards.encoding import Encoding
 from hvs_data.forwards.groups import Group, scaled_down
@@ -29,7 +30,7 @@ class Forward:
     Attributes:
         bn: one of BN_MODES.
         chunk: the most images in one forward; None for no bound.
-        sizes: side in pixels at which each group is scored; None as they come.
+        sizes: size in pixels at which each group is scored; None as they come.
         params: the candidates' rows, of which objectives may want extras.
         encoding: what is called in place of the objective's own ``encode`` and ``encode_local``; None for those.
         prepare: what the trainer's step does to views before the model; None for nothing.
@@ -38,7 +39,7 @@ class Forward:
 
     bn: str
     chunk: int | None
-    sizes: tuple[int | None, ...]
+    sizes: tuple[Size | None, ...]
     params: ViewParams | None
     encoding: Encoding | None = None
     prepare: Callable[[Tensor], Tensor] | None = None
@@ -88,7 +89,7 @@ class Forward:
         encode: Callable[..., Outputs],
         group: Group,
         part: slice,
-        size: int | None,
+        size: Size | None,
         extras: tuple[str, ...],
     ) -> Outputs:
         """What ``encode`` gives for some images' views of a group, with first axes [B, V]."""

@@ -1,6 +1,6 @@
 """An image's candidate views as tensors: checked, joined for a forward, scaled down, picked by slot."""
 
-# Axes: N image of a forward, B image, V view, K chosen view, C channel, S side of a square view.
+# Axes: N image of a forward, B image, V view, K chosen view, C channel, H W pixels.
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.errors import SelectionError
 from hvs_data.rows.layout import Layout
 from hvs_data.types import ViewParams
@@ -22,7 +23,7 @@ class Group:
 
     Args:
         slots: their numbers among all candidates.
-        views: one [B, 3, S, S] tensor a slot.
+        views: one [B, C, H, W] tensor a slot.
     """
 
     def __init__(self, slots: Sequence[int], views: list[Tensor]):
@@ -31,7 +32,7 @@ class Group:
 
     @cached_property
     def fused(self) -> Tensor:
-        """[V * B, 3, S, S], view by view."""
+        """[V * B, C, H, W], view by view."""
         return _fused(self.views)
 
     def images(self, part: slice) -> Tensor:
@@ -41,14 +42,14 @@ class Group:
         return torch.cat([view[part] for view in self.views])
 
     def pick(self, place_BK: Tensor) -> list[Tensor]:
-        """The views at these places among ``slots``, other ones for each image: K tensors [B, 3, S, S]."""
+        """The views at these places among ``slots``, other ones for each image: K tensors [B, C, H, W]."""
         images = self.views[0].shape[0]
         row_BK = place_BK * images + torch.arange(images, device=place_BK.device)[:, None]
         return [self.fused[row_B] for row_B in row_BK.unbind(1)]
 
 
 def checked_views(candidates: Any, params: ViewParams | None) -> list[Tensor]:
-    """The candidates as V tensors [B, 3, S, S] of one type and device that fit their rows.
+    """The candidates as V tensors [B, C, H, W] of one type and device that fit their rows.
 
     Raises:
         SelectionError: something else.
@@ -59,7 +60,7 @@ def checked_views(candidates: Any, params: ViewParams | None) -> list[Tensor]:
         views = list(candidates)
     else:
         arrived = f"a tensor of shape {tuple(candidates.shape)}" if isinstance(candidates, Tensor) else _described(candidates)
-        raise SelectionError(f"expected candidates as V tensors [B, 3, S, S] or one tensor [B, V, 3, S, S], got {arrived}")
+        raise SelectionError(f"expected candidates as V tensors [B, C, H, W] or one tensor [B, V, C, H, W], got {arrived}")
     if len(views) < 2:
         raise SelectionError(f"expected at least 2 candidate views of an image, got {len(views)}; draw more with the recipe's candidates=")
     if any(view.ndim != 4 for view in views) or len({(view.shape[0], view.dtype, view.device) for view in views}) > 1:
@@ -90,7 +91,7 @@ def groups_of(views: list[Tensor], layout: Layout) -> list[Group]:
 def _refuse_shapes(views: list[Tensor]) -> None:
     arrived = ", ".join(f"{view.dtype} {list(view.shape)} on {view.device}" for view in views)
     raise SelectionError(
-        f"expected candidates of one shape [B, 3, S, S], type and device, of which only those of the role 'local' in their rows may have "
+        f"expected candidates of one shape [B, C, H, W], type and device, of which only those of the role 'local' in their rows may have "
         f"a size of their own, got {arrived}"
     )
 
@@ -116,10 +117,11 @@ def _fused(views: list[Tensor]) -> Tensor:
     return first.as_strided((len(views) * first.shape[0], *first.shape[1:]), first.stride(), first.storage_offset())
 
 
-def scaled_down(pixels: Tensor, size: int | None) -> Tensor:
-    """[N, 3, H, W] with no side longer than ``size``, of the same type."""
-    if size is None or max(pixels.shape[-2:]) <= size:
+def scaled_down(pixels: Tensor, size: Size | None) -> Tensor:
+    """[N, C, H, W] with no side longer than that of ``size``, of the same type."""
+    given = list(pixels.shape[-2:])
+    target = given if size is None else [min(sides) for sides in zip(given, height_width(size), strict=True)]
+    if target == given:
         return pixels
-    target = [min(side, size) for side in pixels.shape[-2:]]
     scaled = F.interpolate(pixels.float(), size=target, mode="bilinear", antialias=True)
     return (scaled if pixels.is_floating_point() else scaled.round()).to(pixels.dtype)

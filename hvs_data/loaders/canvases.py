@@ -1,6 +1,6 @@
 """Decoded images, and the memory that all views of a batch are rendered into."""
 
-# Axes: B image of a batch, G image of a group, V view slot, K rendered view, C channel, S side.
+# Axes: B image of a batch, G image of a group, V view slot, K rendered view, C channel, H W pixels.
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.arguments.sizes import Size
+from hvs_data.kernels.render.canvas import Canvas, count_elements
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.pipelines.scaled import boxes_in_decoded
@@ -96,13 +97,13 @@ class Canvases:
             yield params if len(slots) == self._views else params.views(slots), canvas
 
     def views(self) -> list[Tensor]:
-        """K tensors [B, 3, S, S]."""
+        """K tensors [B, C, H, W]."""
         by_slot = {slot: view for slots, canvas in self._parts for slot, view in zip(slots, canvas.views(), strict=True)}
         return [by_slot[slot] for slot in range(self._views)]
 
 
-def _empty_canvas(views: int, images: int, size: int, plan: Plan) -> Canvas:
-    elements = views * images * 3 * size * size
+def _empty_canvas(views: int, images: int, size: Size, plan: Plan) -> Canvas:
+    elements = count_elements(views, images, size)
     on_device = plan.device.type == "cuda"
     flat = torch.empty(elements, dtype=plan.dtype, device=plan.device) if on_device else plan.buffers.take(elements, plan.dtype)
     return Canvas.on(flat, views, images, size, channels_last=plan.channels_last)

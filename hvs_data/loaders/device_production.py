@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size
 from hvs_data.loaders.canvases import Canvases, Images
 from hvs_data.loaders.crew import CLOSE_PATIENCE, Crew
 from hvs_data.loaders.lanes import Lane
@@ -79,8 +80,8 @@ class DeviceProduction(Production):
             # it has waited for tasks that were just ended
             self._launcher.close(0 if self._watch.stalled else CLOSE_PATIENCE / 2)
 
-    def render(self, images: Images, params: ViewParams, sizes_K: Sequence[int] | None = None) -> list[Tensor]:
-        """Render rows [B, K] of kept images, at their own sizes by default, on the consumer's stream: K tensors [B, 3, S, S]."""
+    def render(self, images: Images, params: ViewParams, sizes_K: Sequence[Size] | None = None) -> list[Tensor]:
+        """Render rows [B, K] of kept images, at their own sizes by default, on the consumer's stream: K tensors [B, C, H, W]."""
         canvases = Canvases(Wanted(tuple(sizes_K or params.size)), params.batch_size, self._plan)
         canvases.render(images, params, self._plan, 0)
         return canvases.views()

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import torch
 
 from hvs_data.arguments.fixed import Fixed
+from hvs_data.arguments.sizes import Size
 from hvs_data.errors import HvsError
 from hvs_data.formats import Format
 from hvs_data.loaders.production import Product
@@ -171,8 +172,8 @@ class HardViewLoader(Fixed):
         """Whether chosen views are rendered after they were scored at another size."""
         return self._sizes(scored=True) != self._sizes(scored=False) and self.selector.ever_scores
 
-    def _sizes(self, scored: bool) -> tuple[int, ...]:
-        """The side in pixels of every slot, as it is scored or handed out."""
+    def _sizes(self, scored: bool) -> tuple[Size, ...]:
+        """The size in pixels of every slot, as it is scored or handed out."""
         roles = self.loader.recipe.slot_roles
         full_V = tuple(role.size for role in roles)
         return self.selector.score_sizes([role.name for role in roles], full_V) if scored else full_V

@@ -1,6 +1,6 @@
 """From positions of an epoch to rendered batches, on worker threads, a few batches ahead."""
 
-# Axes: B image of a batch, G image of a group, V view slot, K rendered view, C channel, S side.
+# Axes: B image of a batch, G image of a group, V view slot, K rendered view, C channel, H W pixels.
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size
 from hvs_data.loaders.canvases import Canvases, Images
 from hvs_data.loaders.crew import CLOSE_PATIENCE, Crew
 from hvs_data.loaders.order import EpochOrder
@@ -49,8 +50,8 @@ class Product:
     slots: Tensor | None
     _production: Production
 
-    def render(self, params: ViewParams, sizes_K: Sequence[int] | None = None) -> list[Tensor]:
-        """Render rows [B, K] of the kept images, at the rows' own sizes by default: K tensors [B, 3, S, S]."""
+    def render(self, params: ViewParams, sizes_K: Sequence[Size] | None = None) -> list[Tensor]:
+        """Render rows [B, K] of the kept images, at the rows' own sizes by default: K tensors [B, C, H, W]."""
         assert self.images is not None, "iterate with keep_images=True"
         return self._production.render(self.images, params, sizes_K)
 
@@ -106,8 +107,8 @@ class Production:
         while pending:
             yield self._finished(*pending.popleft())
 
-    def render(self, images: Images, params: ViewParams, sizes_K: Sequence[int] | None = None) -> list[Tensor]:
-        """Render rows [B, K] of decoded images, at their own sizes by default, before all that is prefetched: K tensors [B, 3, S, S]."""
+    def render(self, images: Images, params: ViewParams, sizes_K: Sequence[Size] | None = None) -> list[Tensor]:
+        """Render rows [B, K] of decoded images, at their own sizes by default, before all that is prefetched: K tensors [B, C, H, W]."""
         canvases = Canvases(Wanted(tuple(sizes_K or params.size)), params.batch_size, self._plan)
 
         def render_group(start: int, stop: int) -> None:

@@ -1,6 +1,6 @@
 """Random views of a source's images, batch by batch: stands where a torchvision DataLoader stood."""
 
-# Axes: B image, V view slot, C channel, S side.
+# Axes: B image, V view slot, C channel, H W pixels.
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hvs_data.arguments.fixed import Fixed
+from hvs_data.arguments.sizes import Size
 from hvs_data.arguments.values import real_number, whole_number
 from hvs_data.errors import HvsError
 from hvs_data.formats import Format
@@ -324,12 +325,12 @@ class ViewLoader(Fixed):
         return (shape(product.batch) for product in self.products())
 
     def products(
-        self, *, sizes_V: Sequence[int] | None = None, wanted: Callable[[int], Wanted] | None = None, keep_images: bool = False
+        self, *, sizes_V: Sequence[Size] | None = None, wanted: Callable[[int], Wanted] | None = None, keep_images: bool = False
     ) -> Iterator[Product]:
         """An epoch, for loaders that build on this one.
 
         Args:
-            sizes_V: side in pixels at which each slot is rendered; None takes the recipe's own.
+            sizes_V: size in pixels at which each slot is rendered; None takes the recipe's own.
             wanted: in place of it, what is rendered of each batch; see :class:`hvs_data.loaders.production.Production`.
             keep_images: hand the decoded images out with each batch.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size
 from hvs_data.recipes.spec import Recipe
 from hvs_data.selection.narrowing import Narrowing
 from hvs_data.types import ViewParams
@@ -19,15 +20,15 @@ class Wanted:
     """Views of each image, and their sizes. What is equal renders the same pixels.
 
     Attributes:
-        sizes: K sides in pixels.
+        sizes: K sizes in pixels.
         narrowing: tells which K slots of an image's rows; None for all, in order.
     """
 
-    sizes: tuple[int, ...]
+    sizes: tuple[Size, ...]
     narrowing: Narrowing | None = None
 
     @staticmethod
-    def all_of(recipe: Recipe, sizes_V: Sequence[int] | None = None) -> Wanted:
+    def all_of(recipe: Recipe, sizes_V: Sequence[Size] | None = None) -> Wanted:
         """All views of a recipe, at its own sizes by default."""
         return Wanted(tuple(sizes_V or (role.size for role in recipe.slot_roles)))
 

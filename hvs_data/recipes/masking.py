@@ -20,7 +20,8 @@ class Masking:
     is drawn in two steps: one of the ratios, all with the same probability, then a number within its variance of it.
 
     Attributes:
-        patch_size: side of a patch in pixels of the view at its own size. A view has size // patch_size patches each way.
+        patch_size: side of a patch in pixels of the view at its own size. A view has height // patch_size times width // patch_size of
+            them.
         ratio: the shares to choose from.
         variance: half-widths of the ranges around them, each at most its ratio; one for all ratios, or one for each.
         shape: "block" hides rectangles until the share is reached, as BEiT (Bao et al. 2022, arXiv 2106.08254); it ends below the share

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from hvs_data.arguments.sizes import Size
 from hvs_data.arguments.values import whole_number
 from hvs_data.errors import RecipeError
 from hvs_data.recipes.spec import ColorJitter, Recipe, Role
@@ -30,7 +31,7 @@ def _half(candidates: int) -> int:
     return number // 2
 
 
-def _alike(name: str, role: Role, candidates: int, size: int, views: int, recipe: dict[str, Any], **fixed: Any) -> Recipe:
+def _alike(name: str, role: Role, candidates: int, size: Size, views: int, recipe: dict[str, Any], **fixed: Any) -> Recipe:
     """A recipe whose views follow one distribution."""
     if (whole_number(candidates) or 0) < 2:
         raise RecipeError(f"candidates must be a whole number of at least 2, got {candidates!r}; {name} trains on two views of an image")
@@ -43,7 +44,7 @@ def _alike(name: str, role: Role, candidates: int, size: int, views: int, recipe
     return Recipe(name, (replace(role, candidates=candidates, emitted=emitted, size=size),), **{**fixed, **recipe})
 
 
-def _two_globals(candidates: int, size: int, scale: tuple[float, float], blur: tuple[float, float] = (1.0, 0.1)) -> tuple[Role, Role]:
+def _two_globals(candidates: int, size: Size, scale: tuple[float, float], blur: tuple[float, float] = (1.0, 0.1)) -> tuple[Role, Role]:
     """The asymmetric pair of BYOL and its heirs: one view (nearly) always blurred, the other sometimes solarized."""
     first = Role(
         "global1",
@@ -62,7 +63,7 @@ def _with_locals(
     published: int,
     local_candidates: int | None,
     local_views: int | None,
-    size: int,
+    size: Size,
     scale: tuple[float, float],
 ) -> tuple[Role, ...]:
     """The global roles and the local one, if there are any local views."""
@@ -74,52 +75,52 @@ def _with_locals(
     return *globals_, local
 
 
-def simsiam(candidates: int = 2, size: int = 224, *, views: int = 2, **recipe: Any) -> Recipe:
+def simsiam(candidates: int = 2, size: Size = 224, *, views: int = 2, **recipe: Any) -> Recipe:
     """SimSiam (Chen & He 2021, arXiv 2011.10566; github.com/facebookresearch/simsiam).
 
     Args:
         candidates: views drawn for an image, at least 2.
-        size: side of a view in pixels.
+        size: side of a view in pixels, or (height, width).
         views: how many of them reach the trainer, from 2 to all.
         recipe: other fields of :class:`~hvs_data.recipes.spec.Recipe` to replace, such as ``mean``.
     """
     return _alike("simsiam", Role(), candidates, size, views, recipe)
 
 
-def moco_v2(candidates: int = 2, size: int = 224, *, views: int = 2, **recipe: Any) -> Recipe:
+def moco_v2(candidates: int = 2, size: Size = 224, *, views: int = 2, **recipe: Any) -> Recipe:
     """MoCo v2 (Chen et al. 2020, arXiv 2003.04297); the same views as SimSiam. Arguments as :func:`simsiam`."""
     return _alike("moco_v2", Role(), candidates, size, views, recipe)
 
 
-def simclr(candidates: int = 2, size: int = 224, *, views: int = 2, **recipe: Any) -> Recipe:
+def simclr(candidates: int = 2, size: Size = 224, *, views: int = 2, **recipe: Any) -> Recipe:
     """SimCLR (Chen et al. 2020, arXiv 2002.05709; github.com/google-research/simclr). Arguments as :func:`simsiam`."""
     role = Role(scale=(0.08, 1.0), jitter=ColorJitter(0.8, 0.8, 0.8, 0.8, 0.2))
     return _alike("simclr", role, candidates, size, views, recipe, interpolation="bicubic")
 
 
-def moco_v3(candidates: int = 2, size: int = 224, scale: tuple[float, float] = (0.08, 1.0), **recipe: Any) -> Recipe:
+def moco_v3(candidates: int = 2, size: Size = 224, scale: tuple[float, float] = (0.08, 1.0), **recipe: Any) -> Recipe:
     """MoCo v3 (Chen, Xie, He 2021, arXiv 2104.02057; github.com/facebookresearch/moco-v3).
 
     Args:
         candidates: views drawn for an image, even; half are of role "global1", half of "global2".
-        size: side of a view in pixels.
+        size: side of a view in pixels, or (height, width).
         scale: the crop's share of the area; an argument of the released code (its ResNet-50 runs use (0.2, 1)).
         recipe: other fields of :class:`~hvs_data.recipes.spec.Recipe` to replace.
     """
     return Recipe("moco_v3", _two_globals(candidates, size, scale), **recipe)
 
 
-def byol(candidates: int = 2, size: int = 224, **recipe: Any) -> Recipe:
+def byol(candidates: int = 2, size: Size = 224, **recipe: Any) -> Recipe:
     """BYOL (Grill et al. 2020, arXiv 2006.07733). Arguments as :func:`moco_v3`, without ``scale``."""
     return Recipe("byol", _two_globals(candidates, size, (0.08, 1.0)), **{"interpolation": "bicubic", **recipe})
 
 
-def barlow_twins(candidates: int = 2, size: int = 224, **recipe: Any) -> Recipe:
+def barlow_twins(candidates: int = 2, size: Size = 224, **recipe: Any) -> Recipe:
     """Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230); the same views as BYOL."""
     return replace(byol(candidates, size, **recipe), name="barlow_twins")
 
 
-def vicreg(candidates: int = 2, size: int = 224, **recipe: Any) -> Recipe:
+def vicreg(candidates: int = 2, size: Size = 224, **recipe: Any) -> Recipe:
     """VICReg (Bardes, Ponce, LeCun 2022, arXiv 2105.04906); the same views as BYOL."""
     return replace(byol(candidates, size, **recipe), name="vicreg")
 
@@ -127,8 +128,8 @@ def vicreg(candidates: int = 2, size: int = 224, **recipe: Any) -> Recipe:
 def dino(
     candidates: int = 2,
     local_candidates: int | None = None,
-    size: int = 224,
-    local_size: int = 96,
+    size: Size = 224,
+    local_size: Size = 96,
     variant: str = "paper",
     local_views: int | None = None,
     **recipe: Any,
@@ -138,7 +139,7 @@ def dino(
     Args:
         candidates: global views drawn for an image, even; half are of role "global1", half of "global2".
         local_candidates: local views drawn for an image; by default as many as reach the trainer. 0 leaves them out.
-        size, local_size: sides of global and local views in pixels.
+        size, local_size: sides of global and local views in pixels, or (height, width) of either.
         variant: "paper" has 8 local views, "as_run" the 10 of the released runs.
         local_views: local views of an image that reach the trainer; by default the published number, or all that are drawn if fewer.
         recipe: other fields of :class:`~hvs_data.recipes.spec.Recipe` to replace.
@@ -149,8 +150,8 @@ def dino(
 def ibot(
     candidates: int = 2,
     local_candidates: int | None = None,
-    size: int = 224,
-    local_size: int = 96,
+    size: Size = 224,
+    local_size: Size = 96,
     variant: str = "paper",
     local_views: int | None = None,
     **recipe: Any,
@@ -167,8 +168,8 @@ def _multi_crop(
     scale: tuple[float, float],
     candidates: int,
     local_candidates: int | None,
-    size: int,
-    local_size: int,
+    size: Size,
+    local_size: Size,
     variant: str,
     local_views: int | None,
     recipe: dict[str, Any],
@@ -182,8 +183,8 @@ def _multi_crop(
 def dinov2(
     candidates: int = 2,
     local_candidates: int | None = None,
-    size: int = 224,
-    local_size: int = 96,
+    size: Size = 224,
+    local_size: Size = 96,
     variant: str = "paper",
     local_views: int | None = None,
     **recipe: Any,

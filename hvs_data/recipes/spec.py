@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hvs_data.arguments.sizes import Size, height_width, plain_size, size_of
 from hvs_data.arguments.values import listed, real_number, whole_number
 from hvs_data.errors import RecipeError
 from hvs_data.recipes.masking import Masking
@@ -13,6 +14,7 @@ from hvs_data.types import LOCAL, NOISE, RenderSpec
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 MAX_SLOTS = 2**16
+MAX_SIDE = 2**15
 MAX_NUMBER = 1e6  # keeps all that is computed from a recipe inside float32 and int64
 
 # What the views of a role may share, and the fields of their rows that hold it. Masks and keys are each view's own.
@@ -42,6 +44,16 @@ def _whole(name: str, value: Any, least: int, most: int, meaning: str) -> int:
     if number is None or not least <= number <= most:
         raise RecipeError(f"{name} must be a whole number from {least} to {most}, got {value!r}; it is {meaning}")
     return number
+
+
+def _size(value: Any) -> Size:
+    size = plain_size(value)
+    if size is None or max(height_width(size)) > MAX_SIDE:
+        raise RecipeError(
+            f"size must be a whole number from 1 to {MAX_SIDE}, or two of them, got {value!r}; it is the side of a rendered view in "
+            "pixels, or (height, width)"
+        )
+    return size
 
 
 def _interval(name: str, value: Any, most: float, meaning: str) -> tuple[float, float]:
@@ -127,9 +139,9 @@ class Role:
         name: what the trainer uses the view as: "view" where all are alike, else "global1", "global2", "local".
         candidates: views drawn for each image.
         emitted: views of this role that reach the trainer after selection.
-        size: side of the rendered view in pixels.
+        size: side of the rendered view in pixels, or (height, width). Every crop is resized to it, whatever its own shape.
         scale: range of the crop's share of the image's area.
-        ratio: range of the crop's width / height, drawn log-uniformly.
+        ratio: range of the crop's width / height in pixels of the image, drawn log-uniformly.
         flip: probability of a horizontal flip.
         jitter: colour jitter.
         gray: probability of losing colour.
@@ -149,7 +161,7 @@ class Role:
     name: str = "view"
     candidates: int = 2
     emitted: int = 2
-    size: int = 224
+    size: Size = 224
     scale: tuple[float, float] = (0.2, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
@@ -173,7 +185,7 @@ class Role:
             )
         drawn = _whole("candidates", self.candidates, 1, MAX_SLOTS, f"the number of views of role {self.name!r} drawn for an image")
         emitted = _whole("emitted", self.emitted, 0, drawn, f"how many of the candidates of role {self.name!r} reach the trainer")
-        _set(self, candidates=drawn, emitted=emitted, size=_whole("size", self.size, 1, 2**15, "the side of a rendered view in pixels"))
+        _set(self, candidates=drawn, emitted=emitted, size=_size(self.size))
         _set(self, scale=_interval("scale", self.scale, 1, "a fraction of the image's area"))
         _set(self, ratio=_interval("ratio", self.ratio, math.inf, "a range of width / height"))
         _set(self, sigma=_interval("sigma", self.sigma, math.inf, "the blur's standard deviation in pixels"))
@@ -188,6 +200,11 @@ class Role:
         if not quarters or len(set(quarters)) != len(quarters) or not set(quarters) <= {1, 2, 3}:
             raise RecipeError(f"quarters must hold some of 1, 2 and 3, got {self.quarters!r}; they are turns counterclockwise")
         _set(self, quarters=tuple(int(quarter) for quarter in quarters))
+        if self.turn and self.quarters != (2,) and not isinstance(self.size, int):
+            raise RecipeError(
+                f"turn must be 0 for views that are not square, got {self.turn} at the size {self.size}: a quarter turn makes "
+                "another shape of them; write quarters=(2,) for half turns alone"
+            )
         if self.shared is not None:
             _check_shared(self.shared)
             if self.emitted > 1:
@@ -261,19 +278,20 @@ class Recipe:
     def _check_masking(self, masking: Masking) -> None:
         if not isinstance(masking, Masking):
             raise RecipeError(f"masking must be a Masking or None, got {masking!r}; write Masking(patch_size=16)")
-        sizes = {role.size for role in self.roles if role.name != LOCAL}
-        if len({size // masking.patch_size for size in sizes}) != 1 or min(sizes) < masking.patch_size:
+        sizes = list(dict.fromkeys(role.size for role in self.roles if role.name != LOCAL))
+        grids = {_grid(size, masking.patch_size) for size in sizes}
+        if len(grids) != 1 or 0 in height_width(grids.pop()):
             raise RecipeError(
                 f"masking needs views of one size of at least a patch ({masking.patch_size} pixels), local ones aside, got roles of the "
-                f"sizes {sorted(sizes)}; give the global roles one size"
+                f"sizes {sizes}; give the global roles one size"
             )
 
     @property
-    def mask_grid(self) -> int:
-        """Patches along a side of a masked view; 0 without masking."""
+    def mask_grid(self) -> Size:
+        """Patches of a masked view along both sides, or along its height and its width; 0 without masking."""
         if self.masking is None:
             return 0
-        return next(role.size for role in self.roles if role.name != LOCAL) // self.masking.patch_size
+        return _grid(next(role.size for role in self.roles if role.name != LOCAL), self.masking.patch_size)
 
     @property
     def num_views(self) -> int:
@@ -335,3 +353,8 @@ class Recipe:
             return [replace(role, name=name, candidates=half, emitted=1, shared=shared) for name in ("global1", "global2")]
 
         return replace(self, roles=tuple(part for role in self.roles for part in parts(role)))
+
+
+def _grid(size: Size, patch_size: int) -> Size:
+    """Whole patches along the sides of a view."""
+    return size_of(*(side // patch_size for side in height_width(size)))

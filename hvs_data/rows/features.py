@@ -25,7 +25,7 @@ _OF_VIEWS = (
     "saturation",  # 0 in a grey view, which has none to change
     "hue",  # in turns; 0 in a grey view
     "gray",  # 1 or 0
-    "blur",  # sigma in hundredths of the view's side
+    "blur",  # sigma in hundredths of the view's height
     "solarize",  # 1 or 0
 )
 FEATURES = (*_OF_BOXES, *(f"{name}_{kind}" for name in _OF_VIEWS for kind in ("difference", "sum")))
@@ -84,7 +84,7 @@ def _of_views(params: ViewParams) -> Iterator[tuple[str, NDArray[np.float32]]]:
     yield "saturation", (params.saturation.numpy() - 1) * (1 - gray)
     yield "hue", params.hue.numpy() * (1 - gray)
     yield "gray", gray
-    yield "blur", params.blur_sigma.numpy() * np.array([100 / size for size in params.size], dtype=np.float32)
+    yield "blur", params.blur_sigma.numpy() * np.array([100 / height for height in params.heights], dtype=np.float32)
     yield "solarize", params.solarize.numpy().astype(np.float32)
 
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvs_data.arguments.sizes import height_width
 from hvs_data.arguments.values import whole_number
 from hvs_data.errors import RecipeError
 from hvs_data.kernels.rows.slots import SLOT, Drawn, Slots
@@ -88,8 +89,7 @@ def slot_table(recipe: Recipe) -> Slots:
             len(role.quarters),
             turn_bits,
             role.posterize_bits,
-            role.size,
-            role.size,
+            *height_width(role.size),
         ]
         records += [((place << 16) | number, *numbers) for number in range(role.candidates)]
     table = np.array(records, dtype=SLOT)
@@ -123,12 +123,12 @@ def _whole_numbers(name: str, value: Any, least: int, most: int, meaning: str) -
 
 
 def _masks(recipe: Recipe, seed: int, epoch: int, index_B: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """bool [B, V, G, G]; local views keep all of their patches."""
+    """bool [B, V, G, H]; local views keep all of their patches."""
     assert recipe.masking is not None
     grid, roles = recipe.mask_grid, recipe.slot_roles
     masked = [slot for slot, role in enumerate(roles) if role.name != LOCAL]
-    mask_BVGG = np.zeros((len(index_B), len(roles), grid, grid), dtype=bool)
-    mask_BVGG[:, masked] = sample_masks(
+    mask_BVGH = np.zeros((len(index_B), len(roles), *height_width(grid)), dtype=bool)
+    mask_BVGH[:, masked] = sample_masks(
         recipe.masking, seed=seed, epoch=epoch, index=index_B, slots=slot_table(recipe)["id"][masked], grid=grid
     )  # fmt: skip
-    return mask_BVGG
+    return mask_BVGH

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size, size_of
 from hvs_data.arguments.values import type_name
 from hvs_data.errors import SelectionError
 from hvs_data.forwards.groups import Group, checked_views, groups_of
@@ -71,12 +72,17 @@ class Candidates:
         return None if self.all_rows is None or self.all_rows.key is None else self.all_rows.key[:, 0].numpy()
 
     @property
-    def own_sides(self) -> list[int]:
-        """The side of each group's views as the trainer gets them. A loader renders candidates at the size at which they are scored, so
+    def own_sizes(self) -> list[Size]:
+        """The size of each group's views as the trainer gets them. A loader renders candidates at the size at which they are scored, so
         that it is their rows which tell."""
         if self.rows is None:
-            return [max(group.views[0].shape[-2:]) for group in self.groups]
+            return self.given_sizes
         return [self.rows.size[group.slots[0]] for group in self.groups]
+
+    @property
+    def given_sizes(self) -> list[Size]:
+        """The size of each group's views as they were given."""
+        return [size_of(*group.views[0].shape[-2:]) for group in self.groups]
 
     def places(self, slots_BK: Tensor) -> Tensor:
         """Where the views of these slots, of all candidates, are among the global or the local ones that there are: int64 [B, K]."""

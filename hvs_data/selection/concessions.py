@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from hvs_data.arguments.sizes import Size
 from hvs_data.errors import SelectionError
 
 logger = logging.getLogger("hvs_data")
@@ -22,12 +23,12 @@ class SizeConcededError(SelectionError):
 
 
 @dataclass(frozen=True)
-class Sides:
-    """Of the candidates of one size, in pixels: their own side, that at which they were given, and that at which they are scored."""
+class Sizes:
+    """Of the candidates of one size, in pixels: their own size, that at which they were given, and that at which they are scored."""
 
-    own: int
-    given: int
-    scored: int
+    own: Size
+    given: Size
+    scored: Size
 
 
 class Concessions:
@@ -63,13 +64,13 @@ class Concessions:
             self._refused = []
 
 
-def add_note(error: Exception, sides: Sequence[Sides], score_size: Any, keep_tokens: Any, budget: str | None) -> None:
+def add_note(error: Exception, sizes: Sequence[Sizes], score_size: Any, keep_tokens: Any, budget: str | None) -> None:
     """Tell with an error of a scoring forward that its views were smaller than the trainer's, or their tokens fewer."""
     by = "" if budget is None else f" under budget={budget!r}"
-    for side in sides:
-        if side.scored < side.own:
+    for size in sizes:
+        if size.scored != size.own:
             error.add_note(
-                f"Views of {side.own} pixels were scored at {side.scored} (score_size={score_size!r}{by}). If the model takes no such "
+                f"Views of {size.own} pixels were scored at {size.scored} (score_size={score_size!r}{by}). If the model takes no such "
                 "views, pass a size that it takes, such as a multiple of its patch, or score_size=None to score them as they are."
             )
     if keep_tokens is not None:

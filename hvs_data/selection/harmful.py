@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hvs_data.arguments.sizes import height_width
 from hvs_data.policies.base import Policy
 from hvs_data.recipes.spec import Recipe
 from hvs_data.types import LOCAL
@@ -31,7 +32,7 @@ def seen_to_hurt(recipe: Recipe, policy: Policy, ruled: bool, prefilter: int | N
     if policy.seeks <= 0 or ruled or candidates <= 2:
         return []
     found = []
-    small = [role for role in of_pair if role.size <= SMALL_VIEW and role.scale[0] < SMALL_CROP]
+    small = [role for role in of_pair if max(height_width(role.size)) <= SMALL_VIEW and role.scale[0] < SMALL_CROP]
     if small:
         found.append(
             f"expected crops from {SMALL_CROP:g} of the area for views of {SMALL_VIEW} pixels or less under policy {policy.name!r}, got "

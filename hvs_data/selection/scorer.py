@@ -10,6 +10,7 @@ from math import comb
 import torch
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size
 from hvs_data.errors import SelectionError
 from hvs_data.forwards.asking import Asking
 from hvs_data.forwards.compiled import Compile
@@ -24,7 +25,7 @@ from hvs_data.selection.allowed import AllowedPairs
 from hvs_data.selection.budgets import Options
 from hvs_data.selection.candidates import Candidates
 from hvs_data.selection.combinations import Parts, additive_parts
-from hvs_data.selection.concessions import Concessions, Sides, SizeConcededError, add_note
+from hvs_data.selection.concessions import Concessions, SizeConcededError, Sizes, add_note
 from hvs_data.selection.sizes import checked_size, scored_sizes
 
 
@@ -93,24 +94,24 @@ class Scorer:
         try:
             scores = self._asked(candidates, device, allowed)
         except Exception as error:
-            self._give_way(error, self._sides(candidates))
+            self._give_way(error, self._sizes(candidates))
             return self.scores(candidates, device, allowed)
         self._settled = True
         self._concessions.announce()
         return scores
 
-    def _give_way(self, error: Exception, sides: list[Sides]) -> None:
+    def _give_way(self, error: Exception, sizes: list[Sizes]) -> None:
         """Go on to what costs more, or raise the error where nothing is left to give up."""
-        add_note(error, sides, self.score_size, self.keep_tokens, self._concessions.budget)
+        add_note(error, sizes, self.score_size, self.keep_tokens, self._concessions.budget)
         concession = None if self._settled else self._concessions.after(error)
         if concession is None:
             raise error
         self.score_size, self.keep_tokens = concession
         self._encoding = self._encoding.with_tokens(self.keep_tokens)
-        if any(side.given < side.own for side in sides):
+        if any(size.given != size.own for size in sizes):
             raise SizeConcededError(
-                f"expected candidates at a size that the model takes, got them at {sides[0].given} pixels, not their own "
-                f"{sides[0].own}; give them at the sizes that selector.score_sizes now tells"
+                f"expected candidates at a size that the model takes, got them at {sizes[0].given} pixels, not their own "
+                f"{sizes[0].own}; give them at the sizes that selector.score_sizes now tells"
             ) from error
 
     def _asked(self, candidates: Candidates, device: torch.device, allowed: AllowedPairs | None) -> Scores:
@@ -146,15 +147,14 @@ class Scorer:
             return images * layout.terms
         return images * len(layout.pairs) if allowed is None else int(allowed.pairs(layout, candidates.slots).sum())
 
-    def _sides(self, candidates: Candidates) -> list[Sides]:
-        given = [max(group.views[0].shape[-2:]) for group in candidates.groups]
-        own = candidates.own_sides
-        scored = [size or side for size, side in zip(self._group_sizes(candidates), own, strict=True)]
-        return [Sides(*sides) for sides in zip(own, given, scored, strict=True)]
+    def _sizes(self, candidates: Candidates) -> list[Sizes]:
+        own, given = candidates.own_sizes, candidates.given_sizes
+        scored = [size or its_own for size, its_own in zip(self._group_sizes(candidates), own, strict=True)]
+        return [Sizes(*sizes) for sizes in zip(own, given, scored, strict=True)]
 
-    def _group_sizes(self, candidates: Candidates) -> tuple[int | None, ...]:
-        """The largest side at which each group is scored."""
+    def _group_sizes(self, candidates: Candidates) -> tuple[Size | None, ...]:
+        """The largest size at which each group is scored."""
         if self.score_size is None:
             return (None,) * len(candidates.groups)
         roles = [candidates.layout.roles[group.slots[0]] for group in candidates.groups]
-        return scored_sizes(self.score_size, roles, candidates.own_sides)
+        return scored_sizes(self.score_size, roles, candidates.own_sizes)

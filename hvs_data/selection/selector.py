@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hvs_data.arguments.fixed import Fixed
+from hvs_data.arguments.sizes import Size
 from hvs_data.arguments.values import type_name
 from hvs_data.errors import SelectionError
 from hvs_data.forwards.asking import Asking
@@ -68,11 +69,11 @@ class HardViewSelector(Fixed):
             These three options are the budget's by default, None without one; what is given stays as it is. Rows are free: draw 8
             candidates for "balanced" and 16 for "cheap". A size, or a share of tokens, that the model turns out not to take is given up
             for the next one that it does, which a warning in the log tells.
-        score_size: side in pixels at which candidates are scored; None scores them as they come. Larger candidates of an explicit
-            call are scaled down (antialiased bilinear) just for their scores; a loader renders them at this size to begin with. A
-            number is that of the largest candidates, and the size of others shrinks in proportion (224 and 96 at 112: 112 and 48); a
-            number below 1, such as 0.5, is a share of each one's own size. A dict gives the size for each role by name, for models
-            that need multiples of a patch; roles that it leaves out keep theirs.
+        score_size: side in pixels at which candidates are scored, the longer one where they are not square; None scores them as they
+            come. Larger candidates of an explicit call are scaled down (antialiased bilinear) just for their scores; a loader renders
+            them at this size to begin with. A number is that of the largest candidates, and the size of others shrinks in proportion
+            (224 and 96 at 112: 112 and 48); a number below 1, such as 0.5, is a share of each one's own size. A dict gives the size for
+            each role by name, for models that need multiples of a patch; roles that it leaves out keep theirs.
         bn: statistics that batch normalisation in training mode uses while scoring. "fused": of all candidates of one size of the
             batch together, as in the published method. "per_view": of one slot at a time, as most training forwards do, at the cost of
             V forwards. "running": the running statistics.
@@ -273,8 +274,8 @@ class HardViewSelector(Fixed):
         """Whether it depends on the step which candidates are needed."""
         return self._plan.changes
 
-    def score_sizes(self, roles: Sequence[str], sizes: Sequence[int]) -> tuple[int, ...]:
-        """The side in pixels at which each slot is scored, from the slots' roles and their own sizes; never a larger one."""
+    def score_sizes(self, roles: Sequence[str], sizes: Sequence[Size]) -> tuple[Size, ...]:
+        """The size in pixels at which each slot is scored, from the slots' roles and their own sizes; never a larger one."""
         return scored_sizes(self.score_size, roles, sizes)
 
     @property

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from hvs_data.arguments.checks import share, whole
+from hvs_data.arguments.sizes import Size, height_width, size_of
 from hvs_data.arguments.values import real_number, whole_number
 from hvs_data.errors import SelectionError
 
-# A side in pixels, or below 1 a share of each view's own side; of all roles or for each by name; None for views as they are.
+# The longer side in pixels, or below 1 a share of each view's own side; of all roles or for each by name; None for views as they are.
 ScoreSize: TypeAlias = float | Mapping[str, float] | None
 
 
@@ -26,19 +27,23 @@ def checked_size(score_size: Any) -> ScoreSize:
     return plain
 
 
-def scored_sizes(score_size: ScoreSize, roles: Sequence[str], sizes: Sequence[int]) -> tuple[int, ...]:
-    """The side in pixels at which each view is scored, from the views' roles and their own sizes; never a larger one."""
+def scored_sizes(score_size: ScoreSize, roles: Sequence[str], sizes: Sequence[Size]) -> tuple[Size, ...]:
+    """The size in pixels at which each view is scored, of its own shape, from the views' roles and own sizes; never a larger one."""
     if score_size is None:
         return tuple(sizes)
     if isinstance(score_size, Mapping):
-        return tuple(_scored_size(own, score_size.get(role, own), own) for role, own in zip(roles, sizes, strict=True))
-    return tuple(_scored_size(own, score_size, max(sizes)) for own in sizes)
+        return tuple(_scored_size(own, score_size.get(role, _longer(own)), _longer(own)) for role, own in zip(roles, sizes, strict=True))
+    return tuple(_scored_size(own, score_size, max(map(_longer, sizes))) for own in sizes)
 
 
-def _scored_size(own: int, size: float, largest: int) -> int:
-    """The side at which a view of the side ``own`` is scored, if ``size`` is that of views of the side ``largest``, or a share of all."""
+def _scored_size(own: Size, size: float, largest: int) -> Size:
+    """The size at which a view of the size ``own`` is scored, if ``size`` is the side of one of the side ``largest``, or a share of all."""
     share_of_own = size if size < 1 else min(1, size / largest)
-    return max(1, round(own * share_of_own))
+    return size_of(*(max(1, round(side * share_of_own)) for side in height_width(own)))
+
+
+def _longer(size: Size) -> int:
+    return max(height_width(size))
 
 
 def _plain(score_size: Any) -> Any:

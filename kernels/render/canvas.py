@@ -1,6 +1,6 @@
 """The memory that a batch of views is rendered into."""
 
-# Axes: V view slot, B image, C channel, S side.
+# Axes: V view slot, B image, C channel, H W pixels.
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size, height_width, size_of
 from hvs_data.errors import HvsError
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8)
@@ -21,13 +22,18 @@ def check_dtype(dtype: torch.dtype) -> None:
         raise HvsError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}; convert the rendered views instead")
 
 
+def count_elements(views: int, images: int, size: Size) -> int:
+    """Elements of V views of B images of a size."""
+    return math.prod((views, images, 3, *height_width(size)))
+
+
 @dataclass(frozen=True)
 class Canvas:
     """Pixels of V views of B images.
 
     Attributes:
         flat: one-dimensional storage, all of it in use.
-        pixels: [V, B, 3, S, S] view of it.
+        pixels: [V, B, 3, H, W] view of it.
     """
 
     flat: Tensor
@@ -37,7 +43,7 @@ class Canvas:
     def empty(
         views: int,
         images: int,
-        size: int,
+        size: Size,
         dtype: torch.dtype,
         *,
         channels_last: bool = False,
@@ -47,18 +53,18 @@ class Canvas:
         """Uninitialised pixels on the CPU.
 
         Args:
-            views, images, size: V, B, S.
+            views, images, size: V, B, and H and W in pixels.
             dtype: float32, float16, bfloat16 or uint8.
             channels_last, image_major: as in :meth:`on`.
             pin_memory: page-locked, for asynchronous copies to a CUDA device.
         """
         check_dtype(dtype)
-        flat = torch.empty(views * images * 3 * size * size, dtype=dtype, pin_memory=pin_memory)
+        flat = torch.empty(count_elements(views, images, size), dtype=dtype, pin_memory=pin_memory)
         return Canvas.on(flat, views, images, size, channels_last=channels_last, image_major=image_major)
 
     @staticmethod
-    def on(flat: Tensor, views: int, images: int, size: int, *, channels_last: bool = False, image_major: bool = False) -> Canvas:
-        """A canvas on memory that is there: the first V * B * 3 * S * S elements of ``flat``.
+    def on(flat: Tensor, views: int, images: int, size: Size, *, channels_last: bool = False, image_major: bool = False) -> Canvas:
+        """A canvas on memory that is there: the first V * B * 3 * H * W elements of ``flat``.
 
         Args:
             channels_last: store each view's channels innermost (``torch.channels_last`` for every slot).
@@ -69,23 +75,24 @@ class Canvas:
             HvsError: memory of another dtype or form, or too little of it.
         """
         check_dtype(flat.dtype)
-        elements = math.prod((views, images, 3, size, size))
+        elements = count_elements(views, images, size)
         if flat.ndim != 1 or not flat.is_contiguous() or len(flat) < elements:
             raise HvsError(
-                f"{views} views of {images} images of side {size} need {elements} elements in a row, got memory of shape "
+                f"{views} views of {images} images of size {size} need {elements} elements in a row, got memory of shape "
                 f"{tuple(flat.shape)} and strides {flat.stride()}"
             )
         flat = flat[:elements]
         outer = (images, views) if image_major else (views, images)
-        inner = (size, size, 3) if channels_last else (3, size, size)
+        height, width = height_width(size)
+        inner = (height, width, 3) if channels_last else (3, height, width)
         pixels = flat.view(*outer, *inner)
         pixels = pixels.permute(0, 1, 4, 2, 3) if channels_last else pixels
         return Canvas(flat, pixels.transpose(0, 1) if image_major else pixels)
 
     @property
-    def size(self) -> int:
-        return self.pixels.shape[-1]
+    def size(self) -> Size:
+        return size_of(*self.pixels.shape[-2:])
 
     def views(self) -> list[Tensor]:
-        """One [B, 3, S, S] tensor a slot."""
+        """One [B, 3, H, W] tensor a slot."""
         return list(self.pixels.unbind(0))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hvs_data.arguments.sizes import height_width
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.types import NOISE, ViewParams
@@ -30,11 +31,13 @@ def scaled_box(params: ViewParams, b: int, v: int, height: int, width: int) -> t
     assert params.erase is not None
     top, left, erased_height, erased_width = params.erase[b, v].tolist()
 
-    def edge(place: int, length: int) -> int:
-        return (2 * place * length + params.size[v]) // (2 * params.size[v])
+    def edge(place: int, own: int, length: int) -> int:
+        return (2 * place * length + own) // (2 * own)
 
-    above, before = edge(top, height), edge(left, width)
-    return above, before, edge(top + erased_height, height) - above, edge(left + erased_width, width) - before
+    own_height, own_width = height_width(params.size[v])
+    above, before = edge(top, own_height, height), edge(left, own_width, width)
+    below, behind = edge(top + erased_height, own_height, height), edge(left + erased_width, own_width, width)
+    return above, before, below - above, behind - before
 
 
 def eraser(params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: int = 0) -> Callable[[int], None]:

@@ -4,7 +4,7 @@ Clarity comes before speed: one view at a time, one small function an operation,
 0-1 scale. A view's pixels come about in this order:
 
 1. cut the box out of the image; nothing outside it is ever read
-2. resize to S x S, antialiased, and clamp to [0, 1], since bicubic weights overshoot and 8-bit pipelines saturate there
+2. resize to H x W, antialiased, and clamp to [0, 1], since bicubic weights overshoot and 8-bit pipelines saturate there
 3. turn by quarters, flip horizontally, flip vertically
 4. brightness, contrast, saturation and hue in the row's order, each clamped to [0, 1]
 5. grey
@@ -20,7 +20,7 @@ interpolation for digital image processing" (1981); colour operations as torchvi
 pairs" (1978); solarize as Pillow's ``ImageOps.solarize``; posterize as torchvision's of floats, normalisation as its ``normalize``.
 """
 
-# Axes: B image, V view, C channel, H W pixels of a box, S side of a view, K taps.
+# Axes: B image, V view, C channel, H W pixels of a box or a view, X Y pixels along one side, K taps.
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.erasing import noise, scaled_box
 from hvs_data.kernels.render.request import check_request
@@ -43,7 +44,7 @@ DTYPES = (torch.float32, torch.float64)
 def render_reference(
     images: Sequence[Tensor],
     params: ViewParams,
-    size: int,
+    size: Size,
     *,
     normalize: bool = True,
     compute_dtype: torch.dtype = torch.float64,
@@ -53,13 +54,13 @@ def render_reference(
     Args:
         images: B uint8 tensors [H, W, 3] on one device, such as an ImageBatch.
         params: rows [B, V].
-        size: S, the side in pixels. A slot's own size only sets the scale of its blur.
+        size: of the views in pixels, one side or (height, width). A slot's own size only sets the scale of its blur.
         normalize: apply the recipe's mean and standard deviation; else values are 0-1, up to the rounding of the blur.
         compute_dtype: float32 or float64, of all pixel arithmetic. Filter weights are always computed in float64 and then rounded.
             On CUDA, where ``torch.backends.cuda.matmul`` allows TF32, float32 resizes are only that exact.
 
     Returns:
-        [B, V, 3, S, S] in ``compute_dtype``, on the images' device.
+        [B, V, 3, H, W] in ``compute_dtype``, on the images' device.
 
     Raises:
         HvsError: images that are not uint8 RGB, rows of another number of images, boxes that leave their image, a size below 1,
@@ -71,60 +72,60 @@ def render_reference(
         raise HvsError(
             f"compute_dtype must be one of {', '.join(map(str, DTYPES))}, got {compute_dtype}; convert the rendered views instead"
         )
-    pixels_BV3SS = torch.empty(len(batch), params.num_views, 3, size, size, dtype=compute_dtype, device=batch.device)
+    pixels_BV3HW = torch.empty(len(batch), params.num_views, 3, *height_width(size), dtype=compute_dtype, device=batch.device)
     # autocast would round the factors of a float32 matrix product
     with torch.autocast(batch.device.type, enabled=False):
         for b, image_HW3 in enumerate(batch):
             for v in range(params.num_views):
-                pixels_3SS = _render_view(image_HW3, params, b, v, size, compute_dtype)
-                pixels_3SS = normalize_pixels(pixels_3SS, params.spec.mean, params.spec.std) if normalize else pixels_3SS
-                pixels_BV3SS[b, v] = _erased(pixels_3SS, params, b, v, normalize)
-    return pixels_BV3SS
+                pixels_3HW = _render_view(image_HW3, params, b, v, size, compute_dtype)
+                pixels_3HW = normalize_pixels(pixels_3HW, params.spec.mean, params.spec.std) if normalize else pixels_3HW
+                pixels_BV3HW[b, v] = _erased(pixels_3HW, params, b, v, normalize)
+    return pixels_BV3HW
 
 
-def _render_view(image_HW3: Tensor, params: ViewParams, b: int, v: int, size: int, compute_dtype: torch.dtype) -> Tensor:
-    """View v of image b, [3, S, S], not normalised."""
+def _render_view(image_HW3: Tensor, params: ViewParams, b: int, v: int, size: Size, compute_dtype: torch.dtype) -> Tensor:
+    """View v of image b, [3, H, W], not normalised."""
     top, left, height, width = params.box[b, v].tolist()
     box_3HW = image_HW3[top : top + height, left : left + width].permute(2, 0, 1)
-    x_3SS = resize(box_3HW.to(compute_dtype) / 255, size, params.spec.interpolation)
+    x_3HW = resize(box_3HW.to(compute_dtype) / 255, size, params.spec.interpolation)
     if params.turn is not None:
-        x_3SS = x_3SS.rot90(int(params.turn[b, v]), (-2, -1))
+        x_3HW = x_3HW.rot90(int(params.turn[b, v]), (-2, -1))
     if params.flip[b, v]:
-        x_3SS = x_3SS.flip(-1)
+        x_3HW = x_3HW.flip(-1)
     if params.vertical_flip is not None and params.vertical_flip[b, v]:
-        x_3SS = x_3SS.flip(-2)
+        x_3HW = x_3HW.flip(-2)
     for operation in params.order[b, v].tolist():
         adjust, name = _JITTER[operation]
-        x_3SS = adjust(x_3SS, float(getattr(params, name)[b, v]))
+        x_3HW = adjust(x_3HW, float(getattr(params, name)[b, v]))
     if params.gray[b, v]:
-        x_3SS = gray(x_3SS).expand(3, -1, -1)
+        x_3HW = gray(x_3HW).expand(3, -1, -1)
     if params.blur_sigma[b, v] > 0:
-        sigma = float(params.blur_sigma[b, v]) * size / params.size[v]
-        x_3SS = gaussian_blur(x_3SS, sigma, blur_radius(params.spec.blur_kernel, params.size[v], size))
+        sigma = float(params.blur_sigma[b, v]) * height_width(size)[0] / params.heights[v]
+        x_3HW = gaussian_blur(x_3HW, sigma, blur_radius(params.spec.blur_kernel, params.heights[v], size))
     if params.solarize[b, v]:
-        x_3SS = solarize(x_3SS, params.spec.solarize_threshold)
+        x_3HW = solarize(x_3HW, params.spec.solarize_threshold)
     if params.posterize is not None and params.posterize[b, v] < 8:
-        x_3SS = posterize(x_3SS, int(params.posterize[b, v]))
-    return x_3SS
+        x_3HW = posterize(x_3HW, int(params.posterize[b, v]))
+    return x_3HW
 
 
-def _erased(x_3SS: Tensor, params: ViewParams, b: int, v: int, normalize: bool) -> Tensor:
+def _erased(x_3HW: Tensor, params: ViewParams, b: int, v: int, normalize: bool) -> Tensor:
     """View v of image b with what its row erases; where views are not normalised, normalising them afterwards gives the recipe's value."""
     if params.erase is None or not params.erase[b, v, 2]:
-        return x_3SS
+        return x_3HW
     spec = params.spec
-    top, left, height, width = scaled_box(params, b, v, *x_3SS.shape[1:])
+    top, left, height, width = scaled_box(params, b, v, *x_3HW.shape[1:])
     if spec.erase_value == NOISE:
         assert params.key is not None
-        value = noise(int(params.key[b, v]), len(x_3SS), height, width).to(x_3SS)
+        value = noise(int(params.key[b, v]), len(x_3HW), height, width).to(x_3HW)
     else:
-        value = torch.broadcast_to(x_3SS.new_tensor(spec.erase_value), (len(x_3SS),))[:, None, None]
+        value = torch.broadcast_to(x_3HW.new_tensor(spec.erase_value), (len(x_3HW),))[:, None, None]
     if not normalize:
-        mean_311, std_311 = (x_3SS.new_tensor(values)[:, None, None] for values in (spec.mean, spec.std))
+        mean_311, std_311 = (x_3HW.new_tensor(values)[:, None, None] for values in (spec.mean, spec.std))
         value = value * std_311 + mean_311
-    x_3SS = x_3SS.clone()
-    x_3SS[:, top : top + height, left : left + width] = value
-    return x_3SS
+    x_3HW = x_3HW.clone()
+    x_3HW[:, top : top + height, left : left + width] = value
+    return x_3HW
 
 
 def triangle(distance: Tensor) -> Tensor:
@@ -143,63 +144,63 @@ def keys_cubic(distance: Tensor) -> Tensor:
 _FILTERS: dict[str, Callable[[Tensor], Tensor]] = {"bilinear": triangle, "bicubic": keys_cubic}
 
 
-def resize_weights(source: int, size: int, interpolation: str) -> Tensor:
+def resize_weights(source: int, target: int, interpolation: str) -> Tensor:
     """Weight of every source pixel in every output pixel along one side.
 
-    With ``scale = source / size`` and ``stretch = max(scale, 1)``, the weight of pixel k in output x is ``filter((k + 0.5 - centre) /
+    With ``scale = source / target`` and ``stretch = max(scale, 1)``, the weight of pixel k in output x is ``filter((k + 0.5 - centre) /
     stretch)``, ``centre = (x + 0.5) * scale``, divided by the sum over all k of the box. Pillow and torch name the taps from
     ``int(centre - support + 0.5)`` up to, not including, ``int(centre + support + 0.5)``, ``support`` being the filter's times
     ``stretch``: these are the pixels at which the filter is not 0.
 
     Returns:
-        float64 [S, source], on the CPU; each row sums to 1.
+        float64 [X, Y] of target and source, on the CPU; each row sums to 1.
     """
-    scale = source / size
-    centre_S1 = (torch.arange(size, dtype=torch.float64)[:, None] + 0.5) * scale
-    pixel_K = torch.arange(source, dtype=torch.float64) + 0.5
-    weight_SK = _FILTERS[interpolation]((pixel_K - centre_S1) / max(scale, 1.0))
-    return weight_SK / weight_SK.sum(dim=1, keepdim=True)
+    scale = source / target
+    centre_X1 = (torch.arange(target, dtype=torch.float64)[:, None] + 0.5) * scale
+    pixel_Y = torch.arange(source, dtype=torch.float64) + 0.5
+    weight_XY = _FILTERS[interpolation]((pixel_Y - centre_X1) / max(scale, 1.0))
+    return weight_XY / weight_XY.sum(dim=1, keepdim=True)
 
 
-def resize(x_CHW: Tensor, size: int, interpolation: str) -> Tensor:
-    """Antialiased resize of a whole tensor to [C, S, S], clamped to [0, 1]."""
-    _, height, width = x_CHW.shape
-    weight_SH = resize_weights(height, size, interpolation).to(x_CHW)
-    weight_SW = resize_weights(width, size, interpolation).to(x_CHW)
-    return (weight_SH @ x_CHW @ weight_SW.T).clamp(0, 1)
+def resize(x_CHW: Tensor, size: Size, interpolation: str) -> Tensor:
+    """Antialiased resize of a whole tensor, clamped to [0, 1]."""
+    down, across = (
+        resize_weights(source, target, interpolation).to(x_CHW) for source, target in zip(x_CHW.shape[1:], height_width(size), strict=True)
+    )
+    return (down @ x_CHW @ across.T).clamp(0, 1)
 
 
-def gray(x_3SS: Tensor) -> Tensor:
-    """Grey value of each pixel, [1, S, S]."""
-    red, green, blue = (weight * channel_SS for weight, channel_SS in zip(GRAY_WEIGHTS, x_3SS.unbind(0), strict=True))
+def gray(x_3HW: Tensor) -> Tensor:
+    """Grey value of each pixel, [1, H, W]."""
+    red, green, blue = (weight * channel_HW for weight, channel_HW in zip(GRAY_WEIGHTS, x_3HW.unbind(0), strict=True))
     return (red + green + blue)[None]
 
 
-def blend(x_3SS: Tensor, other: Tensor, factor: float) -> Tensor:
+def blend(x_3HW: Tensor, other: Tensor, factor: float) -> Tensor:
     """``factor`` parts of x and ``1 - factor`` parts of another, clamped to [0, 1]; a factor above 1 moves away from the other."""
-    return (factor * x_3SS + (1 - factor) * other).clamp(0, 1)
+    return (factor * x_3HW + (1 - factor) * other).clamp(0, 1)
 
 
-def adjust_brightness(x_3SS: Tensor, factor: float) -> Tensor:
+def adjust_brightness(x_3HW: Tensor, factor: float) -> Tensor:
     """Multiply, and clamp to [0, 1]."""
-    return (x_3SS * factor).clamp(0, 1)
+    return (x_3HW * factor).clamp(0, 1)
 
 
-def adjust_contrast(x_3SS: Tensor, factor: float) -> Tensor:
+def adjust_contrast(x_3HW: Tensor, factor: float) -> Tensor:
     """Blend with the mean grey of the view as it is now."""
-    return blend(x_3SS, gray(x_3SS).mean(), factor)
+    return blend(x_3HW, gray(x_3HW).mean(), factor)
 
 
-def adjust_saturation(x_3SS: Tensor, factor: float) -> Tensor:
+def adjust_saturation(x_3HW: Tensor, factor: float) -> Tensor:
     """Blend each pixel with its own grey."""
-    return blend(x_3SS, gray(x_3SS), factor)
+    return blend(x_3HW, gray(x_3HW), factor)
 
 
-def adjust_hue(x_3SS: Tensor, turns: float) -> Tensor:
+def adjust_hue(x_3HW: Tensor, turns: float) -> Tensor:
     """Shift the hue in HSV, wrapping around; 1 turn is the whole circle. Grey pixels stay."""
-    red, green, blue = x_3SS.unbind(0)
-    value = x_3SS.amax(0)
-    chroma = value - x_3SS.amin(0)
+    red, green, blue = x_3HW.unbind(0)
+    value = x_3HW.amax(0)
+    chroma = value - x_3HW.amin(0)
     divisor = torch.where(chroma > 0, chroma, 1)
     # in sixths of a turn: red lies at 0, green at 2, blue at 4
     hue = torch.where(
@@ -226,52 +227,53 @@ _JITTER: tuple[tuple[Callable[[Tensor, float], Tensor], str], ...] = (
 )
 
 
-def blur_radius(kernel: int, slot_size: int, size: int) -> int:
-    """Blur radius in rendered pixels: the recipe's, scaled like sigma, at least 1, and short enough to reflect at the border.
+def blur_radius(kernel: int, slot_height: int, size: Size) -> int:
+    """Blur radius in rendered pixels: the recipe's, scaled like sigma, at least 1, and short enough to reflect at every border.
 
     Args:
         kernel: taps at the slot's own size, odd.
-        slot_size: the slot's own size.
-        size: S.
+        slot_height: of the slot's own size.
+        size: of the view as it is rendered.
 
     Returns:
-        From 0 (only if S is 1: nothing to blur with) to S - 1.
+        From 0 (only if a side is 1: nothing to blur with) to the shorter side - 1.
     """
-    return min(size - 1, max(1, math.floor(kernel // 2 * size / slot_size + 0.5)))
+    height, width = height_width(size)
+    return min(height - 1, width - 1, max(1, math.floor(kernel // 2 * height / slot_height + 0.5)))
 
 
-def gaussian_blur(x_CSS: Tensor, sigma: float, radius: int) -> Tensor:
+def gaussian_blur(x_CHW: Tensor, sigma: float, radius: int) -> Tensor:
     """True separable Gaussian: weights ``exp(-k^2 / (2 sigma^2))``, k from -radius to radius, normalised.
 
-    Borders are reflected without repeating the edge pixel, so radius must be below S.
+    Borders are reflected without repeating the edge pixel, so radius must be below both sides.
     """
     offset_K = torch.arange(-radius, radius + 1, dtype=torch.float64)
     weight_K = torch.exp(-((offset_K / sigma) ** 2) / 2)
-    weight_K = (weight_K / weight_K.sum()).to(x_CSS)
+    weight_K = (weight_K / weight_K.sum()).to(x_CHW)
     for axis in (-2, -1):
-        last = x_CSS.shape[axis] - 1
-        position = torch.arange(-radius, last + 1 + radius, device=x_CSS.device)
-        padded = x_CSS.index_select(axis, last - (last - position.abs()).abs())
-        x_CSS = (padded.unfold(axis, 2 * radius + 1, 1) * weight_K).sum(-1)
-    return x_CSS
+        last = x_CHW.shape[axis] - 1
+        position = torch.arange(-radius, last + 1 + radius, device=x_CHW.device)
+        padded = x_CHW.index_select(axis, last - (last - position.abs()).abs())
+        x_CHW = (padded.unfold(axis, 2 * radius + 1, 1) * weight_K).sum(-1)
+    return x_CHW
 
 
-def solarize(x_3SS: Tensor, threshold: float) -> Tensor:
+def solarize(x_3HW: Tensor, threshold: float) -> Tensor:
     """Invert the values at or above the threshold.
 
     Published code does so to 8-bit values from 128 on; the recipes' threshold 128/255 is the same on values of that grid. Between
     127/255 and 128/255, where 8-bit code would have rounded first, values stay as they are.
     """
-    return torch.where(x_3SS >= threshold, 1 - x_3SS, x_3SS)
+    return torch.where(x_3HW >= threshold, 1 - x_3HW, x_3HW)
 
 
-def posterize(x_3SS: Tensor, bits: int) -> Tensor:
+def posterize(x_3HW: Tensor, bits: int) -> Tensor:
     """Values rounded down to ``2**bits`` levels, 0 to ``1 - 2**-bits``."""
     levels = 2**bits
-    return (x_3SS * levels).floor().clamp(0, levels - 1) / levels
+    return (x_3HW * levels).floor().clamp(0, levels - 1) / levels
 
 
-def normalize_pixels(x_3SS: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def normalize_pixels(x_3HW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """``(x - mean) / std`` for each channel."""
-    mean_311, std_311 = (x_3SS.new_tensor(list(values))[:, None, None] for values in (mean, std))
-    return (x_3SS - mean_311) / std_311
+    mean_311, std_311 = (x_3HW.new_tensor(list(values))[:, None, None] for values in (mean, std))
+    return (x_3HW - mean_311) / std_311

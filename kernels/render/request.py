@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from hvs_data.arguments.values import whole_number
+from hvs_data.arguments.sizes import Size, plain_size
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.types import ImageBatch, ViewParams
@@ -14,7 +16,7 @@ from hvs_data.types import ImageBatch, ViewParams
 INTERPOLATIONS = ("bilinear", "bicubic")
 
 
-def check_request(batch: ImageBatch, params: ViewParams, size: int) -> None:
+def check_request(batch: ImageBatch, params: ViewParams, size: Any) -> None:
     """Refuse a rendering that cannot be done.
 
     Raises:
@@ -22,10 +24,11 @@ def check_request(batch: ImageBatch, params: ViewParams, size: int) -> None:
     """
     if len(batch) != params.batch_size:
         raise HvsError(f"expected rows of {len(batch)} images, one for each image, got rows of {params.batch_size}; see ViewParams.images")
-    if (whole_number(size) or 0) < 1:
-        raise HvsError(f"size must be at least 1, got {size!r}; it is the side of a rendered view in pixels")
+    if plain_size(size) is None:
+        raise HvsError(f"size must be at least 1, got {size!r}; it is the side of a rendered view in pixels, or (height, width)")
     if params.spec.interpolation not in INTERPOLATIONS:
         raise HvsError(f"interpolation must be one of {INTERPOLATIONS}, got {params.spec.interpolation!r}; both are antialiased")
+    _check_turns(params, plain_size(size))
     top_BV, left_BV, height_BV, width_BV = params.box.to(torch.int64).unbind(-1)
     below = (top_BV < 0) | (height_BV < 1) | (top_BV + height_BV > batch.height[:, None])
     beside = (left_BV < 0) | (width_BV < 1) | (left_BV + width_BV > batch.width[:, None])
@@ -52,5 +55,11 @@ def check_canvas(params: ViewParams, canvas: Canvas, normalize: bool, first_imag
         )
     if params.spec.interpolation not in INTERPOLATIONS:
         raise HvsError(f"interpolation must be one of {INTERPOLATIONS}, got {params.spec.interpolation!r}; both are antialiased")
+    _check_turns(params, canvas.size)
     if normalize and canvas.flat.dtype == torch.uint8:
         raise HvsError("normalised views do not fit into uint8; pass normalize=False for 0-255, or a canvas of a floating dtype")
+
+
+def _check_turns(params: ViewParams, size: Size | None) -> None:
+    if params.turn is not None and not isinstance(size, int) and (params.turn % 2).any():
+        raise HvsError(f"views that are turned by a quarter must be square, got the size {size}; render them at one side, or draw no turns")

@@ -225,7 +225,7 @@ REFUSED: list[tuple[Callable[[], Any], str, Any]] = [
     ),
     *((lambda value=value: ColorJitter(hue=value), "hue", value) for value in (0.6, -0.1, NAN, INF, True, "0.1", None)),
     *((lambda value=value: Role(candidates=value), "candidates", value) for value in NOT_COUNTS),
-    *((lambda value=value: Role(size=value), "size", value) for value in NOT_COUNTS),
+    *((lambda value=value: Role(size=value), "size", value) for value in [*NOT_COUNTS, (8, 0), (8,), (2**15 + 1, 8)]),
     *((lambda value=value: Role(candidates=2, emitted=value), "emitted", value) for value in (3, -1, 1.0, True, None)),
     *((lambda value=value: Role(name=value), "name", value) for value in ("", None, 3)),
     *((lambda value=value: Role(jitter=value), "jitter", value) for value in (None, 0.4, (0.8, 0.4, 0.4, 0.4, 0.1))),

@@ -102,7 +102,7 @@ def test_take_of_no_images(params: ViewParams) -> None:
         (torch.zeros(4, 2, dtype=torch.int64), r"shape \[5, K\], got \(4, 2\)"),
         (torch.full((5, 2), 12), "slots from 0 to 11, got values from 12 to 12"),
         (torch.full((5, 2), -1), "slots from 0 to 11, got values from -1 to -1"),
-        (torch.tensor([[0, 4]] * 4 + [[0, 0]]), r"sizes \[96, 224\] in column 1"),
+        (torch.tensor([[0, 4]] * 4 + [[0, 0]]), r"sizes \[224, 96\] in column 1"),
     ],
 )
 def test_take_refuses_other_slots(params: ViewParams, slots: torch.Tensor, message: str) -> None:

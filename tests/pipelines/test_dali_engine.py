@@ -16,7 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import hvs_data as hvs
 from dali_bounds import dali_row_error, resize_gap
-from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.arguments.sizes import Size, height_width
+from hvs_data.kernels.render.canvas import Canvas, count_elements
 from hvs_data.kernels.render.reference import render_reference
 from hvs_data.pipelines.dali_rows import Rows
 from hvs_data.types import RenderSpec, ViewParams
@@ -30,17 +31,17 @@ pytest.importorskip("kornia", reason=WHY)
 IMAGES = [photo(height, width, seed) for seed, (height, width) in enumerate(SIZES)]
 
 
-def rendered(images: list[Tensor], params: ViewParams, size: int, *, normalize: bool = False, device: str = "cpu") -> Tensor:
-    """[B, V, 3, S, S] on the CPU, as the engine writes it over NaN."""
+def rendered(images: list[Tensor], params: ViewParams, size: Size, *, normalize: bool = False, device: str = "cpu") -> Tensor:
+    """[B, V, 3, H, W] on the CPU, as the engine writes it over NaN."""
     from hvs_data.pipelines.dali_engine import DaliKorniaEngine
 
-    flat = torch.full((len(images) * params.num_views * 3 * size * size,), float("nan"), device=device)
+    flat = torch.full((count_elements(params.num_views, len(images), size),), float("nan"), device=device)
     canvas = Canvas.on(flat, params.num_views, len(images), size)
     DaliKorniaEngine().render_group([image.to(device) for image in images], params, canvas, normalize=normalize)
     return canvas.pixels.transpose(0, 1).cpu()
 
 
-def assert_rows_agree(images: list[Tensor], params: ViewParams, size: int, device: str = "cpu") -> None:
+def assert_rows_agree(images: list[Tensor], params: ViewParams, size: Size, device: str = "cpu") -> None:
     """Every view within its derived bound, before and after normalisation."""
     actual, normalized = (rendered(images, params, size, normalize=normalize, device=device) for normalize in (False, True))
     expected = render_reference(images, params, size, normalize=False)
@@ -52,7 +53,7 @@ def assert_rows_agree(images: list[Tensor], params: ViewParams, size: int, devic
             if params.solarize[b, v]:
                 error = solarize_error(unsolarized[b, v], error, params.spec.solarize_threshold, torch.float32)
             assert_within(actual[b, v], expected[b, v], error)
-            bound = normalize_error(torch.as_tensor(error).expand(3, size, size), params.spec.std, torch.float32)
+            bound = normalize_error(torch.as_tensor(error).expand(3, *height_width(size)), params.spec.std, torch.float32)
             assert_within(normalized[b, v], expected_normalized[b, v], bound)
 
 
@@ -69,8 +70,8 @@ def test_rows_of_every_recipe_on_cuda(name: str) -> None:
     assert_rows_agree(IMAGES, drawn_rows(PRESETS[name], IMAGES, seed=3), 32, "cuda")
 
 
-@pytest.mark.parametrize("size", [1, 2, 21])
-def test_odd_and_smallest_sizes(size: int) -> None:
+@pytest.mark.parametrize("size", [1, 2, 21, (9, 30), (30, 9), (1, 5)])
+def test_odd_and_smallest_sizes(size: Size) -> None:
     for name in ("simclr", "moco_v3"):
         assert_rows_agree(IMAGES, drawn_rows(PRESETS[name], IMAGES, seed=4), size)
 

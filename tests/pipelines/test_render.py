@@ -90,7 +90,8 @@ def test_the_size_is_the_slots_own_unless_one_is_given() -> None:
     rows = rows_of(IMAGES, hvs.recipes.dino(size=32, local_size=16))
     assert hvs.render(IMAGES, rows.views(rows.slots("local"))).shape == (3, 8, 3, 16, 16)
     assert hvs.render(IMAGES, rows, size=8).shape == (3, 10, 3, 8, 8)
-    with pytest.raises(HvsError, match=r"expected a size.*\[16, 32\]"):
+    assert hvs.render(IMAGES, rows, size=[8, 5]).shape == (3, 10, 3, 8, 5)
+    with pytest.raises(HvsError, match=r"expected a size.*\[32, 16\]"):
         hvs.render(IMAGES, rows)
 
 
@@ -119,6 +120,7 @@ def test_auto_says_what_it_chose_once(caplog: pytest.LogCaptureFixture) -> None:
         ({"extra_stage": "blur"}, "extra_stage must be a function"),
         ({"size": 0}, "size must be at least 1"),
         ({"size": 32.0}, "size must be at least 1"),
+        ({"size": (32, 0)}, "size must be at least 1"),
         ({"dtype": torch.float64}, "dtype must be one of"),
         ({"dtype": torch.uint8, "normalize": True}, "do not fit into uint8"),
         ({"num_threads": 0}, "num_threads"),

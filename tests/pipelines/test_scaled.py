@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import hvs_data as hvs
+from hvs_data.arguments.sizes import Size
 from hvs_data.pipelines import decode as decoding
 from hvs_data.pipelines.decode import decode_image, jpeg_size
 from hvs_data.pipelines.scaled import boxes_in_decoded, denominator_for
@@ -64,9 +65,11 @@ def test_what_is_no_jpeg_comes_in_full() -> None:
         ([(0, 0, 2000, 2000), (0, 0, 500, 447)], (224, 224), 1),
         ([(0, 0, 2000, 2000), (0, 0, 500, 447)], (224, 96), 4),
         ([(0, 0, 10, 10)], (224,), 1),
+        ([(0, 0, 900, 600)], ((112, 300),), 2),
+        ([(0, 0, 600, 900)], ((112, 200),), 4),
     ],
 )
-def test_every_view_keeps_a_pixel_for_each_of_its_own(boxes: list, sizes: tuple[int, ...], denominator: int) -> None:
+def test_every_view_keeps_a_pixel_for_each_of_its_own(boxes: list, sizes: tuple[Size, ...], denominator: int) -> None:
     assert denominator_for(rows_with(boxes), sizes) == denominator
 
 

@@ -12,6 +12,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.kernels.render.reference import keys_cubic
 from hvs_data.types import ViewParams
 from render_bounds import ABSOLUTE_SUM, row_error, unit_roundoff
@@ -56,13 +57,14 @@ def axis_gap(length: int, size: int, interpolation: str) -> float:
     return float((actual_SK - wanted_SK).abs().sum(1).max())
 
 
-def resize_gap(height: int, width: int, size: int, interpolation: str) -> float:
+def resize_gap(height: int, width: int, size: Size, interpolation: str) -> float:
     """What DALI's resize adds to the rounding of pixel sums."""
-    gaps = [axis_gap(length, size, interpolation) for length in (height, width)]
+    axes = list(zip((height, width), height_width(size), strict=True))
+    gaps = [axis_gap(*axis, interpolation) for axis in axes]
     tables = ABSOLUTE_SUM * sum(gaps) + math.prod(gaps)
     # DALI computes weights in float32. A distance, in units of stretch: 4 roundings of positions of at most the length and the frames,
-    # which the stretch makes min(length, S) + 8; its place in the table 12 u.
-    distance = (4 * (min(max(height, width), size) + 8) + 12) * U
+    # which the stretch makes min(length, size) + 8; its place in the table 12 u.
+    distance = (4 * (max(map(min, axes)) + 8) + 12) * U
     # A unit of stretch has so many taps at most, at slopes of that much at most; evaluating a weight takes another 3 u.
     taps, slope, absolute_sum = (3, 1.0, 1.0) if interpolation == "bilinear" else (5, 1.5, ABSOLUTE_SUM)
     # Raw sums are at least half the stretch, and normalisation adds the error of the sum. The division by a share, itself at least 1/2, of
@@ -72,7 +74,7 @@ def resize_gap(height: int, width: int, size: int, interpolation: str) -> float:
     return tables + weights + 5 * U * ABSOLUTE_SUM**2
 
 
-def dali_row_error(params: ViewParams, b: int, v: int, size: int) -> float:
+def dali_row_error(params: ViewParams, b: int, v: int, size: Size) -> float:
     """As :func:`render_bounds.row_error`, of the engine "dali-kornia"."""
     gap = resize_gap(*params.box[b, v, 2:].tolist(), size, params.spec.interpolation)
     return row_error(params, b, v, size, torch.float32, hue_gap=KORNIA_HUE_GAP, resize_gap=gap)

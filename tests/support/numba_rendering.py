@@ -1,6 +1,6 @@
 """Renders with the Numba kernel into watched memory, and says what the reference makes of the same rows."""
 
-# Axes: B image, V view, S side.
+# Axes: B image, V view, C channel, H W pixels.
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.arguments.sizes import Size, height_width
+from hvs_data.kernels.render.canvas import Canvas, count_elements
 from hvs_data.kernels.render.numba.render import Job, render_one
 from hvs_data.kernels.render.reference import normalize_pixels, posterize, render_reference, solarize
 from hvs_data.types import ViewParams
@@ -27,7 +28,7 @@ BLUR_CUTOFF = 2 * 6.4e-5
 def rendered(
     images: Sequence[Tensor],
     params: ViewParams,
-    size: int,
+    size: Size,
     dtype: torch.dtype = torch.float32,
     *,
     normalize: bool | None = None,
@@ -35,7 +36,7 @@ def rendered(
     image_major: bool = False,
     order: Iterable[int] | None = None,
 ) -> Tensor:
-    """Pixels [B, V, 3, S, S] by the kernel, checked for having been written, all of them and nothing beside them.
+    """Pixels [B, V, 3, H, W] by the kernel, checked for having been written, all of them and nothing beside them.
 
     Args:
         normalize: None: whatever the dtype can hold.
@@ -55,16 +56,16 @@ def watched(
     render: Callable[[Canvas, bool], None],
     views: int,
     count: int,
-    size: int,
+    size: Size,
     dtype: torch.dtype,
     *,
     normalize: bool | None,
     channels_last: bool,
     image_major: bool,
 ) -> Tensor:
-    """Pixels [B, V, 3, S, S] of a function that renders into a canvas, normalised or not, checked as in :func:`rendered`."""
+    """Pixels [B, V, 3, H, W] of a function that renders into a canvas, normalised or not, checked as in :func:`rendered`."""
     normalize = dtype.is_floating_point if normalize is None else normalize
-    elements = views * count * 3 * size**2
+    elements = count_elements(views, count, size)
     # uint8 has no NaN: what stays unwritten shows in one of two pre-filled memories
     fills = [float("nan")] if dtype.is_floating_point else [0, 255]
     pixels = []
@@ -79,14 +80,14 @@ def watched(
     return pixels[0]
 
 
-def judged(images: Sequence[Tensor], params: ViewParams, size: int, *, normalize: bool = True, **changes: Any) -> tuple[Tensor, Tensor]:
-    """The reference's pixels in float64, and how far the kernel's float32 arithmetic may be off, both [B, V, 3, S, S].
+def judged(images: Sequence[Tensor], params: ViewParams, size: Size, *, normalize: bool = True, **changes: Any) -> tuple[Tensor, Tensor]:
+    """The reference's pixels in float64, and how far the kernel's float32 arithmetic may be off, both [B, V, 3, H, W].
 
     Args:
         changes: of another kernel: arguments of ``row_error`` that differ from this one's.
     """
     # a row of the view is summed in float32, all rows in float64
-    sources: dict[str, Any] = {"mean_terms": size, "blur_gap": BLUR_CUTOFF, **changes}
+    sources: dict[str, Any] = {"mean_terms": height_width(size)[1], "blur_gap": BLUR_CUTOFF, **changes}
     # blurred and not yet solarized: how near a pixel is to the threshold, or to a step, decides its bound
     before = render_reference(images, replace(params, solarize=torch.zeros_like(params.solarize), posterize=None), size, normalize=False)
     spec, expected, bounds = params.spec, before.clone(), torch.empty_like(before)

@@ -15,6 +15,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.types import ViewParams
 
 U32, U64 = 2.0**-24, 2.0**-53
@@ -35,19 +36,21 @@ def unit_roundoff(dtype: torch.dtype) -> float:
 # --- each operation of ours ----------------------------------------------------------------------------------------------
 
 
-def resize_error(height: int, width: int, size: int, dtype: torch.dtype) -> float:
+def resize_error(height: int, width: int, size: Size, dtype: torch.dtype) -> float:
     """Largest difference of two resizes, one in this dtype (with weights from float64), one in float64."""
 
-    def taps(source: int) -> int:
-        return min(source, math.ceil(4 * max(source / size, 1)) + 1)
+    def taps(source: int, target: int) -> int:
+        return min(source, math.ceil(4 * max(source / target, 1)) + 1)
+
+    axes = list(zip((height, width), height_width(size), strict=True))
 
     # Division by 255, rounding of the weights on both sides, then two dot products of so many terms that are not 0.
-    sums = (taps(height) + taps(width) + 6) * (unit_roundoff(dtype) + U64) * ABSOLUTE_SUM**2
+    sums = (sum(taps(*axis) for axis in axes) + 6) * (unit_roundoff(dtype) + U64) * ABSOLUTE_SUM**2
     # A weight's distance, (k - centre + .5) / stretch, takes four roundings of numbers of at most `source`, which the division makes
-    # 4 (m + 1) u with m = min(source, S); the filters' slope is at most 1.5, their own evaluation at most 40 u (terms up to 20): 6 m + 46.
+    # 4 (m + 1) u with m = min(source, target); the filters' slope is at most 1.5, their evaluation at most 40 u (up to 20 each): 6 m + 46.
     # At most 5 taps a unit of stretch, a sum of raw weights of at least half of it, and normalisation (factor 1 + 1.25) make 22.5 of it an
     # axis; two axes, two implementations, and the other axis' absolute sum: 112.5.
-    weights = 112.5 * (6 * min(max(height, width), size) + 46) * U64
+    weights = 112.5 * (6 * max(map(min, axes)) + 46) * U64
     return sums + weights
 
 
@@ -88,7 +91,7 @@ def row_error(
     params: ViewParams,
     b: int,
     v: int,
-    size: int,
+    size: Size,
     dtype: torch.dtype,
     *,
     mean_terms: int | None = None,
@@ -103,13 +106,14 @@ def row_error(
     Errors so far are multiplied by what the next operation can make of them, then its own is added.
 
     Args:
-        size: S.
+        size: of the view.
         mean_terms: how many grey values the mean of a view sums in this dtype; None: all.
         resize_gap, gray_gap, hue_gap, blur_gap: by how much the two renderers' definitions of an operation differ.
         kept_gap: what storing unfinished values adds, before a contrast that changes something and before a blur.
     """
     u = unit_roundoff(dtype)
-    mean_error = mean_gray_error(mean_terms or size**2, dtype) + mean_gray_error(size**2, torch.float64)
+    pixels = math.prod(height_width(size))
+    mean_error = mean_gray_error(mean_terms or pixels, dtype) + mean_gray_error(pixels, torch.float64)
     error = resize_error(*params.box[b, v, 2:].tolist(), size, dtype) + resize_gap
     brightness, contrast, saturation, hue = (
         float(value[b, v]) for value in (params.brightness, params.contrast, params.saturation, params.hue)
@@ -131,9 +135,12 @@ def row_error(
     return error
 
 
-def scaled_radius(params: ViewParams, v: int, size: int) -> int:
-    """Blur radius of slot v in pixels of a view of this size: the recipe's, scaled and rounded half up, from 1 to S - 1 (0 if S is 1)."""
-    return min(size - 1, max(1, math.floor(Fraction(params.spec.blur_kernel // 2 * size, params.size[v]) + Fraction(1, 2))))
+def scaled_radius(params: ViewParams, v: int, size: Size) -> int:
+    """Blur radius of slot v in pixels of a view of this size: the recipe's, scaled as its height and rounded half up, from 1 to below both
+    sides (0 if one is 1)."""
+    height, width = height_width(size)
+    scaled = Fraction(params.spec.blur_kernel // 2 * height, height_width(params.size[v])[0])
+    return min(height - 1, width - 1, max(1, math.floor(scaled + Fraction(1, 2))))
 
 
 def solarize_error(x: Tensor, error: float, threshold: float, dtype: torch.dtype) -> Tensor | float:

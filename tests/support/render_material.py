@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hvs_data import recipes
+from hvs_data.arguments.sizes import Size
 from hvs_data.recipes import Recipe
 from hvs_data.rows.sampling import sample_views
 from hvs_data.types import RenderSpec, ViewParams
@@ -47,7 +48,7 @@ def photo(height: int, width: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(image.round().clip(0, 255).astype(np.uint8))
 
 
-def plain_rows(boxes_BV4: list[list[tuple[int, int, int, int]]], slot_size: int = 224, spec: RenderSpec | None = None) -> ViewParams:
+def plain_rows(boxes_BV4: list[list[tuple[int, int, int, int]]], slot_size: Size = 224, spec: RenderSpec | None = None) -> ViewParams:
     """Rows that only crop and resize."""
     box = torch.tensor(boxes_BV4, dtype=torch.int32)
     shape = box.shape[:2]

@@ -3,7 +3,7 @@
 Imports triton, whose interpreter must have been chosen before: for tests that run in a process of their own.
 """
 
-# Axes: B image, V view, S side.
+# Axes: B image, V view, C channel, H W pixels.
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 import interpreted
 import numba_rendering
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.triton import render
 from hvs_data.types import ViewParams
@@ -29,14 +30,14 @@ KEPT = 0.5 / 65535 + 4 * U32
 def rendered(
     images: Sequence[Tensor],
     params: ViewParams,
-    size: int,
+    size: Size,
     dtype: torch.dtype = torch.float32,
     *,
     normalize: bool | None = None,
     channels_last: bool = False,
     image_major: bool = False,
 ) -> Tensor:
-    """Pixels [B, V, 3, S, S], checked for having been written, all of them and nothing beside them; arguments as ``render_views``."""
+    """Pixels [B, V, 3, H, W], checked for having been written, all of them and nothing beside them; arguments as ``render_views``."""
 
     def into(canvas: Canvas, normalize: bool) -> None:
         render.render_views(images, params, canvas, normalize=normalize)
@@ -45,14 +46,15 @@ def rendered(
     return watched(into, *shape, dtype, normalize=normalize, channels_last=channels_last, image_major=image_major)
 
 
-def judged(images: Sequence[Tensor], params: ViewParams, size: int, *, normalize: bool = True) -> tuple[Tensor, Tensor]:
-    """The reference's pixels in float64, and how far the kernels may be off, both [B, V, 3, S, S]."""
+def judged(images: Sequence[Tensor], params: ViewParams, size: Size, *, normalize: bool = True) -> tuple[Tensor, Tensor]:
+    """The reference's pixels in float64, and how far the kernels may be off, both [B, V, 3, H, W]."""
     # in whatever order a tile's values are summed, and then the tiles' sums; the quotient may be off by two more units on a GPU
-    tiles = -(-size // render.TILE_Y) * -(-size // render.TILE_X)
+    height, width = height_width(size)
+    tiles = -(-height // render.TILE_Y) * -(-width // render.TILE_X)
     terms = render.TILE_Y * render.TILE_X + tiles + 2
     return numba_rendering.judged(images, params, size, normalize=normalize, mean_terms=terms, kept_gap=KEPT)
 
 
-def assert_judged(images: Sequence[Tensor], params: ViewParams, size: int) -> None:
+def assert_judged(images: Sequence[Tensor], params: ViewParams, size: Size) -> None:
     """The kernels' float32 views are the reference's."""
     assert_within(rendered(images, params, size), *judged(images, params, size))

@@ -7,16 +7,18 @@ from typing import TypeAlias
 
 import torch
 
+from hvs_data.arguments.sizes import Size
+
 
 @dataclass(frozen=True)
 class Crop:
-    """Random resized crop to a square.
+    """Random resized crop.
 
     Attributes:
         antialias: as given to torchvision: True, or what means "only for Pillow's images".
     """
 
-    size: int
+    size: Size
     scale: tuple[float, float]
     ratio: tuple[float, float]
     interpolation: str

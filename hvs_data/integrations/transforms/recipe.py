@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hvs_data.arguments.sizes import height_width
 from hvs_data.arguments.values import whole_number
 from hvs_data.errors import RecipeError
 from hvs_data.integrations.transforms.flatten import ROOT, steps_of
@@ -101,8 +102,8 @@ def _refuse_different(field: str, views: Sequence[Pipeline], laws: Sequence[Law 
 
 def _is_local(laws: Sequence[Law]) -> list[bool]:
     """Which views are local ones: smaller than the largest, if those make a pair."""
-    sizes = [law.role.size for law in laws]
-    return [size < max(sizes) and sizes.count(max(sizes)) > 1 for size in sizes]
+    pixels = [math.prod(height_width(law.role.size)) for law in laws]
+    return [count < max(pixels) and pixels.count(max(pixels)) > 1 for count in pixels]
 
 
 def _refuse_mixed_order(laws: Sequence[Law], views: Sequence[Pipeline], report: Report) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from hvs_data.arguments.sizes import size_of
 from hvs_data.integrations.transforms.parts import Blur, Convert, Crop, Flip, Gray, Jitter, Normalize, Part, Solarize
 from hvs_data.integrations.transforms.report import InexpressibleError
 
@@ -23,8 +24,6 @@ def _crop(part: Any) -> Read:
     interpolation = _INTERPOLATIONS.get(getattr(part.interpolation, "value", part.interpolation))
     antialias = getattr(part, "antialias", True)
     problems = []
-    if height != width:
-        problems.append((f"views are square, got {height} x {width}", "crop to one side"))
     if interpolation is None:
         problems.append((f"interpolation is bilinear or bicubic, got {part.interpolation}", "take one of the two"))
     if antialias is False:
@@ -32,7 +31,7 @@ def _crop(part: Any) -> Read:
     if problems or interpolation is None:
         whys, remedies = zip(*problems, strict=True)
         raise InexpressibleError("; ".join(whys), " and ".join(remedies))
-    return Crop(int(height), _floats(part.scale), _floats(part.ratio), interpolation, antialias is True), 1.0  # type: ignore[arg-type]
+    return Crop(size_of(int(height), int(width)), _floats(part.scale), _floats(part.ratio), interpolation, antialias is True), 1.0  # type: ignore[arg-type]
 
 
 def _jitter(part: Any) -> Read:

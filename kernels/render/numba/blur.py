@@ -56,22 +56,23 @@ def _weighted(source, start, before, after, weight, radius, length, out, to):
 
 
 @jit
-def blur_row(planes, start, y, size, pitch, weight, radius, before, after, padded, out):
+def blur_row(planes, start, y, size_y, size_x, pitch, weight, radius, before, after, padded, out):
     """Blur row y of a plane.
 
     Args:
         planes: float32, read only; the plane's row y begins at ``start + y * pitch``, in vectors that may all be read.
-        pitch: distance of rows, S rounded up to whole vectors.
-        weight, radius: from :func:`fill_weights`; 1 <= radius < S.
+        size_y, size_x: rows and pixels of a row.
+        pitch: distance of rows, their pixels rounded up to whole vectors.
+        weight, radius: from :func:`fill_weights`; 1 <= radius < both sizes.
         before, after: int64 [>= radius + 1], scratch.
         padded: float32 [>= pitch + 2 * radius], scratch.
-        out: float32 [>= pitch], written; what lies past S is undefined.
+        out: float32 [>= pitch], written; what lies past the row is undefined.
     """
     for k in range(1, radius + 1):
-        before[k] = (_reflect(y - k, size) - y) * pitch
-        after[k] = (_reflect(y + k, size) - y) * pitch
+        before[k] = (_reflect(y - k, size_y) - y) * pitch
+        after[k] = (_reflect(y + k, size_y) - y) * pitch
     _weighted(planes, start + y * pitch, before, after, weight, radius, pitch, padded, radius)
-    last = radius + size - 1
+    last = radius + size_x - 1
     for k in range(1, radius + 1):
         padded[radius - k] = padded[radius + k]
         padded[last + k] = padded[last - k]

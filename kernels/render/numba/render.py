@@ -1,6 +1,6 @@
 """From rows and tensors to the compiled function, and the scratch memory that it works in."""
 
-# Axes: B image, V view, S side.
+# Axes: B image, V view.
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvs_data.arguments.sizes import height_width
 from hvs_data.errors import HvsError
 from hvs_data.kernels.numba_compile import LANES
 from hvs_data.kernels.render.canvas import Canvas
@@ -39,7 +40,7 @@ class Job:
         look: what all views share.
         target: the canvas.
         place_BV3: where each view goes in it.
-        size: S.
+        sides: height and width of the views.
         bicubic: the filter.
         erase: erases what an image's rows say, once its views are rendered.
     """
@@ -48,7 +49,7 @@ class Job:
     look: tuple[Any, ...]
     target: tuple[Any, ...]
     place_BV3: NDArray[np.int64]
-    size: int
+    sides: tuple[int, int]
     bicubic: bool
     erase: Callable[[int], None]
 
@@ -63,11 +64,11 @@ class Job:
             HvsError: rows that do not fit the canvas, an unknown interpolation, or normalised uint8.
         """
         check_canvas(params, canvas, normalize, first_image)
-        size, spec = canvas.size, params.spec
-        slot_size_V = np.array(params.size, dtype=np.float64)
-        zoom_V = size / slot_size_V
+        sides, spec = height_width(canvas.size), params.spec
+        slot_height_V = np.array(params.heights, dtype=np.float64)
+        zoom_V = sides[0] / slot_height_V
         # the product is exact, and so is the decision between two radii; it would not be with zoom_V
-        radius_V = np.floor(spec.blur_kernel // 2 * size / slot_size_V + 0.5).clip(min=1).clip(max=size - 1).astype(np.int64)
+        radius_V = np.floor(spec.blur_kernel // 2 * sides[0] / slot_height_V + 0.5).clip(min=1).clip(max=min(sides) - 1).astype(np.int64)
         factor_BV4 = torch.stack([params.brightness, params.contrast, params.saturation, params.hue], dim=-1)
         rows = (
             *_arrays(params.box, params.flip, factor_BV4, params.order, params.gray),
@@ -84,7 +85,7 @@ class Job:
         phase = flat.data_ptr() % _ALIGNMENT // flat.itemsize
         target = (flat.numpy(), canvas.pixels.stride(2), phase)
         erase = eraser(params, canvas, normalize=normalize, first_image=first_image)
-        return Job(rows, look, target, _places(params, canvas, first_image), size, spec.interpolation == "bicubic", erase)
+        return Job(rows, look, target, _places(params, canvas, first_image), sides, spec.interpolation == "bicubic", erase)
 
 
 def _places(params: ViewParams, canvas: Canvas, first_image: int) -> NDArray[np.int64]:
@@ -97,15 +98,15 @@ def _places(params: ViewParams, canvas: Canvas, first_image: int) -> NDArray[np.
     left = after_mirror(params)
     if left is not None:
         flip_BV, turn_BV = left
-        last = canvas.size - 1
-        # of a view turned by 0, 1, 2 and 3 quarters
-        first_4 = np.array([0, row_stride, row_stride + pixel_stride, pixel_stride]) * last
+        last_y, last_x = (side - 1 for side in height_width(canvas.size))
+        # of a view turned by 0, 1, 2 and 3 quarters; by 1 and 3 only of a square
+        first_4 = np.array([0, row_stride * last_y, row_stride * last_y + pixel_stride * last_x, pixel_stride * last_x])
         step_42 = np.array(
             [(row_stride, pixel_stride), (pixel_stride, -row_stride), (-row_stride, -pixel_stride), (-pixel_stride, row_stride)]
         )
         place_BV3[..., 0] += first_4[turn_BV]
         place_BV3[..., 1:] = step_42[turn_BV]
-        place_BV3[flip_BV] = place_BV3[flip_BV] * (1, -1, 1) + place_BV3[flip_BV][:, 1:2] * (last, 0, 0)
+        place_BV3[flip_BV] = place_BV3[flip_BV] * (1, -1, 1) + place_BV3[flip_BV][:, 1:2] * (last_y, 0, 0)
     return place_BV3
 
 
@@ -124,15 +125,17 @@ class Scratch(threading.local):
     """Working memory of one thread, kept between images and grown when an image or size needs more."""
 
     def __init__(self) -> None:
-        self._side = self._width = self._tile = self._weights = 0
+        self._side = self._plane = self._width = self._tile = self._weights = 0
         self._arrays: tuple[NDArray[Any], ...] = ()
 
-    def arrays(self, size: int, height: int, width: int, bicubic: bool) -> tuple[NDArray[Any], ...]:
-        """Finite numbers, for views of this size from boxes of at most this height and width, in the order of view.py's ``work``."""
-        side, taps = whole_vectors(size), count_taps(max(height, width), size, bicubic)
-        tile, weights = tile_floats(block_rows(height, size, taps)), side * taps
-        if side > self._side or width > self._width or tile > self._tile or weights > self._weights:
-            self._side, self._width = max(side, self._side), max(width, self._width)
+    def arrays(self, sides: tuple[int, int], height: int, width: int, bicubic: bool) -> tuple[NDArray[Any], ...]:
+        """Finite numbers, for views of these sides from boxes of at most this height and width, in the order of view.py's ``work``."""
+        whole_y, whole_x = whole_vectors(sides[0]), whole_vectors(sides[1])
+        taps_y, taps_x = count_taps(height, sides[0], bicubic), count_taps(width, sides[1], bicubic)
+        side, plane = max(whole_y, whole_x), whole_y * whole_x
+        tile, weights = tile_floats(block_rows(height, sides[0], taps_y)), max(whole_y * taps_y, whole_x * taps_x)
+        if side > self._side or plane > self._plane or width > self._width or tile > self._tile or weights > self._weights:
+            self._side, self._plane, self._width = max(side, self._side), max(plane, self._plane), max(width, self._width)
             self._tile, self._weights = max(tile, self._tile), max(weights, self._weights)
             self._arrays = self._made()
         return self._arrays
@@ -147,7 +150,7 @@ class Scratch(threading.local):
         taps = places(), _zeros(self._weights), places(), _zeros(self._weights)
         blur = _zeros(side), places(), places(), _zeros(3 * side)
         lines, pixels = _zeros(3 * side), _zeros(3 * side)
-        return _zeros(3 * side * side), *resize, *taps, *blur, lines, pixels
+        return _zeros(3 * self._plane), *resize, *taps, *blur, lines, pixels
 
 
 _scratch = Scratch()
@@ -164,8 +167,8 @@ def render_one(image: Tensor, position: int, job: Job) -> None:
         HvsError: a box that leaves the image; views before it have been rendered.
     """
     height, width, _ = image.shape
-    scratch = _scratch.arrays(job.size, height, width, job.bicubic)
-    done = render_image(image.numpy(), position, job.rows, job.size, job.bicubic, job.look, job.target, job.place_BV3, scratch)
+    scratch = _scratch.arrays(job.sides, height, width, job.bicubic)
+    done = render_image(image.numpy(), position, job.rows, *job.sides, job.bicubic, job.look, job.target, job.place_BV3, scratch)
     if done < job.place_BV3.shape[1]:
         box = tuple(job.rows[0][position, done].tolist())
         raise HvsError(

@@ -6,7 +6,7 @@ the rows are transposed, so that a source pixel's values in all of them lie side
 Filter definition: Pillow's and torchvision's ``antialias=True``; the support grows with the downscale ratio.
 """
 
-# Axes: H W source pixels of the box, S output pixels, P output pixels rounded up to whole vectors, K taps.
+# Axes: H W source pixels of the box, S output pixels along one side, K taps.
 
 from __future__ import annotations
 
@@ -139,20 +139,22 @@ def _sum_rows(tile, start, pitch, length, weight, at, taps, out, to):
 
 @jit
 def resize_rows(
-    image, step, start, width, y, stop, taps_y, first_y, weight_y, taps_x, first_x, weight_x, tile, rows, columns, planes, to, pitch
-):
+    image, step, start, width, y, size_y, size_x, taps_y, first_y, weight_y, taps_x, first_x, weight_x, tile, rows, columns, planes, to,
+    pitch, plane,
+):  # fmt: skip
     """Output rows ``y`` to ``y + LANES - 1`` of the three channels, clamped to [0, 1], which bicubic weights overshoot.
 
     Args:
         image: uint8, one-dimensional, rows of RGB pixels ``step`` apart; the box begins at ``start`` and is ``width`` pixels wide.
-        y, stop: the first output row, and the first one that is not wanted, S; what is in its place is undefined.
+        y: the first output row. What is in the place of rows from ``size_y`` on is undefined.
+        size_y, size_x: output rows and columns.
         taps_y .. weight_x: from :func:`fill_taps`, ``weight_y`` in groups of 1 and with sums of 1 / 255, ``weight_x`` in groups of 8.
         tile, rows, columns: float32, scratch: [>= :func:`tile_floats` of :func:`block_rows`], [>= LANES * MAX_TILE_WIDTH],
             [>= LANES * 3 * width rounded up to whole vectors].
-        planes: float32, written: channel c of row y + j from ``to + (c * pitch + j) * pitch`` on.
-        pitch: P of the output.
+        planes: float32, written: channel c of row y + j from ``to + c * plane + j * pitch`` on.
+        pitch, plane: distances of rows and of channels in it.
     """
-    wanted = min(LANES, stop - y)
+    wanted = min(LANES, size_y - y)
     above = first_y[y]
     reached = first_y[y + wanted - 1] + taps_y - above
     length = 3 * width
@@ -166,7 +168,6 @@ def resize_rows(
             _sum_rows(tile, down, tile_pitch, here, weight_y, (y + j) * taps_y, taps_y, rows, j * tile_pitch)
         for x in range(0, here, PIECE):
             transpose_piece(rows, x, tile_pitch, columns, (left + x) * LANES)
-    plane = pitch * pitch
-    for x in range(0, stop, PIECE):
+    for x in range(0, size_x, PIECE):
         for c in range(0, 3, TOGETHER):
             sum_taps(columns, first_x, weight_x, taps_x, x, c, planes, to + c * plane + x, pitch, plane)

@@ -1,6 +1,6 @@
 """All views of one image: the compiled function that a worker thread calls once an image."""
 
-# Axes: V view, S side, P side rounded up to whole vectors, K taps.
+# Axes: V view, Y X pixels of a view, K taps.
 
 from __future__ import annotations
 
@@ -61,46 +61,47 @@ def _put_row(channels, size, solarize, posterize, look, pixels, out, to, channel
 
 @jit
 def _render_view(
-    image, step, start, height, width, flip, factors, order, gray, sigma, max_radius, solarize, posterize, size, bicubic, look, target,
-    offset, work
+    image, step, start, height, width, flip, factors, order, gray, sigma, max_radius, solarize, posterize, size_y, size_x, bicubic, look,
+    target, offset, work,
 ):  # fmt: skip
     """Render one view; arguments as of :func:`render_image`, of this view, and where its box starts in the one-dimensional image."""
     prefer_long_vectors()
     out, channel_stride, row_stride, pixel_stride, phase = target
     planes, tile, rows, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, lines, pixels = work
-    pitch = whole_vectors(size)
-    plane = pitch * pitch
-    taps_y = fill_taps(height, size, bicubic, False, _TO_UNIT, 1, first_y, weight_y)
-    taps_x = fill_taps(width, size, bicubic, flip, 1.0, PIECE, first_x, weight_x)
+    pitch = whole_vectors(size_x)
+    plane = whole_vectors(size_y) * pitch
+    taps_y = fill_taps(height, size_y, bicubic, False, _TO_UNIT, 1, first_y, weight_y)
+    taps_x = fill_taps(width, size_x, bicubic, flip, 1.0, PIECE, first_x, weight_x)
     contrast = _contrast_position(order, factors)
     radius = fill_weights(sigma, max_radius, blur_weight) if sigma > 0 else 0
     # vectors of a row that may be written past the caches: whole ones, each at a multiple of 32 bytes
     in_a_row = pixel_stride == 1 or (pixel_stride == 3 and channel_stride == 1)
-    streamed = in_a_row and size % PIECE == 0 and (phase + offset) % PIECE == 0
+    streamed = in_a_row and size_x % PIECE == 0 and (phase + offset) % PIECE == 0
     # One sweep is enough unless an operation needs all rows first: contrast or blur. It stays in one place, which stays in the cache.
     one_sweep = contrast == 4 and radius == 0
     total = 0.0
-    for y in range(0, size, LANES):
+    for y in range(0, size_y, LANES):
         to = 0 if one_sweep else y * pitch
-        valid = min(LANES, size - y)
+        valid = min(LANES, size_y - y)
         resize_rows(
-            image, step, start, width, y, size, taps_y, first_y, weight_y, taps_x, first_x, weight_x, tile, rows, columns, planes, to, pitch
+            image, step, start, width, y, size_y, size_x, taps_y, first_y, weight_y, taps_x, first_x, weight_x, tile, rows, columns,
+            planes, to, pitch, plane,
         )  # fmt: skip
         red, green, blue = _channels(planes, to, plane)
         color_pixels(red, green, blue, valid * pitch, order, factors, 0, contrast, np.float32(0))
         if contrast < 4:
-            total += gray_sum(red, green, blue, valid, size, pitch)
+            total += gray_sum(red, green, blue, valid, size_x, pitch)
         elif gray:
             gray_pixels(red, green, blue, valid * pitch)
         if one_sweep:
             for j in range(valid):
                 channels = _channels(planes, to + j * pitch, plane)
                 at = offset + (y + j) * row_stride
-                _put_row(channels, size, solarize, posterize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
+                _put_row(channels, size_x, solarize, posterize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
     if contrast < 4:
-        mean = np.float32(total / (size * size))
-        for y in range(0, size, LANES):
-            valid = min(LANES, size - y)
+        mean = np.float32(total / (size_y * size_x))
+        for y in range(0, size_y, LANES):
+            valid = min(LANES, size_y - y)
             red, green, blue = _channels(planes, y * pitch, plane)
             color_pixels(red, green, blue, valid * pitch, order, factors, contrast, 4, mean)
             if gray:
@@ -109,22 +110,22 @@ def _render_view(
                 for j in range(valid):
                     channels = _channels(planes, (y + j) * pitch, plane)
                     at = offset + (y + j) * row_stride
-                    _put_row(channels, size, solarize, posterize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
+                    _put_row(channels, size_x, solarize, posterize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
     if radius > 0:
         channels = _channels(lines, 0, pitch)
-        for y in range(size):
+        for y in range(size_y):
             for c in range(3):
                 if c == 0 or not gray:
-                    blur_row(planes, c * plane, y, size, pitch, blur_weight, radius, before, after, padded, channels[c])
+                    blur_row(planes, c * plane, y, size_y, size_x, pitch, blur_weight, radius, before, after, padded, channels[c])
                 else:
                     for x in range(pitch):
                         channels[c][x] = channels[0][x]
             at = offset + y * row_stride
-            _put_row(channels, size, solarize, posterize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
+            _put_row(channels, size_x, solarize, posterize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
 
 
 @jit
-def render_image(image, b, rows, size, bicubic, look, target, place_BV3, work):
+def render_image(image, b, rows, size_y, size_x, bicubic, look, target, place_BV3, work):
     """Render every view of one image.
 
     Args:
@@ -132,8 +133,8 @@ def render_image(image, b, rows, size, bicubic, look, target, place_BV3, work):
         b: the image's place in the row arrays.
         rows: box int32 [B, V, 4]; flip, gray and solarize bool [B, V]; factors float32 [B, V, 4], of brightness, contrast, saturation, hue;
             order uint8 [B, V, 4]; posterize uint8 [B, V]; as in ViewParams. Sigma float64 [B, V], blur in rendered pixels, 0 = none; and
-            int64 [V], the largest blur radius, below ``size``.
-        size: S.
+            int64 [V], the largest blur radius, below both sizes.
+        size_y, size_x: Y and X.
         bicubic: the filter.
         look: float32, solarize's threshold on the 0-1 scale; scale and bias, float32 [3] each, applied last: value * scale + bias;
             and the number format of the output, see store.py.
@@ -168,6 +169,6 @@ def render_image(image, b, rows, size, bicubic, look, target, place_BV3, work):
         _render_view(
             pointer_to(image), step, np.int64(top) * step + np.int64(left) * 3, np.int64(height), np.int64(width),
             flip_BV[b, v], pointer_to(factor_BV4[b, v]), pointer_to(order_BV4[b, v]), gray_BV[b, v], sigma_BV[b, v], radius_V[v],
-            solarize_BV[b, v], posterize_BV[b, v], size, bicubic, finish, to, offset, addresses,
+            solarize_BV[b, v], posterize_BV[b, v], size_y, size_x, bicubic, finish, to, offset, addresses,
         )  # fmt: skip
     return views

@@ -1,7 +1,7 @@
 """Kernel (b): from the contrast to the end, or to the blur, of those views that have a contrast."""
 
 # mypy: disable-error-code="no-untyped-def"
-# Axes: M row with a contrast, N row (one view), T tile of kernel (a), P pixel of a block, S side.
+# Axes: M row with a contrast, N row (one view), T tile of kernel (a), P pixel of a block.
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def finish_color(
     bias_blue,
     channel_stride,
     pixel_stride,
-    size: tl.constexpr,
+    size_y: tl.constexpr,
+    size_x: tl.constexpr,
     tiles: tl.constexpr,
     block_t: tl.constexpr,
     block_p: tl.constexpr,
@@ -41,23 +42,24 @@ def finish_color(
     Tables as in tables.py; scratch, gray_sum, out and the numbers as in resize.py. A row that is to be blurred goes back to ``scratch``.
     Every program sums the T tiles' grey anew, always in the same order. block_t: a power of two, at least T.
     """
-    blocks: tl.constexpr = (size * size + block_p - 1) // block_p
+    plane: tl.constexpr = size_y * size_x
+    blocks: tl.constexpr = (plane + block_p - 1) // block_p
     row = tl.load(rows + tl.program_id(0) // blocks).to(tl.int64)
     pixel = tl.program_id(0) % blocks * block_p + tl.arange(0, block_p)
-    inside = pixel < size * size
+    inside = pixel < plane
     place += row * PLACES
     whole += row * WHOLES
-    scratch += row * 3 * size * size + pixel
+    scratch += row * 3 * plane + pixel
     t = tl.arange(0, block_t)
-    mean = tl.sum(tl.load(gray_sum + row * tiles + t, mask=t < tiles, other=0.0), axis=0) / (size * size)
+    mean = tl.sum(tl.load(gray_sum + row * tiles + t, mask=t < tiles, other=0.0), axis=0) / plane
     red = kept(scratch, inside)
-    green = kept(scratch + size * size, inside)
-    blue = kept(scratch + 2 * size * size, inside)
+    green = kept(scratch + plane, inside)
+    blue = kept(scratch + 2 * plane, inside)
     red, green, blue = apply_operations(red, green, blue, tl.load(whole + AFTER), factor + row * FACTORS, mean)
     if tl.load(whole + BLURRED) != 0:
         keep(red, scratch, inside)
-        keep(green, scratch + size * size, inside)
-        keep(blue, scratch + 2 * size * size, inside)
+        keep(green, scratch + plane, inside)
+        keep(blue, scratch + 2 * plane, inside)
     else:
         solarize = tl.load(whole + SOLARIZE)
         out += tl.load(place + OUT)

@@ -31,7 +31,7 @@ Left for a measurement on a GPU: tile sizes and warps; launches captured in a CU
 number of rows); batches cut so that scratch stays in the L2 cache; packed loads of two pixels in the blur.
 """
 
-# Axes: B image, V view, N = B V row (one view), C channel, S side.
+# Axes: B image, V view, N = B V row (one view), C channel.
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ import torch
 import triton
 from torch import Tensor
 
-from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.arguments.sizes import height_width
+from hvs_data.kernels.render.canvas import Canvas, count_elements
 from hvs_data.kernels.render.request import check_canvas, check_request
 from hvs_data.kernels.render.triton.blur import blur_rows
 from hvs_data.kernels.render.triton.finish import finish_color
@@ -76,7 +77,7 @@ def render_views(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, *
     device = canvas.flat.device
     if not params.num_views:
         return
-    at_a_time = max(1, SCRATCH_BYTES // (params.num_views * 3 * canvas.size**2 * 2))
+    at_a_time = max(1, SCRATCH_BYTES // (2 * count_elements(params.num_views, 1, canvas.size)))
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         for start in range(0, len(batch), at_a_time):
             part = slice(start, start + at_a_time)
@@ -85,36 +86,37 @@ def render_views(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, *
 
 
 def _render_part(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, look: tuple[float, ...], first_image: int) -> None:
-    size, device = canvas.size, canvas.flat.device
+    (height, width), device = height_width(canvas.size), canvas.flat.device
+    sides = {"size_y": height, "size_x": width}
     tables = tables_of(images, params, canvas, first_image, TILE_Y)
     on_device = to_device(tables.arrays, device)
     place, whole, factor = on_device["place"], on_device["whole"], on_device["factor"]
-    tiles = triton.cdiv(size, TILE_Y) * triton.cdiv(size, TILE_X)
-    first = torch.empty(tables.rows, 2, size, dtype=torch.int32, device=device)
+    tiles = triton.cdiv(height, TILE_Y) * triton.cdiv(width, TILE_X)
+    first = torch.empty(tables.rows, height + width, dtype=torch.int32, device=device)
     weight = torch.empty(tables.weights, dtype=torch.float32, device=device)
-    scratch = torch.empty(tables.rows, 3, size, size, dtype=torch.uint16, device=device)
+    scratch = torch.empty(tables.rows, 3, height, width, dtype=torch.uint16, device=device)
     gray_sum = torch.empty(tables.rows, tiles, dtype=torch.float32, device=device)
     _, _, channel_stride, _, pixel_stride = canvas.pixels.stride()
     end = (canvas.flat, *look, channel_stride, pixel_stride)
 
-    block = triton.next_power_of_2(max(size, TILE_Y))
+    block = triton.next_power_of_2(max(height, width, TILE_Y))
     bicubic = params.spec.interpolation == "bicubic"
-    fill_taps[(2 * tables.rows,)](place, whole, first, weight, size=size, bicubic=bicubic, tile_y=TILE_Y, block=block)
+    fill_taps[(2 * tables.rows,)](place, whole, first, weight, **sides, bicubic=bicubic, tile_y=TILE_Y, block=block)
     resize_and_color[(tables.rows * tiles,)](
-        place, whole, factor, first, weight, scratch, gray_sum, *end, size=size, tile_y=TILE_Y, tile_x=TILE_X, num_warps=1
+        place, whole, factor, first, weight, scratch, gray_sum, *end, **sides, tile_y=TILE_Y, tile_x=TILE_X, num_warps=1
     )
     if contrasts := len(on_device["contrast"]):
-        grid = (contrasts * triton.cdiv(size**2, BLOCK_P),)
+        grid = (contrasts * triton.cdiv(height * width, BLOCK_P),)
         block_t = triton.next_power_of_2(tiles)
         finish_color[grid](
-            on_device["contrast"], place, whole, factor, scratch, gray_sum, *end, size=size, tiles=tiles, block_t=block_t, block_p=BLOCK_P
+            on_device["contrast"], place, whole, factor, scratch, gray_sum, *end, **sides, tiles=tiles, block_t=block_t, block_p=BLOCK_P
         )
     if blurs := len(on_device["blurred"]):
-        grid = (blurs * 3 * triton.cdiv(size, BLUR_Y) * triton.cdiv(size, BLUR_X),)
+        grid = (blurs * 3 * triton.cdiv(height, BLUR_Y) * triton.cdiv(width, BLUR_X),)
         weights = on_device["blur_weight"]
         blur_rows[grid](
             on_device["blurred"], on_device["radius"], weights, weights.shape[1], place, whole, scratch, *end,
-            size=size, tile_y=BLUR_Y, tile_x=BLUR_X, num_warps=1,
+            **sides, tile_y=BLUR_Y, tile_x=BLUR_X, num_warps=1,
         )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ vertical weights, to all output rows of the tile, which stay in registers: no me
 """
 
 # mypy: disable-error-code="no-untyped-def"
-# Axes: N row (one view), T tile of a view, C channel, S side, Y X output rows and columns of a tile.
+# Axes: N row (one view), T tile of a view, C channel, H W pixels of a view, Y X output rows and columns of a tile.
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from hvs_data.kernels.render.triton.tables import (
 
 
 @triton.jit
-def _resized(place, whole, first, weight, ty, x, size: tl.constexpr, tile_y: tl.constexpr, tile_x: tl.constexpr):
+def _resized(place, whole, first, weight, ty, x, size_y: tl.constexpr, size_x: tl.constexpr, tile_y: tl.constexpr, tile_x: tl.constexpr):
     """Three blocks [Y, X] on the 0-1 scale: tile ty's rows, columns x. What lies outside the view is finite and means nothing."""
     image = tl.load(place + ADDRESS).to(tl.pointer_type(tl.uint8))
     step = tl.load(whole + STEP).to(tl.int64)
     taps_y = tl.load(whole + TAPS)
     taps_x = tl.load(whole + TAPS + 1)
     top = tl.load(first + ty * tile_y)
-    bottom = tl.load(first + tl.minimum(ty * tile_y + tile_y, size) - 1) + taps_y
+    bottom = tl.load(first + tl.minimum(ty * tile_y + tile_y, size_y) - 1) + taps_y
     # the last output's taps, where a column lies outside the view
-    column = tl.minimum(x, size - 1)
-    pixel = tl.load(first + size + column).to(tl.int64) * 3
+    column = tl.minimum(x, size_x - 1)
+    pixel = tl.load(first + size_y + column).to(tl.int64) * 3
     across = weight + tl.load(place + ACROSS) + column
     band = weight + (tl.load(place + BAND) + ty * tl.load(whole + BAND_ROWS)) * tile_y + tl.arange(0, tile_y)
 
@@ -61,7 +61,7 @@ def _resized(place, whole, first, weight, ty, x, size: tl.constexpr, tile_y: tl.
         lower_green = tl.zeros((tile_x,), tl.float32)
         lower_blue = tl.zeros((tile_x,), tl.float32)
         for k in range(taps_x):
-            factor = tl.load(across + k * size)
+            factor = tl.load(across + k * size_x)
             upper_red += factor * tl.load(upper + 3 * k).to(tl.float32)
             upper_green += factor * tl.load(upper + 3 * k + 1).to(tl.float32)
             upper_blue += factor * tl.load(upper + 3 * k + 2).to(tl.float32)
@@ -95,18 +95,19 @@ def resize_and_color(
     bias_blue,
     channel_stride,
     pixel_stride,
-    size: tl.constexpr,
+    size_y: tl.constexpr,
+    size_x: tl.constexpr,
     tile_y: tl.constexpr,
     tile_x: tl.constexpr,
 ):
     """One tile of one row; the programs are [N, T].
 
     place, whole, factor: see tables.py; first, weight: see taps.py. A row without contrast and blur is done here, and goes to ``out``.
-    Any other goes to ``scratch``, uint16 [N, 3, S, S], coloured up to its contrast, and its tile's sum of grey to ``gray_sum``, float32
+    Any other goes to ``scratch``, uint16 [N, 3, H, W], coloured up to its contrast, and its tile's sum of grey to ``gray_sum``, float32
     [N, T]. A value is ``value * scale + bias`` when it is stored in ``out``, whose strides count elements.
     """
-    tiles_x: tl.constexpr = (size + tile_x - 1) // tile_x
-    tiles: tl.constexpr = tiles_x * ((size + tile_y - 1) // tile_y)
+    tiles_x: tl.constexpr = (size_x + tile_x - 1) // tile_x
+    tiles: tl.constexpr = tiles_x * ((size_y + tile_y - 1) // tile_y)
     row = (tl.program_id(0) // tiles).to(tl.int64)
     tile = tl.program_id(0) % tiles
     ty = tile // tiles_x
@@ -114,11 +115,12 @@ def resize_and_color(
     x = tile % tiles_x * tile_x + tl.arange(0, tile_x)
     place += row * PLACES
     whole += row * WHOLES
-    red, green, blue = _resized(place, whole, first + row * 2 * size, weight, ty, x, size, tile_y, tile_x)
+    plane: tl.constexpr = size_y * size_x
+    red, green, blue = _resized(place, whole, first + row * (size_y + size_x), weight, ty, x, size_y, size_x, tile_y, tile_x)
     red, green, blue = apply_operations(red, green, blue, tl.load(whole + BEFORE), factor + row * FACTORS, 0.0)
 
-    inside = (y < size)[:, None] & (x < size)[None, :]
-    pixel = y[:, None] * size + x[None, :]
+    inside = (y < size_y)[:, None] & (x < size_x)[None, :]
+    pixel = y[:, None] * size_x + x[None, :]
     if (tl.load(whole + AFTER) == 0) & (tl.load(whole + BLURRED) == 0):
         solarize = tl.load(whole + SOLARIZE)
         out += tl.load(place + OUT)
@@ -126,9 +128,9 @@ def resize_and_color(
         put(green, solarize, threshold, scale_green, bias_green, out + channel_stride + pixel * pixel_stride, inside)
         put(blue, solarize, threshold, scale_blue, bias_blue, out + 2 * channel_stride + pixel * pixel_stride, inside)
     else:
-        scratch += row * 3 * size * size
+        scratch += row * 3 * plane
         keep(red, scratch + pixel, inside)
-        keep(green, scratch + size * size + pixel, inside)
-        keep(blue, scratch + 2 * size * size + pixel, inside)
+        keep(green, scratch + plane + pixel, inside)
+        keep(blue, scratch + 2 * plane + pixel, inside)
         gray = tl.where(inside, gray_of(red, green, blue), 0.0)
         tl.store(gray_sum + row * tiles + tile, tl.sum(tl.sum(gray, axis=0), axis=0))

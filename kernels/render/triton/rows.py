@@ -1,6 +1,6 @@
 """From rows to the tables that kernels read, and these to the device: one piece of page-locked memory, one copy, no waiting."""
 
-# Axes: B image, V view, N = B V row (one view), M row of a kind, R radius of a blur, S side.
+# Axes: B image, V view, N = B V row (one view), M row of a kind, R radius of a blur.
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.triton import tables
 from hvs_data.kernels.render.triton.taps import count_band_rows, count_taps
@@ -51,7 +52,7 @@ def tables_of(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, firs
         images: B uint8 tensors [H, W, 3], contiguous. Their memory is named by its address, and must stay as it is until it was read.
         tile_y: output rows of a tile of the resize.
     """
-    size, bicubic = canvas.size, params.spec.interpolation == "bicubic"
+    sides, bicubic = height_width(canvas.size), params.spec.interpolation == "bicubic"
     count = params.batch_size * params.num_views
     box_N4 = params.box.numpy().reshape(count, 4).astype(np.int64)
     image_N = np.repeat(np.arange(params.batch_size), params.num_views)
@@ -64,10 +65,10 @@ def tables_of(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, firs
     view_stride, image_stride = canvas.pixels.stride()[:2]
     place[:, tables.OUT.value] = view_N * view_stride + (first_image + image_N) * image_stride
     side_N2 = box_N4[:, 2:]
-    taps_N2 = count_taps(side_N2, size, bicubic)
-    band_N = count_band_rows(side_N2[:, 0], size, bicubic, tile_y)
+    taps_N2 = count_taps(side_N2, np.array(sides), bicubic)
+    band_N = count_band_rows(side_N2[:, 0], sides[0], bicubic, tile_y)
     # vertical weights of all rows come first, so that each begins at a whole tile
-    band_size_N, across_size_N = band_N * -(-size // tile_y), taps_N2[:, 1] * size
+    band_size_N, across_size_N = band_N * -(-sides[0] // tile_y), taps_N2[:, 1] * sides[1]
     place[:, tables.BAND.value] = _starts(band_size_N)
     place[:, tables.ACROSS.value] = _starts(across_size_N) + band_size_N.sum() * tile_y
 
@@ -79,7 +80,7 @@ def tables_of(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, firs
     whole[:, tables.BEFORE.value], whole[:, tables.AFTER.value] = _operations(params)
     whole[:, tables.IS_GRAY.value] = params.gray.numpy().reshape(-1)
     whole[:, tables.SOLARIZE.value] = params.solarize.numpy().reshape(-1)
-    blurs = _blurs(params, size)
+    blurs = _blurs(params, canvas.size)
     whole[blurs["blurred"], tables.BLURRED.value] = 1
 
     contrast = np.flatnonzero(whole[:, tables.AFTER.value]).astype(np.int32)
@@ -139,12 +140,13 @@ def _operations(params: ViewParams) -> tuple[Array, Array]:
     return lists[0], lists[1]
 
 
-def _blurs(params: ViewParams, size: int) -> dict[str, Array]:
+def _blurs(params: ViewParams, size: Size) -> dict[str, Array]:
     """The rows with a blur, its radius, and its weights of distance 0 to R."""
-    slot_size_V = np.array(params.size, dtype=np.float64)
-    sigma_N = (params.blur_sigma.numpy().astype(np.float64) * (size / slot_size_V)).reshape(-1)
+    height, width = height_width(size)
+    slot_height_V = np.array(params.heights, dtype=np.float64)
+    sigma_N = (params.blur_sigma.numpy().astype(np.float64) * (height / slot_height_V)).reshape(-1)
     # the product is exact, and so is the decision between two radii
-    radius_V = np.floor(params.spec.blur_kernel // 2 * size / slot_size_V + 0.5).clip(min=1).clip(max=size - 1)
+    radius_V = np.floor(params.spec.blur_kernel // 2 * height / slot_height_V + 0.5).clip(min=1).clip(max=min(height, width) - 1)
     radius_N = np.broadcast_to(radius_V, params.blur_sigma.shape).reshape(-1)
     blurred = np.flatnonzero(sigma_N > 0)
     sigma_M1 = sigma_N[blurred, None]

@@ -1,6 +1,6 @@
 """The columns of the tables by which kernels know their rows, and the numbers that stand for operations."""
 
-# Axes: N row (one view), S side.
+# Axes: N row (one view).
 
 from __future__ import annotations
 

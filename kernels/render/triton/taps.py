@@ -5,7 +5,7 @@ with a = -0.5.
 """
 
 # mypy: disable-error-code="no-untyped-def"
-# Axes: N row (one view), S side, K taps.
+# Axes: N row (one view), Y X pixels of a view, K taps.
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hvs_data.kernels.render.triton.tables import ACROSS, BAND, BAND_ROWS, FLIP,
 Whole: TypeAlias = NDArray[np.int64]
 
 
-def count_taps(source: Whole, size: int, bicubic: bool) -> Whole:
+def count_taps(source: Whole, size: Whole | int, bicubic: bool) -> Whole:
     """Most taps that any output pixel has, for each length of a source."""
     support = (2.0 if bicubic else 1.0) * np.maximum(source / size, 1.0)
     return np.minimum(np.ceil(2.0 * support).astype(np.int64), source)
@@ -67,19 +67,31 @@ def _first_of_tile(base, tile_y: tl.constexpr, block: tl.constexpr):
 
 
 @triton.jit
-def fill_taps(place, whole, first, weight, size: tl.constexpr, bicubic: tl.constexpr, tile_y: tl.constexpr, block: tl.constexpr):
+def fill_taps(
+    place,
+    whole,
+    first,
+    weight,
+    size_y: tl.constexpr,
+    size_x: tl.constexpr,
+    bicubic: tl.constexpr,
+    tile_y: tl.constexpr,
+    block: tl.constexpr,
+):
     """The taps of one row along one axis; the programs are [N, 2], of the vertical and the horizontal axis.
 
-    place, whole: see tables.py. first: int32 [N, 2, S], written: each output's first tap; all K taps from there lie in the box.
+    place, whole: see tables.py. first: int32 [N, Y + X], written: each output's first tap, first those of the
+    vertical axis; all K taps from there lie in the box.
     weight: float32, written. Horizontal ones sum to 1, tap k of output x at [k, x], mirrored where the row is flipped. Vertical ones sum
     to 1 / 255, at [tile, source row since the tile's first tap, output of the tile], and are 0 where a row is no tap of an output.
-    block: a power of two, at least S and tile_y.
+    block: a power of two, at least Y, X and tile_y.
     """
     row = (tl.program_id(0) // 2).to(tl.int64)
     axis = tl.program_id(0) % 2
     place += row * PLACES
     whole += row * WHOLES
-    first += (row * 2 + axis) * size
+    first += row * (size_y + size_x) + axis * size_y
+    size = tl.where(axis == 0, size_y, size_x)
     source = tl.load(whole + SIDE + axis)
     taps = tl.load(whole + TAPS + axis)
     zoom = source.to(tl.float64) / size
@@ -105,12 +117,12 @@ def fill_taps(place, whole, first, weight, size: tl.constexpr, bicubic: tl.const
         for k in range(rows):
             value = _filter((top + k - centre + 0.5) / stretch, bicubic) / (total * 255.0)
             value = tl.where((top + k >= start) & (top + k < stop), value, 0.0)
-            tl.store(at + k * tile_y, value.to(tl.float32), mask=lane < (size + tile_y - 1) // tile_y * tile_y)
+            tl.store(at + k * tile_y, value.to(tl.float32), mask=lane < (size_y + tile_y - 1) // tile_y * tile_y)
     else:
-        to = tl.where(tl.load(whole + FLIP) != 0, size - 1 - x, x)
+        to = tl.where(tl.load(whole + FLIP) != 0, size_x - 1 - x, x)
         at = weight + tl.load(place + ACROSS) + to
         tl.store(first + to, base, mask=lane < size)
         for k in range(taps):
             value = _filter((base + k - centre + 0.5) / stretch, bicubic) / total
             value = tl.where((base + k >= start) & (base + k < stop), value, 0.0)
-            tl.store(at + k * size, value.to(tl.float32), mask=lane < size)
+            tl.store(at + k * size_x, value.to(tl.float32), mask=lane < size)

@@ -263,7 +263,6 @@ def test_what_a_recipe_lacks_is_refused(T: Any, part: str) -> None:
 
 
 CROPS: dict[str, tuple[dict[str, Any], str]] = {
-    "oblong": ({"size": (32, 48)}, "32 x 48"),
     "nearest": ({"size": 32, "interpolation": v1.InterpolationMode.NEAREST}, "bilinear or bicubic"),
     "aliased": ({"size": 32, "antialias": False}, "antialiased"),
     "both": ({"size": (32, 48), "interpolation": v1.InterpolationMode.LANCZOS}, "bilinear or bicubic"),

@@ -14,6 +14,7 @@ from scipy import stats
 
 import hvs_data as hvs
 from hvs_data import RecipeError
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.recipes import Masking, Recipe, Role, ibot, simsiam
 from hvs_data.rows.masking import sample_masks
 
@@ -21,30 +22,31 @@ ALPHA = 1e-4
 GRID = 14
 
 
-def masks(masking: Masking, images: int, grid: int = GRID, seed: int = 0, epoch: int = 0) -> np.ndarray:
+def masks(masking: Masking, images: int, grid: Size = GRID, seed: int = 0, epoch: int = 0) -> np.ndarray:
     return sample_masks(masking, seed=seed, epoch=epoch, index=np.arange(images), slots=np.array([0, 65536], dtype=np.uint64), grid=grid)
 
 
-def published_mask(masking: Masking, grid: int, draw: random.Random) -> np.ndarray:
+def published_mask(masking: Masking, grid: Size, draw: random.Random) -> np.ndarray:
     """iBOT's ImageFolderMask with blocks: rectangles until the share is reached, ten tries for each."""
     ratio, variance = draw.choice(list(zip(masking.ratio, masking.variance, strict=True)))
-    wanted = draw.uniform(ratio - variance, ratio + variance) * grid * grid
+    rows, columns = height_width(grid)
+    wanted = draw.uniform(ratio - variance, ratio + variance) * rows * columns
     hidden: set[tuple[int, int]] = set()
     while len(hidden) < wanted:
         for _ in range(10):
-            area = draw.uniform((grid // 3) ** 2, wanted - len(hidden))
+            area = draw.uniform((min(rows, columns) // 3) ** 2, wanted - len(hidden))
             aspect = math.exp(draw.uniform(math.log(masking.aspect[0]), math.log(masking.aspect[1])))
             height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-            if height >= grid or width >= grid:
+            if height >= rows or width >= columns:
                 continue
-            top, left = draw.randint(0, grid - height), draw.randint(0, grid - width)
+            top, left = draw.randint(0, rows - height), draw.randint(0, columns - width)
             new = {(row, column) for row in range(top, top + height) for column in range(left, left + width)} - hidden
             if 0 < len(new) <= wanted - len(hidden):
                 hidden |= new
                 break
         else:
             break
-    mask = np.zeros((grid, grid), dtype=bool)
+    mask = np.zeros((rows, columns), dtype=bool)
     for place in hidden:
         mask[place] = True
     return mask
@@ -56,14 +58,15 @@ def published_mask(masking: Masking, grid: int, draw: random.Random) -> np.ndarr
         (Masking(), 14),
         (Masking(ratio=0.3, variance=0.0), 14),
         (Masking(ratio=(0.1, 0.5), variance=0.05, aspect=(0.9, 1.1)), 9),
+        (Masking(), (8, 22)),
     ],
-    ids=["published", "one share", "other"],
+    ids=["published", "one share", "other", "oblong"],
 )
-def test_blocks_are_distributed_as_published(masking: Masking, grid: int) -> None:
+def test_blocks_are_distributed_as_published(masking: Masking, grid: Size) -> None:
     draw = random.Random(0)
     theirs = np.stack([published_mask(masking, grid, draw) for _ in range(4000)])
     ours = masks(masking, 4000, grid)
-    ours = ours.reshape(-1, grid, grid)
+    ours = ours.reshape(-1, *height_width(grid))
 
     def runs(masks_NGG: np.ndarray) -> np.ndarray:
         """Changes between neighbours in a row: few for rectangles, many for single patches."""
@@ -74,9 +77,9 @@ def test_blocks_are_distributed_as_published(masking: Masking, grid: int) -> Non
         # ties make the test conservative
         assert stats.ks_2samp(measure(ours), measure(theirs), method="asymp").pvalue > ALPHA / len(measures), name
     # how often each patch is hidden; patches of one mask are correlated, so patch by patch, with Bonferroni's correction
-    for row, column in np.ndindex(grid, grid):
+    for row, column in np.ndindex(height_width(grid)):
         counts = [[m[:, row, column].sum(), (~m[:, row, column]).sum()] for m in (ours, theirs)]
-        assert stats.chi2_contingency(counts).pvalue > ALPHA / grid**2
+        assert stats.chi2_contingency(counts).pvalue > ALPHA / math.prod(height_width(grid))
 
 
 def test_random_masks_hide_exactly_their_share() -> None:
@@ -230,7 +233,10 @@ def test_a_recipe_refuses_masking_that_does_not_fit() -> None:
     with pytest.raises(RecipeError, match=r"at least a patch \(16 pixels\).*sizes \[8\]"):
         simsiam(size=8, masking=Masking())
     roles = Role("global1", size=224), Role("global2", size=96)
-    with pytest.raises(RecipeError, match=r"views of one size.*sizes \[96, 224\]"):
+    with pytest.raises(RecipeError, match=r"views of one size.*sizes \[224, 96\]"):
         Recipe("two sizes", roles, masking=Masking())
     assert Masking(ratio=0.3, variance=0.1) == Masking(ratio=(0.3,), variance=(0.1,))
     assert (simsiam(size=33, masking=Masking()).mask_grid, simsiam().mask_grid) == (2, 0)
+    assert simsiam(size=(33, 64), masking=Masking()).mask_grid == (2, 4)
+    with pytest.raises(RecipeError, match=r"at least a patch \(16 pixels\).*sizes \[\(8, 40\)\]"):
+        simsiam(size=(8, 40), masking=Masking())

@@ -168,3 +168,9 @@ def test_a_recipe_erases_with_one_value() -> None:
     with pytest.raises(hvs.RecipeError, match=r"erasing value must be one number, or 3, one for each channel, got \(1.0, 2.0\)"):
         Recipe("one", (replace(first, erase=Erasing(value=(1, 2))),))
     assert Recipe("two", (first, replace(first, name="global2", erase=None))).spec.erase_value == 1
+
+
+def test_quarter_turns_are_for_square_views() -> None:
+    with pytest.raises(hvs.RecipeError, match=r"not square, got 0.5 at the size \(8, 9\)"):
+        Role(size=(8, 9), turn=0.5)
+    assert Role(size=(8, 9), turn=0.5, quarters=(2,)).size == (8, 9)

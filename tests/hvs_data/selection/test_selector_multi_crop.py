@@ -154,6 +154,10 @@ def test_sizes_shrink_in_proportion():
     selector = hvs.HardViewSelector(Counter(), score_size=112)
     assert selector.score_sizes(["a", "b", "local"], [224, 224, 96]) == (112, 112, 48)
     assert selector.score_sizes(["a", "local"], [100, 96]) == (100, 96)
+    # a number is the longer side, and views keep their shape
+    assert selector.score_sizes(["a", "local"], [(128, 448), (96, 48)]) == ((32, 112), (24, 12))
+    assert hvs.HardViewSelector(Counter(), score_size={"a": 64}).score_sizes(["a", "b"], [(128, 32), (9, 7)]) == ((64, 16), (9, 7))
+    assert hvs.HardViewSelector(Counter(), score_size=0.5).score_sizes(["a"], [(3, 224)]) == ((2, 112),)
     assert hvs.HardViewSelector(Counter(), score_size=1).score_sizes(["a", "local"], [224, 96]) == (1, 1)
 
 

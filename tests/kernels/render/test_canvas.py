@@ -71,5 +71,5 @@ def test_other_dtypes_are_refused(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("memory", [torch.zeros(53), torch.zeros(54, 1), torch.zeros(108)[::2]])
 def test_memory_of_another_form_is_refused(memory: torch.Tensor) -> None:
-    with pytest.raises(HvsError, match="1 views of 2 images of side 3 need 54 elements in a row, got memory of shape"):
+    with pytest.raises(HvsError, match="1 views of 2 images of size 3 need 54 elements in a row, got memory of shape"):
         Canvas.on(memory, 1, 2, 3)

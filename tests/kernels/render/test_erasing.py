@@ -13,6 +13,7 @@ from scipy import stats
 from torchvision.transforms.v2 import functional as tv
 
 import hvs_data as hvs
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.erasing import noise
@@ -27,7 +28,7 @@ IMAGES = [photo(29, 37), photo(60, 41, 1), photo(1, 1)]
 VALUES: list[Any] = [0.0, -1.5, (0.5, 1.0, -2.0), "noise"]
 
 
-def rows_of(value: Any, size: int = 32) -> ViewParams:
+def rows_of(value: Any, size: Size = 32) -> ViewParams:
     return drawn_rows(simsiam(4, size=size).with_roles(erase=Erasing(0.8, (0.02, 0.6), value=value)), IMAGES)
 
 
@@ -68,15 +69,18 @@ def test_views_that_are_not_normalised_have_the_value_once_they_are() -> None:
     assert torch.allclose(later, render_reference(IMAGES, params, 32), atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [1, 9, 16, 31, 64])
-def test_at_another_size_the_same_part_is_erased(size: int) -> None:
-    params = rows_of(9.0)
+@pytest.mark.parametrize(("own", "size"), [*((32, size) for size in (1, 9, 16, 31, 64)), ((16, 40), (8, 20)), ((16, 40), (31, 9))])
+def test_at_another_size_the_same_part_is_erased(own: Size, size: Size) -> None:
+    params = rows_of(9.0, own)
     assert params.erase is not None
     erased = (rendered(IMAGES, params, size) == 9.0).all(2)
-    edge = torch.arange(size)
+    zoom = torch.tensor(height_width(size)) / torch.tensor(height_width(own))
     for b, v in torch.cartesian_prod(torch.arange(3), torch.arange(4)).tolist():
-        top, left, height, width = (params.erase[b, v].double() * size / 32).tolist()
-        inside = [(edge + 0.5 > start - 1e-9) & (edge + 0.5 <= start + length) for start, length in ((top, height), (left, width))]
+        start_2, length_2 = (params.erase[b, v].double().view(2, 2) * zoom).tolist()
+        inside = [
+            (torch.arange(side) + 0.5 > start - 1e-9) & (torch.arange(side) + 0.5 <= start + length)
+            for side, start, length in zip(height_width(size), start_2, length_2, strict=True)
+        ]
         assert torch.equal(erased[b, v], inside[0][:, None] & inside[1][None])
     assert torch.equal(rendered(IMAGES, params, size) == 9.0, render_reference(IMAGES, params, size) == 9.0)
 

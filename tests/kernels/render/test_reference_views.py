@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from fake_cuda import needs_fake_cuda
 from hvs_data import recipes
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.reference import (
     adjust_brightness,
@@ -50,12 +51,14 @@ from torchvision_gaps import DTYPES, GRAY_GAP, HUE_TORCHVISION, mode
 # --- whole recipes -----------------------------------------------------------------------------------------------------
 
 
-def torchvision_view(image: Tensor, params: ViewParams, b: int, v: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor | float]:
+def torchvision_view(image: Tensor, params: ViewParams, b: int, v: int, size: Size, dtype: torch.dtype) -> tuple[Tensor, Tensor | float]:
     """A row's view by torchvision's public functions in float64, and how far a renderer in this dtype may be off."""
     spec = params.spec
     top, left, height, width = params.box[b, v].tolist()
     x = image.permute(2, 0, 1).double() / 255
-    x = tv.resized_crop(x, top, left, height, width, [size, size], interpolation=mode(spec.interpolation), antialias=True).clamp(0, 1)
+    x = tv.resized_crop(
+        x, top, left, height, width, list(height_width(size)), interpolation=mode(spec.interpolation), antialias=True
+    ).clamp(0, 1)
     if params.flip[b, v]:
         x = tv.horizontal_flip(x)
     brightness, contrast, saturation, hue = (
@@ -73,7 +76,7 @@ def torchvision_view(image: Tensor, params: ViewParams, b: int, v: int, size: in
             x = tv.adjust_hue(x, hue) if hue else x
     if params.gray[b, v]:
         x = tv.rgb_to_grayscale(x, num_output_channels=3)
-    sigma = float(params.blur_sigma[b, v]) * size / params.size[v]
+    sigma = float(params.blur_sigma[b, v]) * height_width(size)[0] / height_width(params.size[v])[0]
     if sigma > 0:
         radius = scaled_radius(params, v, size)
         x = tv.gaussian_blur(x, [2 * radius + 1] * 2, [sigma, sigma])
@@ -106,6 +109,21 @@ def test_whole_recipes_are_torchvisions(preset: str, variant: str, dtype: torch.
         for b, image in enumerate(images):
             for v in range(params.num_views):
                 assert_within(pixels[b, v], *torchvision_view(image, params, b, v, size, dtype))
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("own", [(16, 40), (40, 16), 24])
+def test_views_that_are_not_square_are_torchvisions(own: Size, interpolation: str) -> None:
+    """At their own size, at half of it and at another shape: the box is resized to whatever height and width."""
+    images = [photo(height, width, seed) for seed, (height, width) in enumerate(SIZES)]
+    params = drawn_rows(recipes.simsiam(4, size=own, interpolation=interpolation), images)
+    assert params.size == (own,) * 4
+    for size in (own, (8, 20), (33, 1)):
+        pixels = render_reference(ImageBatch(images), params, size)
+        assert pixels.shape == (len(images), 4, 3, *height_width(size))
+        for b, image in enumerate(images):
+            for v in range(params.num_views):
+                assert_within(pixels[b, v], *torchvision_view(image, params, b, v, size, torch.float64))
 
 
 def test_every_preset_is_rendered() -> None:

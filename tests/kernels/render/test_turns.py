@@ -1,6 +1,6 @@
 """Turns, vertical flips and posterize: the reference against torchvision, the Numba renderer and what finishes for others against it."""
 
-# Axes: B image, V view, S side.
+# Axes: B image, G image of a group, V view, C channel, H W pixels.
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from hvs_data.errors import HvsError
 from hvs_data.kernels.render.reference import render_reference
 from hvs_data.pipelines.finishing import finish_views
 from hvs_data.types import ViewParams
@@ -83,17 +84,34 @@ def test_extreme_values_are_posterized_within_their_range(extreme: int) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_what_finishes_the_views_of_other_engines_does_as_the_reference(size: int) -> None:
     plain = replace(EVERY, turn=None, vertical_flip=None, posterize=None)
-    x_VG3SS = render_reference([IMAGE], plain, size, normalize=False).transpose(0, 1).float().contiguous()
-    finish_views(x_VG3SS, EVERY)
+    x_VGCHW = render_reference([IMAGE], plain, size, normalize=False).transpose(0, 1).float().contiguous()
+    finish_views(x_VGCHW, EVERY)
     expected = render_reference([IMAGE], EVERY, size, normalize=False, compute_dtype=torch.float64).transpose(0, 1).float()
-    near = (x_VG3SS - expected).abs() > 1e-6
+    near = (x_VGCHW - expected).abs() > 1e-6
     assert near.float().mean() < 2e-3  # values that rounding to float32 has put on the other side of a step
-    assert torch.equal(x_VG3SS[::4], expected[::4])  # not posterized
+    assert torch.equal(x_VGCHW[::4], expected[::4])  # not posterized
 
 
 def test_finishing_of_rows_with_one_of_the_operations() -> None:
     for name in ("turn", "vertical_flip", "posterize"):
         alone = replace(EVERY, **{other: None for other in ("turn", "vertical_flip", "posterize") if other != name})
-        x_VG3SS = rendered([IMAGE], replace(alone, **{name: None}), 16, normalize=False).transpose(0, 1).contiguous()
-        finish_views(x_VG3SS, alone)
-        assert torch.equal(x_VG3SS, rendered([IMAGE], alone, 16, normalize=False).transpose(0, 1)), name
+        x_VGCHW = rendered([IMAGE], replace(alone, **{name: None}), 16, normalize=False).transpose(0, 1).contiguous()
+        finish_views(x_VGCHW, alone)
+        assert torch.equal(x_VGCHW, rendered([IMAGE], alone, 16, normalize=False).transpose(0, 1)), name
+
+
+@pytest.mark.parametrize("size", [(7, 24), (24, 7), (1, 9)])
+def test_views_that_are_not_square(size: tuple[int, int]) -> None:
+    halves = replace(EVERY, turn=EVERY.turn // 2 * 2)  # type: ignore[operator]
+    plain = render_reference([IMAGE], plain_rows([BOXES], 32), size, normalize=False)
+    view = render_reference([IMAGE], halves, size, normalize=False)
+    for v in range(halves.num_views):
+        assert torch.equal(view[0, v], torchvisions(plain[0, v % len(BOXES)], halves, v))
+    assert_judged([IMAGE], halves, size)
+    unposterized = replace(halves, posterize=None)
+    x_VGCHW = rendered([IMAGE], replace(unposterized, turn=None, vertical_flip=None), size).transpose(0, 1).contiguous()
+    finish_views(x_VGCHW, unposterized)
+    assert torch.equal(x_VGCHW, rendered([IMAGE], unposterized, size, channels_last=True).transpose(0, 1))
+    for render in (render_reference, rendered):
+        with pytest.raises(HvsError, match="turned by a quarter must be square, got the size"):
+            render([IMAGE], EVERY, size)

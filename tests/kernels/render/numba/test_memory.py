@@ -23,7 +23,7 @@ from guarded_memory import guarded
 RENDER = """
 import torch
 from hvs_data import recipes
-from hvs_data.kernels.render.canvas import Canvas
+from hvs_data.kernels.render.canvas import Canvas, count_elements
 from hvs_data.kernels.render.numba import render
 from render_material import drawn_rows, photo, plain_rows
 
@@ -39,7 +39,7 @@ for at_end in (True, False):
     for name in ("zeros", "empty"):
         setattr(np, name, lambda shape, dtype=float, at_end=at_end: guarded(shape, dtype, at_end))
     render._zeros = lambda count, at_end=at_end: guarded(count, np.float32, at_end)
-    for size in (1, 2, 5, 17):
+    for size in (1, 2, 5, 17, (17, 2), (3, 33)):
         for h, w in image_sizes:
             pixels = guarded((h, w, 3), np.uint8, at_end)
             pixels[:] = photo(h, w).numpy()
@@ -50,7 +50,7 @@ for at_end in (True, False):
                 recipe = recipes.simsiam(6, size=16, interpolation=interpolation)
                 rows = drawn_rows(recipe, [image])
                 for box in (rows.box, plain_rows([corner_boxes(h, w)]).box):
-                    flat = torch.from_numpy(guarded(6 * 3 * size * size, np.float32, at_end))
+                    flat = torch.from_numpy(guarded(count_elements(6, 1, size), np.float32, at_end))
                     rows.box.copy_(box)
                     for channels_last in (False, True):
                         canvas = Canvas.on(flat, 6, 1, size, channels_last=channels_last)

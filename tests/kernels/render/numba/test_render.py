@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import DTYPES, Canvas
 from hvs_data.kernels.render.numba.render import Job, render_one
@@ -81,8 +82,8 @@ def test_the_bounds_are_sharp(size: int) -> None:
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 31, 64, 96, 112, 224])
-def test_every_size_of_view(size: int, interpolation: str) -> None:
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 31, 64, 96, 112, 224, (7, 96), (96, 31), (1, 9), (64, 8)])
+def test_every_size_of_view(size: Size, interpolation: str) -> None:
     spec = RenderSpec(interpolation=interpolation)
     for seed, image in enumerate([photo(150, 90), photo(7, 5)]):
         height, width = image.shape[:2]
@@ -222,9 +223,9 @@ def test_every_form_of_output(dtype: torch.dtype, channels_last: bool, image_maj
     images = small_photos()[:3]
     params = drawn_rows(PRESETS["byol"], images)
     for normalize in (False, True) if dtype.is_floating_point else (False,):
-        for size in (1, 21):
+        for size in (1, 21, (9, 24)):
             pixels = rendered(images, params, size, dtype, normalize=normalize, channels_last=channels_last, image_major=image_major)
-            assert pixels.dtype == dtype and pixels.shape == (3, 4, 3, size, size)
+            assert pixels.dtype == dtype and pixels.shape == (3, 4, 3, *height_width(size))
             assert_within(pixels, *stored(*judged(images, params, size, normalize=normalize), dtype))
             # the memory's order changes no pixel
             assert torch.equal(pixels, rendered(images, params, size, dtype, normalize=normalize))

@@ -60,7 +60,7 @@ def nothing_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_taps(architecture: int, bicubic: bool) -> None:
     from hvs_data.kernels.render.triton import render, taps
 
-    constants = {"size": SIZE, "bicubic": bicubic, "tile_y": render.TILE_Y, "block": 256}
+    constants = {"size_y": SIZE, "size_x": SIZE, "bicubic": bicubic, "tile_y": render.TILE_Y, "block": 256}
     kernel = compiled(taps.fill_taps, architecture, constants, "", 4)
     assert "f64" in assert_good(kernel, architecture)
     # the first tap and the last are decided in one place: elsewhere, the same formula may be fused otherwise, which decides ties
@@ -72,7 +72,7 @@ def test_taps(architecture: int, bicubic: bool) -> None:
 def test_resize(architecture: int, out: str) -> None:
     from hvs_data.kernels.render.triton import render, resize
 
-    constants = {"size": SIZE, "tile_y": render.TILE_Y, "tile_x": render.TILE_X}
+    constants = {"size_y": SIZE, "size_x": SIZE, "tile_y": render.TILE_Y, "tile_x": render.TILE_X}
     ptx = assert_good(compiled(resize.resize_and_color, architecture, constants, out, 1), architecture)
     assert "fma.rn.f32" in ptx
     # vertical weights of a tile come in wide loads
@@ -85,7 +85,7 @@ def test_finish(architecture: int, out: str) -> None:
     from hvs_data.kernels.render.triton import finish, render
 
     tiles = -(-SIZE // render.TILE_Y) * -(-SIZE // render.TILE_X)
-    constants = {"size": SIZE, "tiles": tiles, "block_t": triton.next_power_of_2(tiles), "block_p": render.BLOCK_P}
+    constants = {"size_y": SIZE, "size_x": SIZE, "tiles": tiles, "block_t": triton.next_power_of_2(tiles), "block_p": render.BLOCK_P}
     ptx = assert_good(compiled(finish.finish_color, architecture, constants, out, 4), architecture)
     # what lies side by side is read and written so
     assert re.search(r"ld\.global\.v\d\.b", ptx) and re.search(r"st\.global\.v\d\.b|st\.global\.b32", ptx)
@@ -98,25 +98,26 @@ def test_finish(architecture: int, out: str) -> None:
 def test_blur(architecture: int, out: str) -> None:
     from hvs_data.kernels.render.triton import blur, render
 
-    constants = {"size": SIZE, "tile_y": render.BLUR_Y, "tile_x": render.BLUR_X}
+    constants = {"size_y": SIZE, "size_x": SIZE, "tile_y": render.BLUR_Y, "tile_x": render.BLUR_X}
     assert_good(compiled(blur.blur_rows, architecture, constants, out, 1), architecture)
 
 
-@pytest.mark.parametrize("size", [1, 19, 96])
-def test_other_sizes_and_channels_last(size: int) -> None:
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (19, 19), (96, 96), (40, 200)])
+def test_other_sizes_and_channels_last(height: int, width: int) -> None:
     from hvs_data.kernels.render.triton import blur, finish, render, resize, taps
 
-    tiles = -(-size // render.TILE_Y) * -(-size // render.TILE_X)
-    block = triton.next_power_of_2(max(size, render.TILE_Y))
+    tiles = -(-height // render.TILE_Y) * -(-width // render.TILE_X)
+    sides = {"size_y": height, "size_x": width}
+    block = triton.next_power_of_2(max(height, width, render.TILE_Y))
     kernels = [
-        (taps.fill_taps, {"size": size, "bicubic": True, "tile_y": render.TILE_Y, "block": block}, 4),
-        (resize.resize_and_color, {"size": size, "tile_y": render.TILE_Y, "tile_x": render.TILE_X}, 1),
+        (taps.fill_taps, {**sides, "bicubic": True, "tile_y": render.TILE_Y, "block": block}, 4),
+        (resize.resize_and_color, {**sides, "tile_y": render.TILE_Y, "tile_x": render.TILE_X}, 1),
         (
             finish.finish_color,
-            {"size": size, "tiles": tiles, "block_t": triton.next_power_of_2(tiles), "block_p": render.BLOCK_P},
+            {**sides, "tiles": tiles, "block_t": triton.next_power_of_2(tiles), "block_p": render.BLOCK_P},
             4,
         ),
-        (blur.blur_rows, {"size": size, "tile_y": render.BLUR_Y, "tile_x": render.BLUR_X}, 1),
+        (blur.blur_rows, {**sides, "tile_y": render.BLUR_Y, "tile_x": render.BLUR_X}, 1),
     ]
     for kernel, constants, num_warps in kernels:
         assert_good(compiled(kernel, 90, constants, "bf16", num_warps, pixel_stride=3), 90)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 import hvs_data as hvs
-from hvs_data.kernels.render.canvas import DTYPES, Canvas
+from hvs_data.arguments.sizes import Size
+from hvs_data.kernels.render.canvas import DTYPES, Canvas, count_elements
 from hvs_data.types import RenderSpec, ViewParams
 from numba_rendering import stored
 from render_bounds import assert_within
@@ -22,13 +23,13 @@ pytest.importorskip("triton")
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
-def rendered(images: list[Tensor], params: ViewParams, size: int, dtype: torch.dtype = torch.float32, **options: bool) -> Tensor:
-    """Pixels [B, V, 3, S, S] on the CPU, rendered into memory full of NaN on the device, while waiting for it is forbidden."""
+def rendered(images: list[Tensor], params: ViewParams, size: Size, dtype: torch.dtype = torch.float32, **options: bool) -> Tensor:
+    """Pixels [B, V, 3, H, W] on the CPU, rendered into memory full of NaN on the device, while waiting for it is forbidden."""
     from hvs_data.kernels.render.triton.render import render_views
 
     on_device = [image.cuda() for image in images]
     fill = torch.nan if dtype.is_floating_point else 0
-    flat = torch.full((params.num_views * len(images) * 3 * size**2,), fill, dtype=dtype, device="cuda")
+    flat = torch.full((count_elements(params.num_views, len(images), size),), fill, dtype=dtype, device="cuda")
     normalize = options.pop("normalize", dtype.is_floating_point)
     canvas = Canvas.on(flat, params.num_views, len(images), size, **options)
     torch.cuda.set_sync_debug_mode("error")
@@ -44,11 +45,11 @@ def photos() -> list[Tensor]:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("size", [19, 96, 224])
-def test_whole_recipes_are_the_references(preset: str, size: int) -> None:
+@pytest.mark.parametrize("size", [19, 96, 224, (40, 200), (33, 8)])
+def test_whole_recipes_are_the_references(preset: str, size: Size) -> None:
     from triton_rendering import judged
 
-    images = photos() if size < 224 else photos()[-1:]
+    images = photos() if size in (19, 96, (33, 8)) else photos()[-1:]
     params = drawn_rows(PRESETS[preset], images)
     assert_within(rendered(images, params, size), *judged(images, params, size))
 

@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from hvs_data.arguments.sizes import Size
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import DTYPES, Canvas
 from hvs_data.pipelines.decode import decode_image
@@ -100,11 +101,11 @@ def test_whole_recipes_are_the_references(preset: str) -> None:
 
 @interpreted
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-@pytest.mark.parametrize("size", [1, 2, 8, 33])
-def test_every_size_of_view(size: int, interpolation: str) -> None:
+@pytest.mark.parametrize("size", [1, 2, 8, 33, (9, 33), (33, 2), (1, 5)])
+def test_every_size_of_view(size: Size, interpolation: str) -> None:
     """Of one tile and of many, cut off on the right and below, of the resize and of the blur."""
     image = photo(20, 33)
-    boxes = [(0, 0, 20, 33)] if size > 8 else [(0, 0, 20, 33), (19, 29, 1, 3)]
+    boxes = [(0, 0, 20, 33)] if size in (33, (9, 33)) else [(0, 0, 20, 33), (19, 29, 1, 3)]
     assert_judged([image], strong_rows(boxes, RenderSpec(interpolation=interpolation), slot_size=128, seed=1), size)
 
 
