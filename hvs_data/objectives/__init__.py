@@ -6,6 +6,7 @@ from hvs_data.objectives.base import Objective
 from hvs_data.objectives.byol import BYOL
 from hvs_data.objectives.dcl import DCL
 from hvs_data.objectives.dino import DINO
+from hvs_data.objectives.dinov2 import DINOv2
 from hvs_data.objectives.early_features import EarlyFeatures
 from hvs_data.objectives.ibot import IBOT
 from hvs_data.objectives.moco import MoCoV2, MoCoV3
@@ -23,6 +24,7 @@ __all__ = [
     "BarlowTwins",
     "DCL",
     "DINO",
+    "DINOv2",
     "EarlyFeatures",
     "IBOT",
     "MoCoV2",

@@ -90,7 +90,7 @@ class IBOT(AdditiveObjective):
     def encode(self, pixels: Tensor, mask: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:  # type: ignore[override]
         """Global views [N, 3, S, S] and their masks -> the teacher's (class, patch) logits, and the student's with its masks [N, P]."""
         if self.patch_size is not None:
-            mask = _on_grid(mask, pixels.shape[-2] // self.patch_size, pixels.shape[-1] // self.patch_size)
+            mask = masks_on_grid(mask, pixels.shape[-2] // self.patch_size, pixels.shape[-1] // self.patch_size)
         teacher = _class_and_patches("teacher", run(self.teacher, pixels))
         student = _class_and_patches("student", run(self.student, pixels, mask=mask))
         mask_NP = mask.flatten(1)
@@ -153,7 +153,7 @@ def _class_and_patches(network: str, output: Any) -> tuple[Tensor, Tensor]:
     return checked_logits("iBOT", network, output[0], "[N, K]"), checked_logits("iBOT", network, output[1], "[N, P, K]")
 
 
-def _on_grid(mask_NGG: Tensor, height: int, width: int) -> Tensor:
+def masks_on_grid(mask_NGG: Tensor, height: int, width: int) -> Tensor:
     if mask_NGG.shape[1:] == (height, width):
         return mask_NGG
     return F.adaptive_avg_pool2d(mask_NGG[:, None].to(torch.float32), (height, width))[:, 0] >= 0.5

@@ -135,6 +135,46 @@ class MaskedMultiCrop(nn.Module):
         return self.head(self.backbone(torch.cat(views), **({} if mask is None else {"mask": torch.cat(mask)})))
 
 
+class ReleasedViT(nn.Module):
+    """A transformer in small, with the interface of facebookresearch/dinov2."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, WIDTH, PATCH, stride=PATCH)
+        self.mask_token = nn.Parameter(torch.randn(1, WIDTH))
+        self.block = nn.Sequential(nn.Linear(2 * WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH))
+        self.norm = nn.LayerNorm(WIDTH)
+
+    def forward_features(self, x, masks=None):
+        tokens = self.patches(x.to(self.mask_token.dtype)).flatten(2).transpose(1, 2)
+        if masks is not None:
+            tokens = torch.where(masks[..., None], self.mask_token, tokens)
+        mean = tokens.mean(1, keepdim=True)
+        tokens = torch.cat([mean, tokens], 1)
+        tokens = self.norm(tokens + self.block(torch.cat([tokens, mean.expand_as(tokens)], 2)))
+        return {"x_norm_clstoken": tokens[:, 0], "x_norm_patchtokens": tokens[:, 1:]}
+
+    def forward(self, *args, is_training=False, **kwargs):
+        output = self.forward_features(*args, **kwargs)
+        return output if is_training else output["x_norm_clstoken"]
+
+
+class WithHeads(nn.ModuleDict):
+    """Its forward is what the objective keeps of a teacher: class logits and patch tokens."""
+
+    def forward(self, views):
+        tokens = self["backbone"](torch.cat(views), is_training=True)
+        return self["dino_head"](tokens["x_norm_clstoken"]), tokens["x_norm_patchtokens"]
+
+
+def with_heads(shared=False):
+    """A network as the released code keeps it."""
+    heads = {"dino_head": nn.Linear(WIDTH, PROTOTYPES)}
+    if not shared:
+        heads["ibot_head"] = nn.Linear(WIDTH, PATCH_PROTOTYPES)
+    return WithHeads({"backbone": ReleasedViT(), **heads})
+
+
 # ---- trainers ----
 
 RECIPE = make_recipe()
@@ -207,6 +247,35 @@ def ibot(images=5, shared=False):
     return Trainer(objective, model, train, {"params": make_rows(MASKED_RECIPE, images)})
 
 
+def dinov2(images=5, centering="softmax"):
+    """Of two heads, without KoLeo's regulariser; under "sinkhorn" the codes stand in for the centred teacher."""
+    student, teacher = with_heads(), with_heads()
+    teacher.load_state_dict(student.state_dict())
+    loss = ReplacedCenters(PROTOTYPES, PATCH_PROTOTYPES)
+    model = nn.ModuleDict({"student": student, "teacher": teacher, "loss": loss})
+    masks = torch.rand(2, images, GLOBAL_SIDE // PATCH, GLOBAL_SIDE // PATCH, generator=torch.Generator().manual_seed(0)) < 0.4
+
+    def outputs(network, views, masks=None):
+        tokens = [
+            network["backbone"](v, is_training=True, masks=None if masks is None else masks[k].flatten(1)) for k, v in enumerate(views)
+        ]
+        return [network["dino_head"](t["x_norm_clstoken"]) for t in tokens], [network["ibot_head"](t["x_norm_patchtokens"]) for t in tokens]
+
+    def train(views):
+        with torch.no_grad():
+            targets, patch_targets = outputs(teacher, views[:2])
+        logits, patches = outputs(student, views[:2], masks)
+        local, _ = outputs(student, views[2:])
+        terms = dino_loss(targets, [*logits, *local], loss.center).mean() + patch_loss(patch_targets, patches, masks, loss.center2).mean()
+        loss.update(torch.cat(targets), torch.cat(patch_targets))
+        update_momentum(student, teacher, m=0.9)
+        return terms.float()
+
+    centers = (None, None) if centering == "sinkhorn" else (lambda: loss.center, lambda: loss.center2)
+    objective = objectives.DINOv2(student, teacher, *centers, 0.04, centering=centering)
+    return Trainer(objective, model, train, {"params": make_rows(MASKED_RECIPE, images)})
+
+
 @contextmanager
 def quiet(model):
     """The model as scoring runs it, without a selector: evaluation mode, no gradient."""
@@ -225,4 +294,5 @@ def chosen(pixels: list[Tensor], slots: Tensor) -> list[Tensor]:
     return [torch.stack([pixels[int(slot)][image] for image, slot in enumerate(column)]) for column in slots.unbind(1)]
 
 
-DISTILLERS = {"DINO": dino, "iBOT": ibot, "iBOT with one head": lambda: ibot(shared=True)}
+DISTILLERS = {"DINO": dino, "iBOT": ibot, "iBOT with one head": lambda: ibot(shared=True), "DINOv2": dinov2}
+DISTILLERS["DINOv2 by Sinkhorn-Knopp"] = lambda: dinov2(centering="sinkhorn")

@@ -64,7 +64,8 @@ def sinkhorn(logits_BK: Tensor, queue_LK: Tensor | None, epsilon: float | Tensor
 
     Returns:
         float32 [B, K], each row a distribution over prototypes. The samples of the queue have codes too, which are dropped. A
-        sample whose logits all lie more than 87 epsilon below the largest of the batch has the code NaN.
+        sample whose logits all lie more than 87 epsilon below the largest of the batch, or are -inf, has the code NaN and takes no part
+        in the others'.
     """
     samples = [logits_BK] if queue_LK is None else [logits_BK, queue_LK]
     code_NK = torch.cat([part.to(torch.float32) for part in samples]) / epsilon
@@ -73,5 +74,6 @@ def sinkhorn(logits_BK: Tensor, queue_LK: Tensor | None, epsilon: float | Tensor
     for _ in range(iterations):
         # a prototype so far from all samples that nothing is left of it stays at 0
         code_NK.div_(reduce(code_NK.sum(0), "sum").clamp_min(torch.finfo(torch.float32).tiny))
-        code_NK.div_(code_NK.sum(1, keepdim=True))
-    return code_NK[: len(logits_BK)]
+        total_N1 = code_NK.sum(1, keepdim=True)
+        code_NK.div_(total_N1.clamp_min(torch.finfo(torch.float32).tiny))
+    return code_NK[: len(logits_BK)].masked_fill_(total_N1[: len(logits_BK)] == 0, torch.nan)
