@@ -1,1 +1,1 @@
-"""Are the files sound: every image of a source read and decoded once, and what was found."""
+"""A look before a run: are the files sound, what will the views look like, how fast do they come."""

@@ -20,6 +20,7 @@ SHOWN = 12  # images of each kind of oddity, and groups of twins
 LISTED = 200  # images that cannot be used
 BINS = 24
 _MORE = """
+h1 { overflow-wrap: anywhere; }
 .bars { width: 100%; display: block; }
 .bars rect { fill: #0072b2; }
 .bars text { fill: var(--soft); font: 11px system-ui, sans-serif; }
@@ -28,6 +29,7 @@ _MORE = """
 .strip img { display: block; width: 100%; height: 110px; object-fit: contain; background: var(--paper); border: 1px solid var(--line); }
 .list { width: 100%; border-collapse: collapse; font-size: 13.5px; background: var(--paper); margin-top: 10px; }
 .list th, .list td { border: 1px solid var(--line); padding: 4px 8px; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
+.list td:first-child { min-width: 110px; }
 .facts dl { grid-template-columns: 130px 1fr; }
 """
 
