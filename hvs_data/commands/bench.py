@@ -30,7 +30,7 @@ _REMEDIES = {
 def add(bench: argparse.ArgumentParser) -> None:
     bench.set_defaults(run=run)
     bench.add_argument("source", help="a folder, tar shards or Parquet files, as hvs_data.open_source takes them (quote patterns)")
-    bench.add_argument("--recipe", default="simsiam", help="name of a preset of hvs_data.recipes (%(default)s)")
+    bench.add_argument("--recipe", default="simsiam", help="name of a preset of hvs_data.recipes, or a recipe file (%(default)s)")
     bench.add_argument("--candidates", metavar="N", nargs="+", type=whole(2), default=[2, 4, 8], help="views an image (2 4 8)")
     bench.add_argument("--threads", metavar="N", nargs="+", type=whole(1), help="to be tried; left out: 1 and a fair share of the CPUs")
     bench.add_argument("--batch-size", metavar="N", type=whole(1), default=64, help="(%(default)s)")
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from hvs_data.threads.share import default_threads
 
     source = hvs.open_source(options.source)
-    recipe = preset(options.recipe)
+    recipe = recipe_of(options.recipe)
     batch_size = min(options.batch_size, max(1, len(source) // 8))
     threads = options.threads or sorted({1, default_threads()})
     print(f"{source!r}, recipe {recipe.name!r}, batches of {batch_size}")
@@ -89,16 +89,18 @@ def _peak_mib() -> float:
     return most / 2**20 if sys.platform == "darwin" else most / 2**10
 
 
-def preset(name: str) -> Recipe:
-    """A published method's recipe by its name.
+def recipe_of(name: str) -> Recipe:
+    """A published method's recipe by its name, or the recipe in a file.
 
     Raises:
-        RecipeError: another name.
+        RecipeError: another name, or a file without a recipe.
     """
     from hvs_data import RecipeError, recipes
     from hvs_data.recipes import presets
 
+    if name.lower().endswith((".json", ".toml")):
+        return recipes.load(name)
     known = [its for its in recipes.__all__ if getattr(getattr(recipes, its), "__module__", "") == presets.__name__]
     if name not in known:
-        raise RecipeError(f"expected a recipe among {', '.join(known)}, got {name!r}")
+        raise RecipeError(f"expected a recipe among {', '.join(known)}, or a file that ends in .json or .toml, got {name!r}")
     return getattr(recipes, name)()

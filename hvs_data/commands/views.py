@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from hvs_data.commands.arguments import whole
-from hvs_data.commands.bench import preset
+from hvs_data.commands.bench import recipe_of
 
 if TYPE_CHECKING:
     from hvs_data.recipes.spec import Recipe
@@ -23,7 +23,7 @@ ABOUT = (
 def add(views: argparse.ArgumentParser) -> None:
     views.set_defaults(run=run)
     views.add_argument("source", help="a folder, tar shards or Parquet files, as hvs_data.open_source takes them (quote patterns)")
-    views.add_argument("--recipe", default="simsiam", help="name of a preset of hvs_data.recipes (%(default)s)")
+    views.add_argument("--recipe", default="simsiam", help="name of a preset of hvs_data.recipes, or a recipe file (%(default)s)")
     views.add_argument("--transforms", metavar="MODULE:OBJECT", help="in place of a recipe: transforms, or a recipe, in a module of yours")
     views.add_argument("--candidates", metavar="N", type=whole(2), help="views an image of the roles that make the pair")
     views.add_argument("--images", metavar="N", type=whole(1), default=8, help="spread evenly over the source (%(default)s)")
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     from hvs_data.checking.sheet import sheet
     from hvs_data.checking.speed import some_of, with_candidates
 
-    recipe = preset(options.recipe) if options.transforms is None else recipe_of(options.transforms)
+    recipe = recipe_of(options.recipe) if options.transforms is None else converted(options.transforms)
     if options.candidates is not None:
         recipe = with_candidates(recipe, options.candidates)
     source = open_source(options.source)
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def recipe_of(name: str) -> Recipe:
+def converted(name: str) -> Recipe:
     """A recipe, or what ``recipe_from`` makes of transforms, that a module holds, also one in the working directory.
 
     Args:

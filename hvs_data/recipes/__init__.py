@@ -1,5 +1,6 @@
 """Recipes: frozen descriptions of a distribution of views, and presets for the published methods."""
 
+from hvs_data.recipes.files import from_dict, load, save, to_dict
 from hvs_data.recipes.masking import Masking
 from hvs_data.recipes.presets import barlow_twins, byol, dino, dinov2, ibot, moco_v2, moco_v3, simclr, simsiam, vicreg
 from hvs_data.recipes.spec import ColorJitter, Erasing, Recipe, Role
@@ -14,10 +15,14 @@ __all__ = [
     "byol",
     "dino",
     "dinov2",
+    "from_dict",
     "ibot",
+    "load",
     "moco_v2",
     "moco_v3",
+    "save",
     "simclr",
     "simsiam",
+    "to_dict",
     "vicreg",
 ]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hvs_data.commands.bench import preset
+from hvs_data.commands.bench import recipe_of
 from hvs_data.commands.main import main
-from hvs_data.recipes import moco_v2
+from hvs_data.recipes import moco_v2, save
 
 
 @pytest.fixture
@@ -32,6 +32,8 @@ def test_tells_speed_what_limits_it_and_how_many_cores_it_takes(photos: Path, ca
 
 
 def test_presets_are_known_by_name(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert preset("moco_v2") == moco_v2()
+    assert recipe_of("moco_v2") == moco_v2()
+    save(moco_v2(4, 32), photos / "mine.toml")
+    assert recipe_of(str(photos / "mine.toml")) == moco_v2(4, 32)
     assert main(["bench", str(photos), "--recipe", "Recipe"]) == 2
     assert "expected a recipe among barlow_twins, byol, dino" in capsys.readouterr().err

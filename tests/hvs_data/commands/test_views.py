@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hvs_data.commands.main import main
-from hvs_data.commands.views import recipe_of
+from hvs_data.commands.views import converted
 from hvs_data.recipes import byol
 
 TRANSFORMS = """
@@ -38,7 +38,7 @@ def test_a_preset_a_recipe_and_transforms_of_ones_own(photos: Path) -> None:
     for options, views in ((["--recipe", "byol", "--candidates", "4"], 4), (["--transforms", "augmentations_of_a_test:train"], 2)):
         assert main(["views", "photos", "--images", "2", "--report", "sheet.html", *options]) == 0
         assert Path("sheet.html").read_text().count("<img") == 2 * views
-    assert recipe_of("augmentations_of_a_test:recipe") == byol(2, 24)
+    assert converted("augmentations_of_a_test:recipe") == byol(2, 24)
 
 
 @pytest.mark.parametrize(
