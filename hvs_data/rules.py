@@ -93,7 +93,7 @@ class MinArea(Rule):
                 "MinArea expected rows that know the size of their image, got rows with image_size=None; take rows of sample_views or of a "
                 "loader's batch, or write image_size= [B, 2] into rows of your own"
             )
-        area_BV = rows.box[..., 2:].to(torch.float64).prod(-1) / rows.image_size.to(torch.float64).prod(-1)[:, None]
+        area_BV = rows.source_box[..., 2:].to(torch.float64).prod(-1) / rows.image_size.to(torch.float64).prod(-1)[:, None]
         large_BV = area_BV >= float(self.share)
         return large_BV[:, :, None] & large_BV[:, None, :]
 

@@ -51,7 +51,7 @@ class ViewParams:
     """Rows: everything that describes B x V views, without a pixel. All tensors are on the CPU.
 
     Attributes:
-        box: int32 [B, V, 4], (top, left, height, width) in source pixels.
+        box: int32 [B, V, 4], (top, left, height, width) in source pixels, or in pixels of the image that is ``resized``.
         flip, gray, solarize: bool [B, V].
         brightness, contrast, saturation: float32 [B, V], factors; 1 where not drawn.
         hue: float32 [B, V], a shift in turns; 0 where not drawn.
@@ -73,6 +73,8 @@ class ViewParams:
         posterize: uint8 [B, V], bits that each value keeps, after solarize; 8 = unchanged.
         erase: int32 [B, V, 4], (top, left, height, width) in pixels of the view at the slot's own size, the part that is erased last, after
             normalisation; height 0 = none.
+        resized: int32 [B, V, 2], height and width to which the image is resized before the box is cut out of it, which may reach beyond it
+            into black; 0, 0 = it is not.
     """
 
     box: Tensor
@@ -96,6 +98,7 @@ class ViewParams:
     vertical_flip: Tensor | None = None
     posterize: Tensor | None = None
     erase: Tensor | None = None
+    resized: Tensor | None = None
 
     @property
     def batch_size(self) -> int:
@@ -109,6 +112,25 @@ class ViewParams:
     def heights(self) -> tuple[int, ...]:
         """V heights in pixels of the slots' own sizes, by which the blur is scaled."""
         return tuple(height_width(size)[0] for size in self.size)
+
+    @property
+    def source_box(self) -> Tensor:
+        """[B, V, 4]: what of the source image each view shows, (top, left, height, width) in its pixels: ``box`` or, where any view is one
+        of a resized image, float64.
+
+        Raises:
+            HvsError: views of resized images whose own size is not known.
+        """
+        if self.resized is None:
+            return self.box
+        if self.image_size is None:
+            raise HvsError("boxes in resized images expect rows that know the image's size, got image_size=None; write image_size= [B, 2]")
+        size_B12 = self.image_size.to(torch.float64)[:, None]
+        resized_BV2 = torch.where(self.resized > 0, self.resized.to(torch.float64), size_B12)
+        start_BV2, length_BV2 = self.box.to(torch.float64).split(2, dim=-1)
+        stop_BV2 = (start_BV2 + length_BV2).minimum(resized_BV2)
+        start_BV2 = start_BV2.clamp_min(0)
+        return torch.cat([start_BV2, stop_BV2 - start_BV2], dim=-1) * (size_B12 / resized_BV2).repeat(1, 1, 2)
 
     def tensors(self) -> dict[str, Tensor]:
         """The per-view tensors by name, first axes [B, V]."""
@@ -265,8 +287,8 @@ class ImageBatch(Sequence[Tensor]):
 
 
 def pairwise_iou(box_BV4: Tensor) -> Tensor:
-    """Intersection over union of every two boxes: integer [..., V, 4] as (top, left, height, width) -> float32 [..., V, V]."""
-    top, left, height, width = box_BV4.to(torch.int64).unbind(-1)
+    """Intersection over union of every two boxes: [..., V, 4] as (top, left, height, width) -> float32 [..., V, V]."""
+    top, left, height, width = (box_BV4 if box_BV4.is_floating_point() else box_BV4.to(torch.int64)).unbind(-1)
 
     def overlap(start: Tensor, length: Tensor) -> Tensor:
         end = start + length
@@ -360,7 +382,7 @@ class Selection:
         rows are not known."""
         if self.params is None:
             return None
-        return self.mean_of_pairs(pairwise_iou(self.params.box))
+        return self.mean_of_pairs(pairwise_iou(self.params.source_box))
 
     def mean_of_pairs(self, table_BVV: Tensor) -> Tensor:
         """The mean over the pairs of the chosen global views of a symmetric table, on its device: floating [B, V, V] -> [B]."""

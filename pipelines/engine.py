@@ -42,17 +42,26 @@ class Engine(Protocol):
         """
 
 
-def choose_engine(name: str, device: torch.device) -> Engine:
+def choose_engine(name: str, device: torch.device, *, resizes: bool = False) -> Engine:
     """The engine of this name for images on this device. "auto" takes the fastest there is and logs which one that is, once.
+
+    Args:
+        resizes: whether views are cut out of resized or padded images (``ViewParams.resized``), which not all engines do.
 
     Raises:
         HvsError: an unknown name, or an engine that cannot run here; the message says what to do.
     """
     if name not in ENGINES:
         raise HvsError(f"engine must be one of {ENGINES}, got {name!r}")
+    here = device.type == "cpu"
     if name == "auto":
-        name = "fused" if _can_fuse(device) else "reference"
+        name = "fused" if _can_fuse(device) and (here or not resizes) else "reference"
         _announce(name, device.type)
+    if resizes and (name == "dali-kornia" or (name == "fused" and not here)):
+        raise HvsError(
+            f"expected an engine that resizes or pads images before it crops, as the recipe says, got {name!r} for images on {device}; "
+            'pass engine="auto" with device="cpu", which is the fastest, or engine="reference"'
+        )
     if name == "dali-kornia":
         return _dali_kornia(device)
     if name == "fused":

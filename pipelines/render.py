@@ -66,7 +66,7 @@ def render(
     normalize = checked_normalize(normalize, dtype)
     if num_threads is not None and (whole_number(num_threads) or 0) < 1:
         raise HvsError(f"num_threads must be a whole number of at least 1, got {num_threads!r}; leave it out for a fair share of the CPUs")
-    chosen = with_extra_stage(choose_engine(engine, batch.device), extra_stage)
+    chosen = with_extra_stage(choose_engine(engine, batch.device, resizes=params.resized is not None), extra_stage)
     flat = torch.empty(count_elements(params.num_views, len(batch), size), dtype=dtype, device=batch.device)
     canvas = Canvas.on(flat, params.num_views, len(batch), size, channels_last=channels_last, image_major=True)
 

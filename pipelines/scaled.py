@@ -30,7 +30,12 @@ def denominator_for(params: ViewParams, sizes_V: Sequence[Size]) -> int:
     Returns:
         1, 2, 4 or 8.
     """
-    room = (params.box[..., 2:] // torch.tensor([height_width(size) for size in sizes_V], dtype=torch.int32)).min()
+    side_BV2 = params.box[..., 2:]
+    if params.resized is not None and params.image_size is not None:
+        # in source pixels; of what the box holds beside the image, as many
+        zoom_BV2 = params.image_size[:, None] / params.resized
+        side_BV2 = torch.where(params.resized > 0, side_BV2 * zoom_BV2, side_BV2)
+    room = (side_BV2 // torch.tensor([height_width(size) for size in sizes_V], dtype=torch.int32)).min()
     return next((denominator for denominator in DENOMINATORS if room >= denominator), 1)
 
 
@@ -43,7 +48,8 @@ def boxes_in_decoded(params: ViewParams, denominator_B: Tensor, sizes_B: Sequenc
         sizes_B: height and width of the decoded images.
 
     Returns:
-        the same rows with boxes in pixels of the decoded images, at least one pixel each way; the very same where all are in full.
+        the same rows with boxes in pixels of the decoded images, at least one pixel each way; the very same where all are in full. Boxes in
+        a resized image stay as they are, since that image's size is not a share of the decoded one's.
     """
     if not len(sizes_B) or int(denominator_B.max()) == 1:
         return params
@@ -53,4 +59,7 @@ def boxes_in_decoded(params: ViewParams, denominator_B: Tensor, sizes_B: Sequenc
     last_B12 = torch.tensor([tuple(size) for size in sizes_B], dtype=torch.float64)[:, None]
     start_BV2 = start_BV2.minimum(last_B12 - 1)
     stop_BV2 = stop_BV2.minimum(last_B12).maximum(start_BV2 + 1)
-    return replace(params, box=torch.cat([start_BV2, stop_BV2 - start_BV2], dim=-1).to(torch.int32))
+    box_BV4 = torch.cat([start_BV2, stop_BV2 - start_BV2], dim=-1).to(torch.int32)
+    if params.resized is not None:
+        box_BV4 = torch.where(params.resized[..., :1] > 0, params.box, box_BV4)
+    return replace(params, box=box_BV4)

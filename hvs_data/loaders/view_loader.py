@@ -184,7 +184,9 @@ class ViewLoader(Fixed):
         self._plan = Plan(
             source=self.dataset,
             recipe=recipe,
-            engine=with_extra_stage(choose_engine(engine, target if target.type == "cuda" else torch.device("cpu")), extra_stage),
+            engine=with_extra_stage(
+                choose_engine(engine, target if target.type == "cuda" else torch.device("cpu"), resizes=recipe.resizes), extra_stage
+            ),
             device=target,
             seed=seed,
             num_threads=threads,

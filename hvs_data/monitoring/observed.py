@@ -86,7 +86,7 @@ class Observed:
     ) -> Iterator[Told]:
         assert self._params is not None
         slots_G, place_2P = np.unique([first_P, second_P], return_inverse=True)
-        iou_BGG = pairwise_iou(self._params.box[:, slots_G]).numpy().astype(np.float64)
+        iou_BGG = pairwise_iou(self._params.source_box[:, slots_G]).numpy().astype(np.float64)
         iou_BP = iou_BGG[:, *place_2P.reshape(2, -1)]
         chosen_BV = np.zeros((len(slots_BK), len(legal_VV)), dtype=bool)
         np.put_along_axis(chosen_BV, slots_BK[:, : self._global_views], True, 1)
@@ -108,7 +108,7 @@ class Observed:
         assert self._params is not None
         if self._params.image_size is None:
             return
-        height_BV, width_BV = self._params.box[..., 2:].numpy().astype(np.float64).transpose(2, 0, 1)
+        height_BV, width_BV = self._params.source_box[..., 2:].numpy().astype(np.float64).transpose(2, 0, 1)
         area_BV = height_BV * width_BV / self._params.image_size.numpy().astype(np.float64).prod(1)[:, None]
         chosen_BV = np.zeros(area_BV.shape, dtype=bool)
         np.put_along_axis(chosen_BV, slots_BK, True, 1)

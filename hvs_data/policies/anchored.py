@@ -54,6 +54,7 @@ class Anchored(Around):
 
 def largest(rows: ViewParams) -> Tensor:
     """The slot of the view, local ones apart, whose box has the largest area: int64 [B] on the CPU."""
-    area_BV = rows.box[..., 2:].to(torch.int64).prod(-1)
+    side_BV2 = rows.source_box[..., 2:]
+    area_BV = (side_BV2 if side_BV2.is_floating_point() else side_BV2.to(torch.int64)).prod(-1)
     local_V = torch.tensor([role == LOCAL for role in rows.role])
     return area_BV.masked_fill(local_V, -1).argmax(1)  # of equal ones the first

@@ -13,6 +13,7 @@ from hvs_data.recipes.masking import Masking
 from hvs_data.types import LOCAL, NOISE, RenderSpec
 
 INTERPOLATIONS = ("bilinear", "bicubic")
+CROPS = ("random_resized", "random", "center")
 MAX_SLOTS = 2**16
 MAX_SIDE = 2**15
 MAX_NUMBER = 1e6  # keeps all that is computed from a recipe inside float32 and int64
@@ -20,7 +21,7 @@ MAX_NUMBER = 1e6  # keeps all that is computed from a recipe inside float32 and 
 # What the views of a role may share, and the fields of their rows that hold it. Masks and keys are each view's own.
 SHARED = {
     "color": ("brightness", "contrast", "saturation", "hue", "order", "gray", "blur_sigma", "solarize", "posterize"),
-    "crop": ("box", "flip", "vertical_flip", "turn"),
+    "crop": ("box", "flip", "vertical_flip", "turn", "resized"),
 }
 
 
@@ -156,6 +157,11 @@ class Role:
         posterize: probability of keeping only the upper bits of each value.
         posterize_bits: how many, from 1 to 7.
         erase: a random rectangle that is erased; each view's own, whatever is shared.
+        resize: to what the image is resized before the crop: its shorter side in pixels, or (height, width); None: it is not.
+        crop: what is cut out: "random_resized", a box of a random size and shape (``scale``, ``ratio``), resized to the view's size;
+            "random", a box of the view's size anywhere in the image; "center", one in its centre. What of these lies beside the image is
+            black. As torchvision's RandomResizedCrop, RandomCrop and CenterCrop.
+        padding: black pixels at each side of the image that a "random" box may reach into; more where the image is too small.
     """
 
     name: str = "view"
@@ -177,6 +183,9 @@ class Role:
     posterize: float = 0.0
     posterize_bits: int = 4
     erase: Erasing | None = None
+    resize: int | tuple[int, int] | None = None
+    crop: str = "random_resized"
+    padding: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -194,6 +203,19 @@ class Role:
         for name in ("flip", "gray", "blur", "solarize", "vertical_flip", "turn", "posterize"):
             _set(self, **{name: _probability(name, getattr(self, name))})
         _set(self, posterize_bits=_whole("posterize_bits", self.posterize_bits, 1, 7, "how many bits of a value a posterized view keeps"))
+        if self.resize is not None:
+            meaning = "the image's shorter side after resizing, or a pair (height, width)"
+            sides = listed(self.resize)
+            if sides is not None and len(sides) == 2:
+                _set(self, resize=tuple(_whole("resize", side, 1, 2**15, meaning) for side in sides))
+            else:
+                _set(self, resize=_whole("resize", self.resize, 1, 2**15, meaning))
+        if self.crop not in CROPS:
+            raise RecipeError(f"crop must be one of {CROPS}, got {self.crop!r}; the last two cut out a box of the view's size")
+        most = min(height_width(self.size)) - 1
+        _set(self, padding=_whole("padding", self.padding, 0, most, "black pixels at each side of the image, fewer than a view has"))
+        if self.padding and self.crop != "random":
+            raise RecipeError(f"padding must be 0 unless crop is 'random', got {self.padding} with crop={self.crop!r}; leave it out")
         if self.erase is not None and not isinstance(self.erase, Erasing):
             raise RecipeError(f"erase must be an Erasing or None, got {self.erase!r}; write Erasing(p=0.25)")
         quarters = listed(self.quarters)
@@ -297,6 +319,11 @@ class Recipe:
     def num_views(self) -> int:
         """Slots of an image: candidates of all roles."""
         return sum(role.candidates for role in self.roles)
+
+    @property
+    def resizes(self) -> bool:
+        """Whether any view is cut out of a resized or padded image."""
+        return any(role.resize is not None or role.crop != "random_resized" for role in self.roles)
 
     @property
     def slot_roles(self) -> tuple[Role, ...]:

@@ -16,4 +16,4 @@ def iou(params: ViewParams) -> Tensor:
     Returns:
         float32 [B, V, V], symmetric, 1 on the diagonal. Flips of the pixels do not count.
     """
-    return pairwise_iou(params.box)
+    return pairwise_iou(params.source_box)

@@ -60,7 +60,7 @@ def pair_features(params: ViewParams, pair_P2: Sequence[Sequence[int]]) -> NDArr
 
 
 def _of_boxes(params: ViewParams) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    top, left, height, width = np.moveaxis(params.box.numpy().astype(np.float32), -1, 0)
+    top, left, height, width = np.moveaxis(params.source_box.numpy().astype(np.float32), -1, 0)
     area = height * width
     both = _overlap(top, height)
     both *= _overlap(left, width)

@@ -21,7 +21,7 @@ from hvs_data.arguments.sizes import height_width
 from hvs_data.arguments.values import whole_number
 from hvs_data.errors import RecipeError
 from hvs_data.kernels.rows.slots import SLOT, Drawn, Slots
-from hvs_data.recipes.spec import SHARED, Erasing, Recipe
+from hvs_data.recipes.spec import CROPS, SHARED, Erasing, Recipe
 from hvs_data.rows.masking import sample_masks
 from hvs_data.types import LOCAL, ViewParams
 
@@ -83,14 +83,10 @@ def slot_table(recipe: Recipe) -> Slots:
         ranges = [role.scale, tuple(np.log(role.ratio)), role.ratio, *around_1, hue, role.sigma, *erased]
         switches = [jitter.p, role.gray, role.flip, role.blur, role.solarize, role.vertical_flip, role.turn, role.posterize, erase.p]
         turn_bits = sum(quarter << 2 * place for place, quarter in enumerate(role.quarters))
-        numbers = [
-            *(end for both in ranges for end in both),
-            *switches,
-            len(role.quarters),
-            turn_bits,
-            role.posterize_bits,
-            *height_width(role.size),
-        ]
+        resize = role.resize if isinstance(role.resize, tuple) else (role.resize or 0, 0)
+        sizes = [*height_width(role.size), *resize, CROPS.index(role.crop), role.padding]
+        whole = [len(role.quarters), turn_bits, role.posterize_bits, *sizes]
+        numbers = [*(end for both in ranges for end in both), *switches, *whole]
         records += [((place << 16) | number, *numbers) for number in range(role.candidates)]
     table = np.array(records, dtype=SLOT)
     table.flags.writeable = False

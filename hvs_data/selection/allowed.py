@@ -75,7 +75,7 @@ class AllowedPairs:
         legal_BVV = tables.legal.expand(rows.batch_size, -1, -1) if anchor_B is None else _with_anchor(anchor_B, layout)
         allowed_BVV = legal_BVV if rule.rule is None else table_of(rule.rule, rows) & legal_BVV
         overlaps = rule.otherwise == MOST_OVERLAP
-        rank_BVV = pairwise_iou(rows.box) if overlaps else torch.zeros(legal_BVV.shape)
+        rank_BVV = pairwise_iou(rows.source_box) if overlaps else torch.zeros(legal_BVV.shape)
         rank_BQ, legal_BQ = sums_of(rank_BVV, tables.sets), _all_held(legal_BVV, layout)
         place_B = rank_BQ.masked_fill(~legal_BQ, -1).argmax(1)  # of equal ones the first
         return AllowedPairs(layout, allowed_BVV, tables.sets[place_B], anchor_B)

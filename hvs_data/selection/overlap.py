@@ -25,7 +25,7 @@ def least_overlap(layout: Layout, params: ViewParams, allowed: AllowedPairs | No
     """
     tables = tables_of(layout, torch.device("cpu"))
     slots = [*layout.global_slots, *layout.local_slots]
-    overlap_BSS = pairwise_iou(params.box[:, slots])
+    overlap_BSS = pairwise_iou(params.source_box[:, slots])
     overlap_BSS = overlap_BSS.masked_fill(torch.eye(len(slots), dtype=torch.bool), 0)
     parts = additive_parts(-overlap_BSS[:, : len(layout.global_slots)], layout, tables)
     if allowed is not None:

@@ -3,7 +3,8 @@
 Clarity comes before speed: one view at a time, one small function an operation, dense weight matrices. All pixel values are on the
 0-1 scale. A view's pixels come about in this order:
 
-1. cut the box out of the image; nothing outside it is ever read
+1. cut the box out of the image; nothing outside it is ever read. Where the row says so, the image is resized before, and the box may
+   reach beyond it into black
 2. resize to H x W, antialiased, and clamp to [0, 1], since bicubic weights overshoot and 8-bit pipelines saturate there
 3. turn by quarters, flip horizontally, flip vertically
 4. brightness, contrast, saturation and hue in the row's order, each clamped to [0, 1]
@@ -86,8 +87,14 @@ def render_reference(
 def _render_view(image_HW3: Tensor, params: ViewParams, b: int, v: int, size: Size, compute_dtype: torch.dtype) -> Tensor:
     """View v of image b, [3, H, W], not normalised."""
     top, left, height, width = params.box[b, v].tolist()
-    box_3HW = image_HW3[top : top + height, left : left + width].permute(2, 0, 1)
-    x_3HW = resize(box_3HW.to(compute_dtype) / 255, size, params.spec.interpolation)
+    if params.resized is not None and params.resized[b, v].all():
+        x_3HW = image_HW3.permute(2, 0, 1).to(compute_dtype) / 255
+        sides = zip(x_3HW.shape[1:], params.resized[b, v].tolist(), (top, left), (height, width), height_width(size), strict=True)
+        down, across = (chained_weights(*side, params.spec.interpolation).to(x_3HW) for side in sides)
+        x_3HW = (down @ x_3HW @ across.T).clamp(0, 1)
+    else:
+        box_3HW = image_HW3[top : top + height, left : left + width].permute(2, 0, 1)
+        x_3HW = resize(box_3HW.to(compute_dtype) / 255, size, params.spec.interpolation)
     if params.turn is not None:
         x_3HW = x_3HW.rot90(int(params.turn[b, v]), (-2, -1))
     if params.flip[b, v]:
@@ -144,8 +151,8 @@ def keys_cubic(distance: Tensor) -> Tensor:
 _FILTERS: dict[str, Callable[[Tensor], Tensor]] = {"bilinear": triangle, "bicubic": keys_cubic}
 
 
-def resize_weights(source: int, target: int, interpolation: str) -> Tensor:
-    """Weight of every source pixel in every output pixel along one side.
+def resize_weights(source: int, target: int, interpolation: str, wanted: Tensor | None = None) -> Tensor:
+    """Weight of every source pixel in every output pixel along one side, or in those that are wanted.
 
     With ``scale = source / target`` and ``stretch = max(scale, 1)``, the weight of pixel k in output x is ``filter((k + 0.5 - centre) /
     stretch)``, ``centre = (x + 0.5) * scale``, divided by the sum over all k of the box. Pillow and torch name the taps from
@@ -156,10 +163,22 @@ def resize_weights(source: int, target: int, interpolation: str) -> Tensor:
         float64 [X, Y] of target and source, on the CPU; each row sums to 1.
     """
     scale = source / target
-    centre_X1 = (torch.arange(target, dtype=torch.float64)[:, None] + 0.5) * scale
+    wanted = torch.arange(target) if wanted is None else wanted
+    centre_X1 = (wanted.to(torch.float64)[:, None] + 0.5) * scale
     pixel_Y = torch.arange(source, dtype=torch.float64) + 0.5
     weight_XY = _FILTERS[interpolation]((pixel_Y - centre_X1) / max(scale, 1.0))
     return weight_XY / weight_XY.sum(dim=1, keepdim=True)
+
+
+def chained_weights(source: int, resized: int, start: int, length: int, target: int, interpolation: str) -> Tensor:
+    """Weights of resizing an image along one side, cutting out a box, black outside of the image, and resizing that: float64 [X, Y].
+
+    Values are clamped once, behind both resizes, where 8-bit pipelines saturate behind each.
+    """
+    place_L = torch.arange(start, start + length)
+    inside_L = (place_L >= 0) & (place_L < resized)
+    box_XL = resize_weights(length, target, interpolation)
+    return box_XL[:, inside_L] @ resize_weights(source, resized, interpolation, place_L[inside_L])
 
 
 def resize(x_CHW: Tensor, size: Size, interpolation: str) -> Tensor:

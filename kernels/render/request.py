@@ -32,6 +32,11 @@ def check_request(batch: ImageBatch, params: ViewParams, size: Any) -> None:
     top_BV, left_BV, height_BV, width_BV = params.box.to(torch.int64).unbind(-1)
     below = (top_BV < 0) | (height_BV < 1) | (top_BV + height_BV > batch.height[:, None])
     beside = (left_BV < 0) | (width_BV < 1) | (left_BV + width_BV > batch.width[:, None])
+    if params.resized is not None:
+        # these may reach beyond it, into black
+        other_BV = (params.resized > 0).all(-1)
+        empty_BV = other_BV & ((height_BV < 1) | (width_BV < 1))
+        below, beside = (below & ~other_BV) | empty_BV, beside & ~other_BV
     if (below | beside).any():
         b, v = (below | beside).nonzero()[0].tolist()
         raise HvsError(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hvs_data.drawing.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, TWO_TO_MINUS_32, WEYL_0, WEYL_1, split_64
 from hvs_data.kernels.numba_compile import exact_jit
 from hvs_data.kernels.rows.slots import (
+    CENTER,
     CROP,
     CROP_TRIES,
     EFFECTS,
@@ -23,12 +24,15 @@ from hvs_data.kernels.rows.slots import (
     KEY,
     MORE_SWITCHES,
     OPTIONAL_SWITCHES,
+    RANDOM_RESIZED,
     SWITCHES,
     Drawn,
     Slots,
     drawn,
     empty_rows,
     empty_switches,
+    resized_sizes,
+    resizes,
 )
 
 _ORDERS = np.array(list(permutations(range(4))), dtype=np.uint8)
@@ -47,6 +51,9 @@ def draw_rows(slots: Slots, seed: int, epoch: int, index: NDArray[np.int64], hei
     rows = empty_rows(len(index), len(slots))
     low, high = (np.uint64(word) for word in split_64(seed))
     _draw(slots, low, high, np.uint64(epoch), index, height, width, *rows.values())
+    if resizes(slots):
+        rows["resized"] = resized_sizes(slots, height, width)
+        _draw_resized(slots, low, high, np.uint64(epoch), index, rows["resized"], rows["box"])
     if any(drawn(slots, name) for name in OPTIONAL_SWITCHES):
         more = empty_switches(len(index), len(slots))
         _draw_more_switches(slots, low, high, np.uint64(epoch), index, *more.values())
@@ -141,6 +148,39 @@ def _draw(
             solarize[b, v] = _unit(e2) < slot.solarize_p
             k0, k1, _, _ = _philox(low, high, epoch, (np.uint64(KEY) << _PURPOSE_SHIFT) | slot.id, key_0, key_1)
             key[b, v] = np.int64(k0 | ((k1 & _LOW_31) << _SHIFT))
+
+
+@exact_jit
+def _random_start(word, length, view, padding):
+    padding += max(view - length - 2 * padding, 0)
+    return _place(word, length + 2 * padding - view) - padding
+
+
+@exact_jit
+def _center_start(length, view):
+    return -((view - length) // 2) if view > length else np.int64(np.rint((length - view) / 2))
+
+
+@exact_jit
+def _draw_resized(slots, key_0, key_1, epoch, index_B, resized, box):
+    """Boxes of the slots whose boxes lie in a resized image, which may be as large as the image is."""
+    for b in range(len(index_B)):
+        image = np.uint64(index_B[b])
+        low, high = image & _LOW, image >> _SHIFT
+        for v in range(len(slots)):
+            slot, height, width = slots[v], np.int64(resized[b, v, 0]), np.int64(resized[b, v, 1])
+            if height == 0:
+                continue
+            if slot.crop == RANDOM_RESIZED:
+                _draw_box(slot, low, high, epoch, key_0, key_1, height, width, box[b, v])
+                continue
+            box[b, v, 2], box[b, v, 3] = slot.view_height, slot.view_width
+            if slot.crop == CENTER:
+                box[b, v, 0], box[b, v, 1] = _center_start(height, slot.view_height), _center_start(width, slot.view_width)
+                continue
+            _, _, w2, w3 = _philox(low, high, epoch, (np.uint64(CROP) << _PURPOSE_SHIFT) | slot.id, key_0, key_1)
+            box[b, v, 0] = _random_start(w2, height, slot.view_height, slot.padding)
+            box[b, v, 1] = _random_start(w3, width, slot.view_width, slot.padding)
 
 
 @exact_jit

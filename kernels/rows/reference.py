@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hvs_data.drawing.philox import philox_4x32, split_64, to_integer, to_unit
 from hvs_data.kernels.rows.slots import (
+    CENTER,
     CROP,
     CROP_TRIES,
     EFFECTS,
@@ -21,10 +22,13 @@ from hvs_data.kernels.rows.slots import (
     FACTORS,
     KEY,
     MORE_SWITCHES,
+    RANDOM,
     SWITCHES,
     Drawn,
     Slots,
     drawn,
+    resized_sizes,
+    resizes,
 )
 
 _PERMUTATIONS = np.array(list(permutations(range(4))), dtype=np.uint8)
@@ -43,6 +47,7 @@ def draw_rows(slots: Slots, seed: int, epoch: int, index: NDArray[np.int64], hei
         As :func:`hvs_data.kernels.rows.slots.empty_rows`, filled; and what of the optional rows any slot draws.
     """
     words = _Words(slots["id"], seed, epoch, index)
+    resized = {"resized": resized_sizes(slots, height, width)} if resizes(slots) else {}
     switch, factor, effect = to_unit(words(SWITCHES)), to_unit(words(FACTORS)), to_unit(words(EFFECTS))
     jittered_BV = switch[..., 0] < slots["jitter_p"]
     order = _PERMUTATIONS[to_integer(words(SWITCHES)[..., 1], len(_PERMUTATIONS))]
@@ -53,7 +58,7 @@ def draw_rows(slots: Slots, seed: int, epoch: int, index: NDArray[np.int64], hei
         return np.where(where_BV, lo_V + (hi_V - lo_V) * unit_BV, otherwise).astype(np.float32)
 
     return {
-        "box": _boxes(words, slots, height, width),
+        "box": _boxes(words, slots, height, width, **resized),
         "order": order,
         "brightness": between("brightness", factor[..., 0], jittered_BV, 1.0),
         "contrast": between("contrast", factor[..., 1], jittered_BV, 1.0),
@@ -65,6 +70,7 @@ def draw_rows(slots: Slots, seed: int, epoch: int, index: NDArray[np.int64], hei
         "solarize": effect[..., 2] < slots["solarize_p"],
         "key": words(KEY)[..., 0].astype(np.int64) | ((words(KEY)[..., 1].astype(np.int64) & 0x7FFFFFFF) << 32),
         **{name: value for name, value in _more_switches(words(MORE_SWITCHES), slots).items() if drawn(slots, name)},
+        **resized,
         **({"erase": _erased(words, slots)} if drawn(slots, "erase") else {}),
     }
 
@@ -107,13 +113,20 @@ class _Words:
         return philox_4x32((low, high, self._epoch, (np.asarray(purpose).astype(np.uint64) << np.uint64(24)) | slot), self._key)
 
 
-def _boxes(words: _Words, slots: Slots, height_B: NDArray[np.int64], width_B: NDArray[np.int64]) -> NDArray[np.int32]:
+def _boxes(
+    words: _Words, slots: Slots, height_B: NDArray[np.int64], width_B: NDArray[np.int64], resized: NDArray[np.int32] | None = None
+) -> NDArray[np.int32]:
     """Random resized crop as torchvision's: ten tries, the first that fits, else the largest centred box of a legal shape.
+
+    Args:
+        resized: int32 [B, V, 2], the sizes of what boxes are cut out of, where these are not the images (0).
 
     Returns:
         int32 [B, V, 4].
     """
     height_BV, width_BV = (np.broadcast_to(side[:, None], (side.size, len(slots))) for side in (height_B, width_B))
+    if resized is not None:
+        height_BV, width_BV = (np.where(resized[..., side] > 0, resized[..., side], own) for side, own in ((0, height_BV), (1, width_BV)))
     box, fits = _crop(words(CROP), slots, height_BV, width_BV)
     rejected = ~fits
     if rejected.any():
@@ -123,7 +136,33 @@ def _boxes(words: _Words, slots: Slots, height_B: NDArray[np.int64], width_B: ND
         first_K = fits_KT.argmax(axis=1)
         fallback_K = _central_box(slots_K, height_K, width_K)
         box[rejected] = np.where(fits_KT.any(axis=1, keepdims=True), box_KT[np.arange(first_K.size), first_K], fallback_K)
+    if resized is not None:
+        random, center = (slots["crop"] == kind for kind in (RANDOM, CENTER))
+        box = np.where(random[:, None], _random_box(words(CROP), slots, height_BV, width_BV), box)
+        box = np.where(center[:, None], _center_box(slots, height_BV, width_BV), box)
     return box.astype(np.int32)
+
+
+def _random_box(words: NDArray[np.uint32], slots: Slots, height: NDArray[np.int64], width: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A box of the view's size in a random place of the padded image, as torchvision's RandomCrop, with ``pad_if_needed``."""
+
+    def start(word: NDArray[np.uint32], length: NDArray[np.int64], view: NDArray[np.int64]) -> NDArray[np.int64]:
+        padding = slots["padding"] + np.maximum(view - length - 2 * slots["padding"], 0)
+        return to_integer(word, length + 2 * padding - view + 1) - padding
+
+    view_height, view_width = (np.broadcast_to(slots[name], height.shape) for name in ("view_height", "view_width"))
+    top, left = start(words[..., 2], height, view_height), start(words[..., 3], width, view_width)
+    return np.stack([top, left, view_height, view_width], axis=-1)
+
+
+def _center_box(slots: Slots, height: NDArray[np.int64], width: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A box of the view's size in the centre, as torchvision's CenterCrop: it rounds half to even, and halves of what it pads down."""
+
+    def start(length: NDArray[np.int64], view: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.where(view > length, -((view - length) // 2), np.rint((length - view) / 2).astype(np.int64))
+
+    view_height, view_width = (np.broadcast_to(slots[name], height.shape) for name in ("view_height", "view_width"))
+    return np.stack([start(height, view_height), start(width, view_width), view_height, view_width], axis=-1)
 
 
 def _crop(

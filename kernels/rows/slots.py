@@ -20,16 +20,21 @@ _PROBABILITIES = ("jitter", "gray", "flip", "blur", "solarize", "vertical_flip",
 
 # One record a slot. `id`: the place of its role in the recipe in the upper 16 bits, its number within the role in the lower ones. Of every
 # range the least value and the largest one; the probability of every switch. Quarter turns that are drawn from: how many, and the turns,
-# two bits each, the first one lowest. Bits that posterizing keeps. The view's height and width in pixels.
+# two bits each, the first one lowest. Bits that posterizing keeps. The view's height and width in pixels; those to which the image is
+# resized first, 0 and 0 for none, or the shorter side and 0; which crop it is, and the padding around the image of a random one.
 SLOT = np.dtype(
     [
         ("id", np.uint64),
         *((f"{name}_{end}", np.float64) for name in _RANGES for end in ("lo", "hi")),
         *((f"{name}_p", np.float64) for name in _PROBABILITIES),
         *((name, np.uint64) for name in ("turns", "turn_bits", "posterize_bits")),
-        *((name, np.int64) for name in ("view_height", "view_width")),
+        *((name, np.int64) for name in ("view_height", "view_width", "resize_height", "resize_width", "crop", "padding")),
     ]
 )
+
+# What is cut out of the image, or of the resized image: a box of a random size and shape, one of the view's size in a random place, or
+# one of the view's size in the centre.
+RANDOM_RESIZED, RANDOM, CENTER = 0, 1, 2
 
 Slots = NDArray[Any]  # records SLOT [V]
 Drawn = dict[str, NDArray[Any]]
@@ -60,3 +65,29 @@ def drawn(slots: Slots, name: str) -> bool:
 def empty_switches(images: int, views: int) -> Drawn:
     """Memory for all of these, [B, V]."""
     return {name: np.empty((images, views), dtype) for name, dtype in OPTIONAL_SWITCHES.items()}
+
+
+def resized_sizes(slots: Slots, height_B: NDArray[np.int64], width_B: NDArray[np.int64]) -> NDArray[np.int32]:
+    """To which height and width images are resized before anything is cut out of them, as torchvision's Resize has it.
+
+    The longer side is rounded down. Boxes of the view's own size may leave the image, so that those of an image that is not resized are in
+    an image "resized" to the size it has.
+
+    Returns:
+        int32 [B, V, 2]; zeros where the box is one of the image itself.
+    """
+    height_B1, width_B1 = height_B[:, None], width_B[:, None]
+    first_V, second_V = slots["resize_height"], slots["resize_width"]
+    shorter_B1 = np.minimum(height_B1, width_B1)
+    by_shorter = [(first_V * side_B1 / shorter_B1).astype(np.int64) for side_B1 in (height_B1, width_B1)]
+    own = [np.where(slots["crop"] == RANDOM_RESIZED, 0, side_B1) for side_B1 in (height_B1, width_B1)]
+    sizes = [
+        np.select([second_V > 0, first_V > 0], [given_V, shorter], otherwise)
+        for given_V, shorter, otherwise in zip((first_V, second_V), by_shorter, own, strict=True)
+    ]
+    return np.stack(sizes, axis=-1).clip(max=2**31 - 1).astype(np.int32)
+
+
+def resizes(slots: Slots) -> bool:
+    """Whether any slot has such sizes."""
+    return bool(((slots["resize_height"] > 0) | (slots["crop"] != RANDOM_RESIZED)).any())

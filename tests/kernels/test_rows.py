@@ -23,6 +23,9 @@ def intervals(draw: st.DrawFn, least: float, most: float) -> tuple[float, float]
 
 @st.composite
 def roles(draw: st.DrawFn) -> Role:
+    size = draw(st.integers(1, 300))
+    crop = draw(st.sampled_from(["random_resized", "random", "center"]))
+    side = st.integers(1, 2**15) | st.integers(1, 300)
     strengths = {name: draw(st.floats(0, 2)) for name in ("brightness", "contrast", "saturation")}
     return Role(
         candidates=draw(st.integers(2, 5)),
@@ -33,7 +36,10 @@ def roles(draw: st.DrawFn) -> Role:
         quarters=draw(st.lists(st.integers(1, 3), min_size=1, unique=True)),
         posterize_bits=draw(st.integers(1, 7)),
         erase=draw(st.none() | st.builds(Erasing, SHARE, intervals(0.001, 1), intervals(0.05, 20))),
-        size=draw(st.integers(1, 300)),
+        size=size,
+        crop=crop,
+        resize=draw(st.none() | side | st.tuples(side, side)),
+        padding=draw(st.integers(0, size - 1)) if crop == "random" else 0,
         **{name: draw(SHARE) for name in ("flip", "gray", "blur", "solarize", "vertical_flip", "turn", "posterize")},
     )
 

@@ -38,20 +38,34 @@ def unit_roundoff(dtype: torch.dtype) -> float:
 
 def resize_error(height: int, width: int, size: Size, dtype: torch.dtype) -> float:
     """Largest difference of two resizes, one in this dtype (with weights from float64), one in float64."""
-
-    def taps(source: int, target: int) -> int:
-        return min(source, math.ceil(4 * max(source / target, 1)) + 1)
-
     axes = list(zip((height, width), height_width(size), strict=True))
 
     # Division by 255, rounding of the weights on both sides, then two dot products of so many terms that are not 0.
-    sums = (sum(taps(*axis) for axis in axes) + 6) * (unit_roundoff(dtype) + U64) * ABSOLUTE_SUM**2
+    sums = (sum(_most_taps(*axis) for axis in axes) + 6) * (unit_roundoff(dtype) + U64) * ABSOLUTE_SUM**2
     # A weight's distance, (k - centre + .5) / stretch, takes four roundings of numbers of at most `source`, which the division makes
     # 4 (m + 1) u with m = min(source, target); the filters' slope is at most 1.5, their evaluation at most 40 u (up to 20 each): 6 m + 46.
     # At most 5 taps a unit of stretch, a sum of raw weights of at least half of it, and normalisation (factor 1 + 1.25) make 22.5 of it an
     # axis; two axes, two implementations, and the other axis' absolute sum: 112.5.
     weights = 112.5 * (6 * max(map(min, axes)) + 46) * U64
     return sums + weights
+
+
+def chained_error(sides: Sequence[tuple[int, int, int]], size: Size, dtype: torch.dtype) -> float:
+    """Largest difference of two resizes one after the other, clamped at the end, one in this dtype with weights from float64.
+
+    Args:
+        sides: of height and width: the source's pixels, those after the first resize, and those of the box.
+    """
+    # As resize_error, of one sum a side over the taps of both resizes, whose absolute sums multiply.
+    axes = [(*side, target) for side, target in zip(sides, height_width(size), strict=True)]
+    terms = sum(_most_taps(box, to) * math.ceil(source / resized) + _most_taps(source, resized) for source, resized, box, to in axes)
+    sums = (terms + 6) * (unit_roundoff(dtype) + U64) * ABSOLUTE_SUM**4
+    smaller = max(min(source, resized) + min(box, to) for source, resized, box, to in axes)
+    return sums + 112.5 * (6 * smaller + 92) * U64 * ABSOLUTE_SUM**2
+
+
+def _most_taps(source: int, target: int) -> int:
+    return min(source, math.ceil(4 * max(source / target, 1)) + 1)
 
 
 def gray_error(dtype: torch.dtype) -> float:
@@ -114,7 +128,12 @@ def row_error(
     u = unit_roundoff(dtype)
     pixels = math.prod(height_width(size))
     mean_error = mean_gray_error(mean_terms or pixels, dtype) + mean_gray_error(pixels, torch.float64)
-    error = resize_error(*params.box[b, v, 2:].tolist(), size, dtype) + resize_gap
+    box = params.box[b, v, 2:].tolist()
+    if params.resized is not None and params.image_size is not None and params.resized[b, v].all():
+        sides = zip(params.image_size[b].tolist(), params.resized[b, v].tolist(), box, strict=True)
+        error = chained_error(list(sides), size, dtype)
+    else:
+        error = resize_error(*box, size, dtype) + resize_gap
     brightness, contrast, saturation, hue = (
         float(value[b, v]) for value in (params.brightness, params.contrast, params.saturation, params.hue)
     )

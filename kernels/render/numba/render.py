@@ -19,6 +19,7 @@ from hvs_data.errors import HvsError
 from hvs_data.kernels.numba_compile import LANES
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.erasing import eraser
+from hvs_data.kernels.render.numba.chained import most_chained
 from hvs_data.kernels.render.numba.resample import MAX_TILE_WIDTH, block_rows, count_taps, tile_floats, whole_vectors
 from hvs_data.kernels.render.numba.store import BFLOAT16, FLOAT16, FLOAT32, UINT8
 from hvs_data.kernels.render.numba.view import render_image
@@ -42,6 +43,7 @@ class Job:
         place_BV3: where each view goes in it.
         sides: height and width of the views.
         bicubic: the filter.
+        resizes: whether any box lies in a resized image.
         erase: erases what an image's rows say, once its views are rendered.
     """
 
@@ -51,6 +53,7 @@ class Job:
     place_BV3: NDArray[np.int64]
     sides: tuple[int, int]
     bicubic: bool
+    resizes: bool
     erase: Callable[[int], None]
 
     @staticmethod
@@ -75,6 +78,7 @@ class Job:
             params.blur_sigma.numpy().astype(np.float64) * zoom_V,
             radius_V,
             *_arrays(params.solarize, torch.full_like(params.flip, 8, dtype=torch.uint8) if params.posterize is None else params.posterize),
+            *_arrays(torch.zeros_like(params.box[..., :2]) if params.resized is None else params.resized),
         )
         unit = 255.0 if canvas.flat.dtype == torch.uint8 else 1.0
         std = np.array(spec.std) if normalize else np.full(3, 1 / unit)
@@ -85,7 +89,8 @@ class Job:
         phase = flat.data_ptr() % _ALIGNMENT // flat.itemsize
         target = (flat.numpy(), canvas.pixels.stride(2), phase)
         erase = eraser(params, canvas, normalize=normalize, first_image=first_image)
-        return Job(rows, look, target, _places(params, canvas, first_image), sides, spec.interpolation == "bicubic", erase)
+        places, bicubic = _places(params, canvas, first_image), spec.interpolation == "bicubic"
+        return Job(rows, look, target, places, sides, bicubic, params.resized is not None, erase)
 
 
 def _places(params: ViewParams, canvas: Canvas, first_image: int) -> NDArray[np.int64]:
@@ -128,12 +133,19 @@ class Scratch(threading.local):
         self._side = self._plane = self._width = self._tile = self._weights = 0
         self._arrays: tuple[NDArray[Any], ...] = ()
 
-    def arrays(self, sides: tuple[int, int], height: int, width: int, bicubic: bool) -> tuple[NDArray[Any], ...]:
-        """Finite numbers, for views of these sides from boxes of at most this height and width, in the order of view.py's ``work``."""
+    def arrays(
+        self, sides: tuple[int, int], height: int, width: int, bicubic: bool, chained: tuple[int, int] = (0, 0)
+    ) -> tuple[NDArray[Any], ...]:
+        """Finite numbers, for views of these sides from boxes of at most this height and width, in the order of view.py's ``work``.
+
+        Args:
+            chained: taps and rows that boxes in resized images take at most.
+        """
         whole_y, whole_x = whole_vectors(sides[0]), whole_vectors(sides[1])
-        taps_y, taps_x = count_taps(height, sides[0], bicubic), count_taps(width, sides[1], bicubic)
+        taps_y, taps_x = (max(count_taps(box, side, bicubic), chained[0]) for box, side in ((height, sides[0]), (width, sides[1])))
         side, plane = max(whole_y, whole_x), whole_y * whole_x
-        tile, weights = tile_floats(block_rows(height, sides[0], taps_y)), max(whole_y * taps_y, whole_x * taps_x)
+        rows = max(block_rows(height, sides[0], taps_y), chained[1])
+        tile, weights = tile_floats(rows), max(whole_y * taps_y, whole_x * taps_x)
         if side > self._side or plane > self._plane or width > self._width or tile > self._tile or weights > self._weights:
             self._side, self._plane, self._width = max(side, self._side), max(plane, self._plane), max(width, self._width)
             self._tile, self._weights = max(tile, self._tile), max(weights, self._weights)
@@ -167,7 +179,10 @@ def render_one(image: Tensor, position: int, job: Job) -> None:
         HvsError: a box that leaves the image; views before it have been rendered.
     """
     height, width, _ = image.shape
-    scratch = _scratch.arrays(job.sides, height, width, job.bicubic)
+    chained = (0, 0)
+    if job.resizes:
+        chained = most_chained(height, width, job.rows[0][position], job.rows[-1][position], *job.sides, job.bicubic)
+    scratch = _scratch.arrays(job.sides, height, width, job.bicubic, chained)
     done = render_image(image.numpy(), position, job.rows, *job.sides, job.bicubic, job.look, job.target, job.place_BV3, scratch)
     if done < job.place_BV3.shape[1]:
         box = tuple(job.rows[0][position, done].tolist())

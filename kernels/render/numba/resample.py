@@ -37,7 +37,8 @@ def count_taps(source: int, size: int, bicubic: bool) -> int:
 
 
 @jit
-def _filter(distance: float, bicubic: bool) -> float:
+def filter_weight(distance: float, bicubic: bool) -> float:
+    """Of a source pixel at this distance from an output pixel's centre."""
     x = abs(distance)
     if not bicubic:
         return max(1.0 - x, 0.0)
@@ -76,14 +77,14 @@ def fill_taps(source, size, bicubic, reverse, scale, group, first_S, weight):
         stop = min(int(centre + support + 0.5), source, start + taps)
         total = 0.0
         for k in range(start, stop):
-            total += _filter((k - centre + 0.5) / stretch, bicubic)
+            total += filter_weight((k - centre + 0.5) / stretch, bicubic)
         base = min(start, source - taps)
         to = size - 1 - x if reverse else x
         first_S[to] = base
         place = to // group * group * taps + to % group
         for k in range(taps):
             inside = start <= base + k < stop
-            weight[place + group * k] = scale * _filter((base + k - centre + 0.5) / stretch, bicubic) / total if inside else 0.0
+            weight[place + group * k] = scale * filter_weight((base + k - centre + 0.5) / stretch, bicubic) / total if inside else 0.0
     for x in range(size, (size + group - 1) // group * group):
         first_S[x] = 0
         for k in range(taps):

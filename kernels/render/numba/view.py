@@ -8,6 +8,7 @@ import numpy as np
 
 from hvs_data.kernels.numba_compile import LANES, jit
 from hvs_data.kernels.render.numba.blur import blur_row, fill_weights
+from hvs_data.kernels.render.numba.chained import fill_chained, reach
 from hvs_data.kernels.render.numba.color import CONTRAST, color_pixels, gray_pixels, gray_sum, is_identity
 from hvs_data.kernels.render.numba.resample import fill_taps, resize_rows, whole_vectors
 from hvs_data.kernels.render.numba.store import FLOAT32, finish_row, posterize_row, solarize_row, store_row
@@ -61,17 +62,31 @@ def _put_row(channels, size, solarize, posterize, look, pixels, out, to, channel
 
 @jit
 def _render_view(
-    image, step, start, height, width, flip, factors, order, gray, sigma, max_radius, solarize, posterize, size_y, size_x, bicubic, look,
-    target, offset, work,
+    image, step, start, height, width, chain, flip, factors, order, gray, sigma, max_radius, solarize, posterize, size_y, size_x, bicubic,
+    look, target, offset, work,
 ):  # fmt: skip
-    """Render one view; arguments as of :func:`render_image`, of this view, and where its box starts in the one-dimensional image."""
+    """Render one view.
+
+    Arguments as of :func:`render_image`, of this view; where its box starts in the one-dimensional image; and, of a box in a resized image,
+    ``chain``: for either axis the image's pixels, those after resizing, start and length of the box, and first and last + 1 of the pixels
+    that it is made of, which take the place of the box's own. The number of resized ones is 0 for other boxes.
+    """
     prefer_long_vectors()
     out, channel_stride, row_stride, pixel_stride, phase = target
     planes, tile, rows, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, lines, pixels = work
     pitch = whole_vectors(size_x)
     plane = whole_vectors(size_y) * pitch
-    taps_y = fill_taps(height, size_y, bicubic, False, _TO_UNIT, 1, first_y, weight_y)
-    taps_x = fill_taps(width, size_x, bicubic, flip, 1.0, PIECE, first_x, weight_x)
+    (source_y, resized_y, box_y, length_y, begin_y, end_y), (source_x, resized_x, box_x, length_x, begin_x, end_x) = chain
+    if resized_y > 0:
+        taps_y = fill_chained(
+            source_y, resized_y, box_y, length_y, begin_y, end_y, size_y, bicubic, False, _TO_UNIT, 1, first_y, weight_y
+        )  # fmt: skip
+        taps_x = fill_chained(
+            source_x, resized_x, box_x, length_x, begin_x, end_x, size_x, bicubic, flip, 1.0, PIECE, first_x, weight_x
+        )  # fmt: skip
+    else:
+        taps_y = fill_taps(height, size_y, bicubic, False, _TO_UNIT, 1, first_y, weight_y)
+        taps_x = fill_taps(width, size_x, bicubic, flip, 1.0, PIECE, first_x, weight_x)
     contrast = _contrast_position(order, factors)
     radius = fill_weights(sigma, max_radius, blur_weight) if sigma > 0 else 0
     # vectors of a row that may be written past the caches: whole ones, each at a multiple of 32 bytes
@@ -132,8 +147,8 @@ def render_image(image, b, rows, size_y, size_x, bicubic, look, target, place_BV
         image: uint8 [H, W, 3], C-contiguous.
         b: the image's place in the row arrays.
         rows: box int32 [B, V, 4]; flip, gray and solarize bool [B, V]; factors float32 [B, V, 4], of brightness, contrast, saturation, hue;
-            order uint8 [B, V, 4]; posterize uint8 [B, V]; as in ViewParams. Sigma float64 [B, V], blur in rendered pixels, 0 = none; and
-            int64 [V], the largest blur radius, below both sizes.
+            order uint8 [B, V, 4]; as in ViewParams. Sigma float64 [B, V], blur in rendered pixels, 0 = none; and int64 [V], the largest
+            blur radius, below both sizes. Solarize; posterize uint8 [B, V]; resized int32 [B, V, 2].
         size_y, size_x: Y and X.
         bicubic: the filter.
         look: float32, solarize's threshold on the 0-1 scale; scale and bias, float32 [3] each, applied last: value * scale + bias;
@@ -147,7 +162,7 @@ def render_image(image, b, rows, size_y, size_x, bicubic, look, target, place_BV
     Returns:
         how many views were rendered: all, or those before the first one whose box leaves the image.
     """
-    box_BV4, flip_BV, factor_BV4, order_BV4, gray_BV, sigma_BV, radius_V, solarize_BV, posterize_BV = rows
+    box_BV4, flip_BV, factor_BV4, order_BV4, gray_BV, sigma_BV, radius_V, solarize_BV, posterize_BV, resized_BV2 = rows
     views, step = box_BV4.shape[1], image.shape[1] * 3
     out, channel_stride, phase = target
     planes, tile, block, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, lines, pixels = work
@@ -159,15 +174,26 @@ def render_image(image, b, rows, size_y, size_x, bicubic, look, target, place_BV
     threshold, scale_C, bias_C, kind = look
     finish = (threshold, pointer_to(scale_C), pointer_to(bias_C), kind)
     for v in range(views):
-        top, left, height, width = box_BV4[b, v]
-        # memory beside the image is nobody's business; int64, as sums of int32 may not be an int32
-        bottom, right = np.int64(top) + height, np.int64(left) + width
-        if min(top, left) < 0 or min(height, width) < 1 or bottom > image.shape[0] or right > image.shape[1]:
+        # int64, as sums of int32 may not be an int32
+        box = box_BV4[b, v]
+        top, left, height, width = np.int64(box[0]), np.int64(box[1]), np.int64(box[2]), np.int64(box[3])
+        resized_y, resized_x = np.int64(resized_BV2[b, v, 0]), np.int64(resized_BV2[b, v, 1])
+        if min(height, width) < 1:
             return v
+        box_y, length_y, box_x, length_x = top, height, left, width
+        if resized_y > 0:
+            top, bottom = reach(image.shape[0], resized_y, top, height, bicubic)
+            left, right = reach(image.shape[1], resized_x, left, width, bicubic)
+            height, width = bottom - top, right - left
+        # memory beside the image is nobody's business
+        if min(top, left) < 0 or top + height > image.shape[0] or left + width > image.shape[1]:
+            return v
+        down = image.shape[0], resized_y, box_y, length_y, top, top + height
+        across = image.shape[1], resized_x, box_x, length_x, left, left + width
         offset, row_stride, pixel_stride = place_BV3[b, v]
         to = (pointer_to(out), channel_stride, row_stride, pixel_stride, phase)
         _render_view(
-            pointer_to(image), step, np.int64(top) * step + np.int64(left) * 3, np.int64(height), np.int64(width),
+            pointer_to(image), step, top * step + left * 3, height, width, (down, across),
             flip_BV[b, v], pointer_to(factor_BV4[b, v]), pointer_to(order_BV4[b, v]), gray_BV[b, v], sigma_BV[b, v], radius_V[v],
             solarize_BV[b, v], posterize_BV[b, v], size_y, size_x, bicubic, finish, to, offset, addresses,
         )  # fmt: skip
