@@ -21,6 +21,8 @@ TRAINERS = {
     "lightning_simsiam": "PyTorch Lightning",
     "lightly_simsiam": "lightly, SimSiam",
     "lightly_dino": "lightly, DINO",
+    "lightly_swav": "lightly, SwAV with local views",
+    "lightly_fast_siam": "lightly, FastSiam (four views)",
     "solo_learn_style": "solo-learn style",
     "with_stable_pretraining": "stable-pretraining",
     "with_accelerate": "Hugging Face Accelerate",

@@ -45,15 +45,23 @@ class Forward:
     prepare: Callable[[Tensor], Tensor] | None = None
     spread: OutputSpread | None = None
 
-    def pair_losses(self, objective: Objective, group: Group) -> Tensor:
-        """An objective's pair losses [B, V, V] of candidates of one size."""
-        images = group.views[0].shape[0]
-        encoding = self.encoding or Encoding(objective)
-        outputs = self._outputs(objective, encoding.encode, group, slice(0, images), self.sizes[0], objective.extras)
+    def pair_losses(
+        self, objective: Objective, group: Group, local: Group | None = None, sets_QK: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """An objective's pair losses [B, V, V] of candidates of one size, those of local candidates beside them [B, V, L], and those of
+        sets of views [B, Q] where they are asked for and the objective has them."""
+        images, views = group.views[0].shape[0], len(group.views)
+        encoding, all_images = self.encoding or Encoding(objective), slice(0, images)
+        outputs = self._outputs(objective, encoding.encode, group, all_images, self.sizes[0], objective.extras)
         self._note(outputs)
         losses = objective.pair_losses(outputs)
-        _check_table("pair_losses", losses, (images, len(group.views), len(group.views)))
-        return losses
+        _check_table("pair_losses", losses, (images, views, views))
+        if local is None:
+            return losses, None, None if sets_QK is None else objective.set_losses(outputs, sets_QK)
+        local_outputs = self._outputs(objective, encoding.encode_local, local, all_images, self.sizes[1], ())
+        local_losses = objective.local_losses(outputs, local_outputs)
+        _check_table("local_losses", local_losses, (images, views, len(local.views)))
+        return losses, local_losses, None
 
     def term_table(
         self, objective: AdditiveObjective, groups: list[Group], views: int, global_views: int, keep_teacher: bool
@@ -168,7 +176,7 @@ def _checked_outputs(outputs: Outputs, images: int) -> Outputs:
 
 
 def _check_table(function: str, table: Any, shape: tuple[int, int, int]) -> None:
-    axes = "[B, V, V]" if function == "pair_losses" else "[B, T, S]"
+    axes = {"pair_losses": "[B, V, V]", "local_losses": "[B, V, L]"}.get(function, "[B, T, S]")
     if not isinstance(table, Tensor) or table.shape != shape or table.is_complex():
         arrived = f"{table.dtype} {list(table.shape)}" if isinstance(table, Tensor) else type(table).__name__
         raise SelectionError(

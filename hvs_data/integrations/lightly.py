@@ -15,6 +15,8 @@ from hvs_data.objectives.base import Objective, Owner, unwrapped
 from hvs_data.objectives.byol import BYOL
 from hvs_data.objectives.dcl import DCL
 from hvs_data.objectives.dino import DINO
+from hvs_data.objectives.lejepa import LeJEPA
+from hvs_data.objectives.mmcr import MMCR
 from hvs_data.objectives.moco import MoCoV2
 from hvs_data.objectives.nnclr import NNCLR
 from hvs_data.objectives.parts import Number
@@ -64,11 +66,15 @@ def objective_of(
     DINOLoss                            ``DINO``
     VICRegLoss                          ``VICReg``: the term that depends on the pair
     BarlowTwinsLoss                     ``BarlowTwins``, a proxy; where the loss gathers, standardised over all processes at once
-    SwaVLoss                            ``SwAV``
+    SwaVLoss                            ``SwAV``; with local views that are chosen, pass ``score_locals=True`` to the selector
+    LeJEPALoss                          ``LeJEPA``: its prediction term, for any numbers of views
+    MMCRLoss                            ``MMCR``, a proxy, for any number of views
     ==================================  ===========================================================================================
 
     Momentum parts and queues are taken as they are when a batch is chosen. Steps that begin with ``update_momentum`` then train
     with slightly newer ones. That is as meant, and no sign of stale weights: the choice is made before the step.
+
+    FastSiam shares its criterion with SimSiam: make ``hvs_data.objectives.FastSiam(model)`` for it.
 
     ``MoCoV2`` takes a pair's first view for the query, as lightly's example does; its benchmark takes the second, and needs
     ``format=`` or a step that swaps them.
@@ -103,7 +109,10 @@ def objective_of(
         loss.VICRegLoss: _of_vicreg,
         loss.BarlowTwinsLoss: _of_barlow_twins,
         loss.SwaVLoss: partial(_of_swav, queue=queue),
+        loss.MMCRLoss: _of_mmcr,
     }
+    if hasattr(loss, "LeJEPALoss"):  # from 1.6 on
+        known = {**known, loss.LeJEPALoss: _of_lejepa}
     # a subclass with a forward of its own is another loss
     kind = next((kind for kind in known if isinstance(criterion, kind) and type(criterion).forward is kind.forward), None)
     if kind is None:
@@ -239,6 +248,14 @@ def _of_swav(model: Any, criterion: Any, *, queue: Any) -> Objective:
         iterations=criterion.sinkhorn_iterations,
         gather=criterion.sinkhorn_gather_distributed,
     )
+
+
+def _of_lejepa(model: Any, criterion: Any) -> Objective:
+    return LeJEPA(model)
+
+
+def _of_mmcr(model: Any, criterion: Any) -> Objective:
+    return MMCR(model)
 
 
 def _has_momentum(model: Any) -> bool:

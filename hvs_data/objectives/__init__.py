@@ -8,7 +8,10 @@ from hvs_data.objectives.dcl import DCL
 from hvs_data.objectives.dino import DINO
 from hvs_data.objectives.dinov2 import DINOv2
 from hvs_data.objectives.early_features import EarlyFeatures
+from hvs_data.objectives.fast_siam import FastSiam
 from hvs_data.objectives.ibot import IBOT
+from hvs_data.objectives.lejepa import LeJEPA
+from hvs_data.objectives.mmcr import MMCR
 from hvs_data.objectives.moco import MoCoV2, MoCoV3
 from hvs_data.objectives.nnclr import NNCLR
 from hvs_data.objectives.reducible_losses import reducible
@@ -26,7 +29,10 @@ __all__ = [
     "DINO",
     "DINOv2",
     "EarlyFeatures",
+    "FastSiam",
     "IBOT",
+    "LeJEPA",
+    "MMCR",
     "MoCoV2",
     "MoCoV3",
     "NNCLR",

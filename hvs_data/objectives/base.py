@@ -33,11 +33,13 @@ class Objective:
         ordered: whether the loss of views (i, j) is another than that of (j, i), because the trainer treats its first view and its
             second differently, as MoCo does a query and a key. Then both orders of two views of one kind are legal pairs, and a
             chosen pair comes in the order of its larger loss. Views of two roles keep the order of their roles.
+        local_weight: how much the loss of a local view beside a global one counts in an image's loss, a pair's being 1.
         extras: names of per-view tensors of the candidates' rows (:class:`hvs_data.ViewParams`, such as "mask" or "box") that
             ``encode`` takes as keyword arguments beside the pixels, with first axis N, on the pixels' device.
     """
 
     ordered: bool = False
+    local_weight: float = 1.0
     extras: tuple[str, ...] = ()
     # Attributes that are read and not called in a forward: functions there show no modules of the model.
     _read_only: tuple[str, ...] = ()
@@ -66,6 +68,42 @@ class Objective:
         """
         vectors = [_as_vectors(output) for output in output_tensors(outputs)]
         return -torch.stack([cosine_table(vectors_BVD, vectors_BVD) for vectors_BVD in vectors]).mean(0)
+
+    def set_losses(self, outputs: Outputs, sets_QK: Tensor) -> Tensor | None:
+        """The loss of every set of more than two views, for methods in which it is not the mean over the pairs.
+
+        Args:
+            outputs: as for ``pair_losses``.
+            sets_QK: int64 [Q, K], the views of every set, on the outputs' device.
+
+        Returns:
+            float32 [B, Q], larger = harder, NaN = a set that may not be chosen; None, the default, for the mean over the pairs.
+        """
+        return None
+
+    def encode_local(self, pixels: Tensor) -> Outputs:
+        """Run the model on local views, where a selector's ``score_locals`` asks for them: as :meth:`encode`, by default by it, and without
+        extras."""
+        if self.extras:
+            raise SelectionError(
+                f"{type(self).__name__} takes {', '.join(self.extras)} of global views and has no encode_local(pixels), which scores views "
+                "of the role 'local'; write one"
+            )
+        return self.encode(pixels)
+
+    def local_losses(self, outputs: Outputs, local: Outputs) -> Tensor:
+        """The loss of every local view beside every global one of its image.
+
+        Args:
+            outputs: what ``encode`` returned for the global views, with first axes [B, G] instead of N.
+            local: what ``encode_local`` returned, [B, L].
+
+        Returns:
+            float32 [B, G, L], larger = harder. By default the pair loss of the two; where pairs are ordered, the local view is the first.
+        """
+        views = next(output_tensors(outputs)).shape[1]
+        losses_BVV = self.pair_losses(map_outputs(lambda *parts: torch.cat(parts, dim=1), outputs, local))
+        return losses_BVV[:, views:, :views].transpose(1, 2) if self.ordered else losses_BVV[:, :views, views:]
 
     def momentum_outputs(self, outputs: Outputs) -> Outputs:
         """The outputs as they would be if the momentum network stood in the trained one's place, which

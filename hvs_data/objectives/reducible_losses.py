@@ -71,7 +71,7 @@ class _Reducible(Objective):
     def __init__(self, objective: Objective, weight: Number):
         self.objective = objective
         self.weight = checked_number("weight", weight)
-        self.ordered, self.extras = objective.ordered, objective.extras
+        self.ordered, self.extras, self.local_weight = objective.ordered, objective.extras, objective.local_weight
 
     def encode(self, pixels: Tensor, **extras: Any) -> Outputs:
         """As the objective inside."""

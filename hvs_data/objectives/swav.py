@@ -1,6 +1,6 @@
 """SwAV (Caron et al. 2020, arXiv 2006.09882): one view's code, made over the batch, predicted from the other view."""
 
-# Axes: N image of a forward, B image, V view, D embedding, K prototype, L sample of a queue.
+# Axes: N image of a forward, B image, V view, G global view, D embedding, K prototype, L sample of a queue, l local view.
 
 from __future__ import annotations
 
@@ -32,6 +32,9 @@ class SwAV(Objective):
     images' view of that slot, once for each view. The mean over a batch is the published loss of two crops, as if every image took
     the views i and j.
 
+    With a selector's ``score_locals``, that of multi-crop: the mean over global views i and other views v of
+    ``-c_i . log softmax(s_v / temperature)``, local views without a code of their own: the released loss for any numbers of views.
+
     The prototypes that are linear layers are taken at length 1, as the published trainers set them before each step; the layer itself
     is only read. Prototypes of another kind, or with hooks or parametrizations, are called.
 
@@ -54,6 +57,7 @@ class SwAV(Objective):
             no number above 0; while scoring, a queue of another shape or outputs that are not tensors [N, D].
     """
 
+    local_weight = 0.5  # a pair's loss is the mean of two such terms
     _read_only = ("queue", "temperature", "epsilon")
 
     def __init__(
@@ -88,14 +92,29 @@ class SwAV(Objective):
 
     def pair_losses(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
         """(z, s), [B, V, D] and [B, V, K] of any floating type -> float32 [B, V, V], symmetric but for two queues."""
+        tables = self._tables(outputs)
+        # the code of a first view is made with the first queue, that of a second view with the second
+        return (tables[0] + tables[-1].transpose(1, 2)) / 2
+
+    def local_losses(self, outputs: tuple[Tensor, Tensor], local: tuple[Tensor, Tensor]) -> Tensor:
+        """(z, s) of global and of local views, first axes [B, G] and [B, l] -> float32 [B, G, l]: each global view's code from each
+        local view."""
+        tables = self._tables(outputs, local[1])
+        if len(tables) > 1:
+            raise SelectionError(
+                "expected one queue for all views under score_locals, got one for first and one for second views; pass queue= as one "
+                "tensor [L, D]"
+            )
+        return tables[0]
+
+    def _tables(self, outputs: tuple[Tensor, Tensor], others_BWK: Tensor | None = None) -> list[Tensor]:
+        """The cross-entropies of every view's code and every view's prediction (or other views'), with each of the queues."""
         z_BVD, s_BVK = outputs
         queue = None if self.queue is None else self.queue()
         queues = [None] if queue is None else [self._similarities(some_LD.to(z_BVD.dtype)) for some_LD in samples_of(queue, z_BVD.shape[2])]
         temperature, epsilon = current_number("temperature", self.temperature), current_number("epsilon", self.epsilon)
         reduce = reduced if self.gather else alone
-        tables = [swapped_table(s_BVK, some_LK, temperature, epsilon, self.iterations, reduce) for some_LK in queues]
-        # the code of a first view is made with the first queue, that of a second view with the second
-        return (tables[0] + tables[-1].transpose(1, 2)) / 2
+        return [swapped_table(s_BVK, some_LK, temperature, epsilon, self.iterations, reduce, others_BWK) for some_LK in queues]
 
     def _similarities(self, z: Tensor) -> Tensor:
         """[N, D] -> [N, K]."""

@@ -31,9 +31,10 @@ class Layout:
         global_slots, local_slots: in order.
         pairs: the pairs of slots that may be chosen, in lexicographic order of roles and slots.
         ordered: whether (i, j) and (j, i) are different pairs.
-        emitted_locals: how many local views are chosen.
+        emitted_locals: how many local views reach the trainer.
         chosen: how many global views of each role are chosen, the roles in the order of ``slots_of_roles``. Where these are more than two
             views, every two that a set may hold are a pair.
+        scores_locals: whether local views are chosen by their loss; the first ones are taken otherwise.
     """
 
     roles: tuple[str, ...]
@@ -43,6 +44,7 @@ class Layout:
     ordered: bool
     emitted_locals: int
     chosen: tuple[int, ...] = (2,)
+    scores_locals: bool = True
 
     @property
     def views(self) -> int:
@@ -56,6 +58,11 @@ class Layout:
     def emitted(self) -> int:
         """Views of an image that its loss is about: global ones and local ones."""
         return self.emitted_globals + self.emitted_locals
+
+    @property
+    def chosen_locals(self) -> int:
+        """How many local views are chosen by their loss."""
+        return self.emitted_locals if self.scores_locals else 0
 
     @property
     def slots_of_roles(self) -> tuple[tuple[int, ...], ...]:
@@ -73,13 +80,13 @@ class Layout:
     @property
     def combinations(self) -> int:
         """How many combinations of such a set and local views there are."""
-        return self.num_sets * comb(len(self.local_slots), self.emitted_locals)
+        return self.num_sets * comb(len(self.local_slots), self.chosen_locals)
 
     @cached_property
     def terms(self) -> int:
         """How many terms of a loss that is a sum over (teacher's view, student's view) some combination holds."""
         of_pairs = {(teacher, student) for pair in self.pairs for teacher, student in product(pair, repeat=2)}
-        return len(of_pairs) + (len(self.global_slots) * len(self.local_slots) if self.emitted_locals else 0)
+        return len(of_pairs) + (len(self.global_slots) * len(self.local_slots) if self.chosen_locals else 0)
 
     @property
     def first_slots(self) -> tuple[int, ...]:
@@ -88,27 +95,30 @@ class Layout:
         return (*globals_, *self.local_slots[: self.emitted_locals])
 
 
-def layout_of(views: int, source: ViewParams | Recipe | None, ordered: bool) -> Layout:
+def layout_of(views: int, source: ViewParams | Recipe | None, ordered: bool, scores_locals: bool = True) -> Layout:
     """The layout of V candidates, from their rows or the recipe whose slots they fill, if they have any.
+
+    Args:
+        ordered, scores_locals: as in :class:`Layout`.
 
     Raises:
         SelectionError: roles of which no pair can be made, or numbers of emitted views that a selection cannot give.
     """
     if source is None:
-        return _layout(("view",) * views, (), ordered)
+        return _layout(("view",) * views, (), ordered, scores_locals)
     if source.num_views != views:
         kind = "rows" if isinstance(source, ViewParams) else "a recipe"
         raise SelectionError(
             f"expected one row for each of the {views} candidate views, got {kind} of {source.num_views}; pass the candidates' own"
         )
     if isinstance(source, ViewParams):
-        return _layout(source.role, tuple(source.emitted.items()), ordered)
+        return _layout(source.role, tuple(source.emitted.items()), ordered, scores_locals)
     roles = tuple(role.name for role in source.slot_roles)
-    return _layout(roles, tuple((role.name, role.emitted) for role in source.roles), ordered)
+    return _layout(roles, tuple((role.name, role.emitted) for role in source.roles), ordered, scores_locals)
 
 
 @lru_cache(maxsize=64)
-def _layout(roles: tuple[str, ...], emitted: tuple[tuple[str, int], ...], ordered: bool) -> Layout:
+def _layout(roles: tuple[str, ...], emitted: tuple[tuple[str, int], ...], ordered: bool, scores_locals: bool) -> Layout:
     slots_of: dict[str, list[int]] = {}
     for slot, role in enumerate(roles):
         slots_of.setdefault(role, []).append(slot)
@@ -130,7 +140,7 @@ def _layout(roles: tuple[str, ...], emitted: tuple[tuple[str, int], ...], ordere
     emitted_locals = counts.get(LOCAL, len(local_slots))
     if not 0 <= emitted_locals <= len(local_slots):
         raise SelectionError(f"expected at least {emitted_locals} local candidates, as many as are emitted, got {len(local_slots)}")
-    return Layout(roles, _global_slots(roles), tuple(local_slots), tuple(pairs), ordered, emitted_locals, chosen)
+    return Layout(roles, _global_slots(roles), tuple(local_slots), tuple(pairs), ordered, emitted_locals, chosen, scores_locals)
 
 
 def _pairs_of_sets(slots_of_roles: list[list[int]], chosen: tuple[int, ...], ordered: bool) -> list[tuple[int, int]]:
@@ -192,7 +202,7 @@ def _tables(layout: Layout, device: torch.device) -> Tables:
     read = torch.zeros(globals_, globals_ + len(layout.local_slots), dtype=torch.bool)
     for (first, second), (i, j) in zip(layout.pairs, places, strict=True):
         legal[first, second] = read[i, j] = read[j, i] = read[i, i] = read[j, j] = True
-    read[:, globals_:] = layout.emitted_locals > 0  # every global slot is in a pair
+    read[:, globals_:] = layout.chosen_locals > 0  # every global slot is in a pair
 
     def whole(numbers: object) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=device)

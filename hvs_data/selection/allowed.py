@@ -16,7 +16,8 @@ from hvs_data.errors import SelectionError
 from hvs_data.policies.base import FIRST, MOST_OVERLAP
 from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.rules import RowRule, table_of
-from hvs_data.selection.sets import sums_of, with_first_locals
+from hvs_data.selection.combinations import with_first_locals
+from hvs_data.selection.sets import sums_of
 from hvs_data.types import ViewParams, pairwise_iou
 
 
@@ -150,4 +151,4 @@ def first_of(open_BP: Tensor, layout: Layout) -> Tensor:
         open_BVV = torch.zeros(len(open_BP), layout.views, layout.views, dtype=torch.bool, device=open_BP.device)
         open_BVV[:, tables.pair[:, 0], tables.pair[:, 1]] = open_BP
         open_BQ = _all_held(open_BVV, layout)
-    return with_first_locals(tables.sets[open_BQ.to(torch.uint8).argmax(1)], layout, tables)
+    return with_first_locals(tables.sets[open_BQ.to(torch.uint8).argmax(1)], tables)

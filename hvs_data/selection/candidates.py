@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,8 +18,11 @@ from hvs_data.arguments.values import type_name
 from hvs_data.errors import SelectionError
 from hvs_data.forwards.groups import Group, checked_views, groups_of
 from hvs_data.recipes.spec import Recipe
-from hvs_data.rows.layout import Layout, layout_of, tables_of
+from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.types import ViewParams
+
+# The layout of so many views from their rows or their recipe, as an objective wants it.
+LayoutOf: TypeAlias = Callable[[int, ViewParams | Recipe | None], Layout]
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,14 @@ class Candidates:
     slots: Tensor | None = None
 
     @staticmethod
-    def of(candidates: Sequence[Tensor] | Tensor, params: ViewParams | Recipe | None, slots: Tensor | None, ordered: bool) -> Candidates:
+    def of(
+        candidates: Sequence[Tensor] | Tensor, params: ViewParams | Recipe | None, slots: Tensor | None, layout_of: LayoutOf
+    ) -> Candidates:
         """Candidates as a selector's caller gives them.
 
         Args:
             candidates, params, slots: see :meth:`hvs_data.HardViewSelector.__call__`.
-            ordered: whether a pair's loss depends on its order.
+            layout_of: of the selector's.
 
         Raises:
             SelectionError: views of a wrong shape, or slots without rows.
@@ -53,14 +59,14 @@ class Candidates:
         rows = params if isinstance(params, ViewParams) else None
         if slots is None:
             views = checked_views(candidates, rows)
-            layout = layout_of(len(views), params, ordered)
+            layout = layout_of(len(views), params)
             return Candidates(groups_of(views, layout), layout, rows, layout, rows)
         if rows is None:
             raise SelectionError(f"slots= says which of the candidates' rows are shown, got {type_name(params)} for params; pass the rows")
         shown = rows.take(slots)
         views = checked_views(candidates, shown)
-        layout = layout_of(len(views), shown, ordered)
-        return Candidates(groups_of(views, layout), layout, shown, layout_of(rows.num_views, rows, ordered), rows, slots)
+        layout = layout_of(len(views), shown)
+        return Candidates(groups_of(views, layout), layout, shown, layout_of(rows.num_views, rows), rows, slots)
 
     @property
     def images(self) -> int:
@@ -101,23 +107,23 @@ class Candidates:
         return [view for group, place in pairs_and_locals for view in group.pick(place)]
 
 
-def of_shown(given: Candidates, places: Sequence[int], ordered: bool) -> Candidates:
+def of_shown(given: Candidates, places: Sequence[int], layout_of: LayoutOf) -> Candidates:
     """Some of the views that there are, by place, the same for all images, in rising order of groups."""
     assert given.slots is not None and given.rows is not None
     if len(places) == given.rows.num_views:
         return given
     rows = given.rows.views(places)
-    layout = layout_of(rows.num_views, rows, ordered)
+    layout = layout_of(rows.num_views, rows)
     view_of = {slot: view for group in given.groups for slot, view in zip(group.slots, group.views, strict=True)}
     groups = groups_of([view_of[place] for place in places], layout)
     return Candidates(groups, layout, rows, given.all_layout, given.all_rows, given.slots[:, list(places)])
 
 
-def narrowed(given: Candidates, slots_BK: Tensor | None, device: torch.device, ordered: bool) -> Candidates:
+def narrowed(given: Candidates, slots_BK: Tensor | None, device: torch.device, layout_of: LayoutOf) -> Candidates:
     """Some slots of all candidates, other ones for each image."""
     assert slots_BK is not None and given.rows is not None
     rows = given.rows.take(slots_BK)
-    layout = layout_of(rows.num_views, rows, ordered)
+    layout = layout_of(rows.num_views, rows)
     globals_ = len(layout.global_slots)
     place_BK = tables_of(given.layout, device).position[slots_BK.to(device, non_blocking=True)]
     parts = place_BK[:, :globals_], place_BK[:, globals_:]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import combinations
 from itertools import product as pairs_of
+from math import comb
 
 import numpy as np
 import torch
@@ -32,12 +33,14 @@ class Parts:
             global views are chosen, [B, G, L], each local view beside each global one.
         foretold: floating [B, P], what is taken off the loss of every combination with a pair before the policy chooses; None for nothing.
         share: of sets of more than two, what the sum over pairs and local views is multiplied by to give the loss.
+        sets: floating [B, Q], the loss of every set where it is no such sum; None where it is.
     """
 
     pair: Tensor
     local: Tensor | None = None
     foretold: Tensor | None = None
     share: float = 1.0
+    sets: Tensor | None = None
 
     def only(self, open_BP: Tensor) -> Parts:
         """The same with NaN for pairs that may not be chosen."""
@@ -88,7 +91,7 @@ def additive_parts(table_BTS: Tensor, layout: Layout, tables: Tables) -> Parts:
     """
     table_BTS = table_BTS.to(torch.float64)
     first_P, second_P = tables.place.unbind(1)
-    local_BTL = table_BTS[..., len(layout.global_slots) :] if layout.emitted_locals else None
+    local_BTL = table_BTS[..., len(layout.global_slots) :] if layout.chosen_locals else None
     if layout.emitted_globals > 2:
         # what a view adds by itself, in equal parts with each of the others
         own_BT = table_BTS.diagonal(dim1=1, dim2=2) / (layout.emitted_globals - 1)
@@ -98,6 +101,25 @@ def additive_parts(table_BTS: Tensor, layout: Layout, tables: Tables) -> Parts:
     pair_BP = sum(table_BTS[:, i, j] for i, j in pairs_of((first_P, second_P), repeat=2))
     assert isinstance(pair_BP, Tensor)
     return Parts(pair_BP, None if local_BTL is None else local_BTL[:, first_P] + local_BTL[:, second_P])
+
+
+def pair_parts(losses_BGG: Tensor, local_BGL: Tensor | None, layout: Layout, tables: Tables, local_weight: float) -> Parts:
+    """The parts of a loss of pairs: the mean over all pairs of the chosen global views and, with weights, over each with each local one.
+
+    Args:
+        losses_BGG, local_BGL: the losses of every pair of global views, and of every local view beside each.
+        local_weight: of a local view beside a global one, a pair's being 1.
+    """
+    first_P, second_P = tables.place.unbind(1)
+    pair_BP = losses_BGG.detach()[:, first_P, second_P].to(torch.float32)
+    pairs = comb(layout.emitted_globals, 2)
+    if local_BGL is None:
+        return Parts(pair_BP, share=1 / pairs)
+    share = 1 / (pairs + local_weight * layout.emitted_globals * layout.chosen_locals)
+    pair_BP, local_BGL = pair_BP.to(torch.float64), local_weight * local_BGL.detach().to(torch.float64)
+    if layout.emitted_globals > 2:
+        return Parts(pair_BP, local_BGL, share=share)
+    return Parts(share * pair_BP, share * (local_BGL[:, first_P] + local_BGL[:, second_P]))
 
 
 def choose_combination(
@@ -143,19 +165,26 @@ def best_combinations(
         local_BML = 0 if parts.local is None else parts.local[:, listed.pair[:, None], listed.local].sum(-1)
         value_BM = parts.pair[:, listed.pair] + local_BML
         best_B = policy.choose(parts.judged(value_BM, listed.pair), moment)
-        slots_BK = torch.cat([tables.sets[listed.pair], tables.local[listed.local]], dim=1)[best_B]
+        slots_BK = with_first_locals(torch.cat([tables.sets[listed.pair], tables.local[listed.local]], dim=1)[best_B], tables)
         slots_BK = torch.where(value_BM.isfinite().any(1, keepdim=True), slots_BK, first_BK)
         return slots_BK, value_BM[image_B, best_B], value_BM
     if parts.local is None:
         best_B = policy.choose(parts.judged(parts.pair), moment)
-        slots_BK = torch.where(parts.pair.isfinite().any(1, keepdim=True), tables.sets[best_B], first_BK)
+        slots_BK = with_first_locals(tables.sets[best_B], tables)
+        slots_BK = torch.where(parts.pair.isfinite().any(1, keepdim=True), slots_BK, first_BK)
         return slots_BK, parts.pair[image_B, best_B], parts.pair
-    local_BPl = _best_locals(parts.local, layout.emitted_locals, policy)
+    local_BPl = _best_locals(parts.local, layout.chosen_locals, policy)
     value_BP = parts.pair + parts.local.gather(2, local_BPl).sum(-1)
     best_B = policy.choose(parts.judged(value_BP), moment)
     slots_BK = torch.cat([tables.sets[best_B], tables.local[local_BPl[image_B, best_B]]], dim=1)
     slots_BK = torch.where(value_BP.isfinite().any(1, keepdim=True), slots_BK, first_BK)
     return slots_BK, value_BP[image_B, best_B], value_BP
+
+
+def with_first_locals(slots_BK: Tensor, tables: Tables) -> Tensor:
+    """Chosen slots with the first local views behind them, where these are not chosen."""
+    missing = tables.first[slots_BK.shape[1] :]
+    return slots_BK if not len(missing) else torch.cat([slots_BK, missing.expand(len(slots_BK), -1)], dim=1)
 
 
 def _loss_of(slots_BK: Tensor, parts: Parts, tables: Tables) -> Tensor:
@@ -201,21 +230,21 @@ def listed_combinations(layout: Layout, policy: Policy, limit: int | None, momen
     """
     if limit is not None and limit < layout.combinations:
         return _on_device(*_sampled(layout, limit, moment), device)
-    if not policy.lists or not layout.emitted_locals:
+    if not policy.lists or not layout.chosen_locals:
         return None
     if layout.combinations > MAX_LISTED:
         raise SelectionError(
             f"policy {policy.name!r} ranks all combinations of global and local views, and there are {layout.combinations}; set limit= to "
             f"sample some of them, at most {MAX_LISTED} are listed without it"
         )
-    locals_ = combinations(range(len(layout.local_slots)), layout.emitted_locals)
+    locals_ = combinations(range(len(layout.local_slots)), layout.chosen_locals)
     pair_M, local_Ml = zip(*pairs_of(range(layout.num_sets), locals_), strict=True)
     return _on_device(np.array(pair_M), np.array(local_Ml).reshape(len(pair_M), -1), device)
 
 
 def _sampled(layout: Layout, limit: int, moment: Moment) -> tuple[np.ndarray, np.ndarray]:
     """Different combinations, each drawn with the same probability: pairs [M] and local views [M, l]."""
-    locals_, chosen = len(layout.local_slots), layout.emitted_locals
+    locals_, chosen = len(layout.local_slots) if layout.scores_locals else 0, layout.chosen_locals
     rows: dict[bytes, np.ndarray] = {}
     stream = 0
     while len(rows) < limit:

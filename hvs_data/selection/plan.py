@@ -13,7 +13,8 @@ from hvs_data.errors import SelectionError
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective
 from hvs_data.policies.base import FIRST
-from hvs_data.rows.layout import MAX_SETS, Layout, tables_of
+from hvs_data.recipes.spec import Recipe
+from hvs_data.rows.layout import MAX_SETS, Layout, layout_of, tables_of
 from hvs_data.selection.candidates import Candidates, narrowed, of_shown
 from hvs_data.selection.choice import Choice
 from hvs_data.selection.extra import check_enough, with_extra
@@ -21,7 +22,7 @@ from hvs_data.selection.geometry import Geometry
 from hvs_data.selection.narrowing import ALL, PROMISING, Narrowing
 from hvs_data.selection.schedule import Schedule
 from hvs_data.selection.telling import unscored_selection
-from hvs_data.types import LOCAL, Selection
+from hvs_data.types import LOCAL, Selection, ViewParams
 
 # With prefilter=2, the model is asked in one of so many steps, to fit the weights of the rows' features, and sees so many global views.
 FIT_EVERY, FIT_VIEWS = 8, 4
@@ -37,6 +38,7 @@ class Plan:
         schedule: in which steps the model is asked.
         prefilter: how many global candidates it is asked for; None for all.
         extra_views: how many further candidates are handed out.
+        scores_locals: whether an objective of pairs chooses local views too.
         geometry: what tells promising candidates from their rows.
 
     Raises:
@@ -49,6 +51,7 @@ class Plan:
     prefilter: int | None
     extra_views: int
     geometry: Geometry
+    scores_locals: bool = False
 
     def __post_init__(self) -> None:
         views, extra = whole_number(self.prefilter), whole_number(self.extra_views)
@@ -69,6 +72,11 @@ class Plan:
             )
         object.__setattr__(self, "prefilter", views)
         object.__setattr__(self, "extra_views", extra)
+
+    def layout(self, views: int, source: ViewParams | Recipe | None) -> Layout:
+        """The layout of so many candidates, from their rows or their recipe."""
+        additive = isinstance(self.objective, AdditiveObjective)
+        return layout_of(views, source, self.objective.ordered, additive or self.scores_locals)
 
     def asks(self, step: int) -> bool:
         """Whether the model is asked."""
@@ -115,10 +123,11 @@ class Plan:
             SelectionError: see above.
         """
         objective, policy = self.objective, self.choice.policy
-        if layout.local_slots and not isinstance(objective, AdditiveObjective):
+        if not layout.scores_locals and len(layout.local_slots) > layout.emitted_locals:
             raise SelectionError(
-                f"expected an AdditiveObjective, such as DINO, for candidates of the role {LOCAL!r}, got {type(objective).__name__}, "
-                "which scores pairs; pass the global views alone, such as params.views(slots)"
+                f"expected as many candidates of the role {LOCAL!r} as reach the trainer, {layout.emitted_locals}, under "
+                f"{type(objective).__name__}, which scores pairs of the others, got {len(layout.local_slots)}; draw as many, or pass "
+                "HardViewSelector(..., score_locals=True) to have them chosen by their losses with the others"
             )
         if policy.anchor is not None and layout.ordered and len(layout.slots_of_roles) > 1:
             raise SelectionError(
@@ -150,12 +159,19 @@ class Plan:
                 f"no allowed=, got prefilter={self.prefilter} and the roles {list(dict.fromkeys(layout.roles))}; pass prefilter=None, also "
                 "beside a budget"
             )
-        looks_at_all = not policy.seeks or policy.lists or self.choice.rule is not None or self.choice.limit or layout.emitted_locals
-        if policy.ever_asks and looks_at_all and layout.num_sets > MAX_SETS:
+        if layout.num_sets > MAX_SETS and self._looks_at_all_sets(layout):
             raise SelectionError(
                 f"expected at most {MAX_SETS} sets of {views} of the global candidates for a policy that is not after the largest or the "
-                f"smallest loss, allowed=, limit=, or local views, got {layout.num_sets}; draw fewer with the recipe's candidates="
+                "smallest loss, a loss that is no sum over pairs, allowed=, limit=, or scored local views, got "
+                f"{layout.num_sets}; draw fewer with the recipe's candidates="
             )
+
+    def _looks_at_all_sets(self, layout: Layout) -> bool:
+        choice, policy = self.choice, self.choice.policy
+        if choice.rule is not None or (layout.chosen_locals and (policy.ever_asks or policy.unasked != FIRST)):
+            return True
+        is_sum = type(self.objective).set_losses is Objective.set_losses
+        return policy.ever_asks and not (is_sum and policy.seeks and not policy.lists and choice.limit is None)
 
     def unasked(self, narrowing: Narrowing, given: Candidates, step: int, device: torch.device) -> Selection:
         """The selection of a step in which the model is not asked."""
@@ -171,7 +187,6 @@ class Plan:
         """Those of the candidates that the model is asked for."""
         if narrowing.rule != PROMISING:
             return given
-        ordered = self.objective.ordered
         if given.slots is not None:
-            return of_shown(given, narrowing.scored_of(given.slots.shape[1]), ordered)
-        return narrowed(given, replace(narrowing, extra=0).slots(given.images, given.all_rows), device, ordered)
+            return of_shown(given, narrowing.scored_of(given.slots.shape[1]), self.layout)
+        return narrowed(given, replace(narrowing, extra=0).slots(given.images, given.all_rows), device, self.layout)

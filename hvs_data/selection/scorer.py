@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import comb
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from hvs_data.rows.layout import tables_of
 from hvs_data.selection.allowed import AllowedPairs
 from hvs_data.selection.budgets import Options
 from hvs_data.selection.candidates import Candidates
-from hvs_data.selection.combinations import Parts, additive_parts
+from hvs_data.selection.combinations import Parts, additive_parts, pair_parts
 from hvs_data.selection.concessions import Concessions, SizeConcededError, Sizes, add_note
 from hvs_data.selection.sizes import checked_size, scored_sizes
 
@@ -134,10 +133,14 @@ class Scorer:
                 parts = additive_parts(table_BTS, layout, tables)
                 non_finite = (~table_BTS.isfinite() & tables.read).sum()
             else:
-                losses_BVV = forward.pair_losses(objective, groups[0]).detach()
-                share = 1 / comb(layout.emitted_globals, 2)  # the loss of a set is the mean of its pairs
-                parts = Parts(losses_BVV[:, tables.pair[:, 0], tables.pair[:, 1]].to(torch.float32), share=share)
+                sets_QK = tables.set_place if layout.emitted_globals > 2 else None
+                losses_BGG, local_BGL, of_sets_BQ = forward.pair_losses(
+                    objective, groups[0], groups[1] if layout.chosen_locals else None, sets_QK
+                )
+                parts = replace(pair_parts(losses_BGG, local_BGL, layout, tables, objective.local_weight), sets=of_sets_BQ)
                 non_finite = (~parts.pair.isfinite() if open_BP is None else ~parts.pair.isfinite() & open_BP).sum()
+                if local_BGL is not None:
+                    non_finite = non_finite + (~local_BGL.isfinite()).sum()
         parts = parts if open_BP is None else parts.only(open_BP)
         return Scores(parts, non_finite, self._num_losses(candidates, len(parts.pair), allowed), spread.value(), teacher)
 
@@ -145,7 +148,8 @@ class Scorer:
         layout = candidates.layout
         if isinstance(self.objective, AdditiveObjective):
             return images * layout.terms
-        return images * len(layout.pairs) if allowed is None else int(allowed.pairs(layout, candidates.slots).sum())
+        locals_ = images * len(layout.global_slots) * len(layout.local_slots) if layout.chosen_locals else 0
+        return locals_ + (images * len(layout.pairs) if allowed is None else int(allowed.pairs(layout, candidates.slots).sum()))
 
     def _sizes(self, candidates: Candidates) -> list[Sizes]:
         own, given = candidates.own_sizes, candidates.given_sizes

@@ -24,7 +24,6 @@ from hvs_data.policies.base import Policy
 from hvs_data.policies.named import policy_of
 from hvs_data.policies.schedules import Scheduled
 from hvs_data.recipes.spec import Recipe
-from hvs_data.rows.layout import layout_of
 from hvs_data.rules import RowRule
 from hvs_data.selection.allowed import AllowedPairs, first_of
 from hvs_data.selection.budgets import BY_BUDGET, ByBudget, budgeted
@@ -58,7 +57,8 @@ class HardViewSelector(Fixed):
     of a large mean is searched for (:mod:`hvs_data.selection.set_search`), if the policy seeks the largest or the smallest loss.
 
     Multi-crop: with candidates of the role "local", which may have a size of their own, a pair is chosen of the others and as many
-    local views as the recipe emits. The objective must be an :class:`~hvs_data.objectives.additive.AdditiveObjective`, such as DINO.
+    local views as the recipe emits, under an :class:`~hvs_data.objectives.additive.AdditiveObjective`, such as DINO; under an objective
+    of pairs with ``score_locals``, and otherwise local views are handed out unseen.
     The choice is the exact maximum over all combinations, of equal ones that with the first pair, then with the first local views;
     without a finite one it is the first legal pair and the first local views.
 
@@ -126,6 +126,10 @@ class HardViewSelector(Fixed):
             every kind of step, and what is scored, the rule and the loss that chooses are about the others alone. With 2, a step has
             both the hardest pair and a random one.
 
+        score_locals: choose local views too under an objective of pairs: those of the largest losses with the chosen global views
+            (:meth:`hvs_data.Objective.local_losses`). The networks must take views of their size. Otherwise the recipe's local views are
+            handed out unseen, behind the others. Additive objectives choose them in any case.
+
     Attributes:
         budget: as given.
         policy: as an object.
@@ -143,7 +147,7 @@ class HardViewSelector(Fixed):
 
     _decided = frozenset(
         "objective budget policy quantile temperature every probability warmup total_steps limit seed score_size keep_tokens prefilter "
-        "bn chunk dropout keep_teacher compile allowed extra_views".split()
+        "bn chunk dropout keep_teacher compile allowed extra_views score_locals".split()
     )
     _instead = "make another HardViewSelector with it, and load_state_dict(state_dict()) to go on with this one's step"
 
@@ -173,6 +177,7 @@ class HardViewSelector(Fixed):
         compile: Compile = False,
         prepare: Callable[[Tensor], Tensor] | None = None,
         extra_views: int = 0,
+        score_locals: bool = False,
     ):
         if not isinstance(objective, Objective):
             raise SelectionError(
@@ -186,7 +191,7 @@ class HardViewSelector(Fixed):
         given = {"score_size": score_size, "keep_tokens": keep_tokens, "prefilter": prefilter}
         options = budgeted(budget, objective, choice.policy, keep_teacher, given)
         self.geometry = Geometry()
-        self._plan = Plan(objective, choice, self.schedule, options.prefilter, extra_views, self.geometry)
+        self._plan = Plan(objective, choice, self.schedule, options.prefilter, extra_views, self.geometry, bool(score_locals))
         self._scorer = Scorer(objective, asking, options, budget, compile, keep_teacher)
         self.objective = objective
         self.budget = budget
@@ -220,7 +225,7 @@ class HardViewSelector(Fixed):
         Raises:
             SelectionError: candidates, model outputs or losses of a wrong shape.
         """
-        given = Candidates.of(candidates, params, slots, self.objective.ordered)
+        given = Candidates.of(candidates, params, slots, self._plan.layout)
         device = given.groups[0].views[0].device
         return given.show(self._select(given, device).slots.to(device, non_blocking=True))
 
@@ -235,9 +240,9 @@ class HardViewSelector(Fixed):
                     "expected candidates, which only steps in which the model is not asked can do without if they have the rows, got "
                     f"None with {type_name(params)}"
                 )
-            layout = layout_of(params.num_views, params, self.objective.ordered)
+            layout = self._plan.layout(params.num_views, params)
             return self._select(Candidates([], layout, params, layout, params, slots), torch.device("cpu"))
-        given = Candidates.of(candidates, params, slots, self.objective.ordered)
+        given = Candidates.of(candidates, params, slots, self._plan.layout)
         return self._select(given, given.groups[0].views[0].device)
 
     def scores(self, step: int) -> bool:
@@ -256,7 +261,7 @@ class HardViewSelector(Fixed):
             step: not before :attr:`step`.
             source: rows of the candidates, or the recipe whose slots they fill.
         """
-        return self._plan.narrowing(step, layout_of(source.num_views, source, self.objective.ordered))
+        return self._plan.narrowing(step, self._plan.layout(source.num_views, source))
 
     def check(self, source: ViewParams | Recipe) -> None:
         """Refuse candidates that this selector cannot choose from, as selecting would.
@@ -267,7 +272,7 @@ class HardViewSelector(Fixed):
         Raises:
             SelectionError: see above.
         """
-        self._plan.check(layout_of(source.num_views, source, self.objective.ordered))
+        self._plan.check(self._plan.layout(source.num_views, source))
 
     @property
     def narrows(self) -> bool:
@@ -325,6 +330,10 @@ class HardViewSelector(Fixed):
     @property
     def extra_views(self) -> int:
         return self._plan.extra_views
+
+    @property
+    def score_locals(self) -> bool:
+        return self._plan.scores_locals
 
     @property
     def allowed(self) -> RowRule | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hvs_data.policies.base import Moment, Policy
 from hvs_data.rows.layout import MAX_SETS, Layout, Tables
-from hvs_data.selection.combinations import Chosen, Listed, Parts, best_combinations, choose_combination
+from hvs_data.selection.combinations import Chosen, Listed, Parts, best_combinations, choose_combination, with_first_locals
 from hvs_data.selection.set_search import searched
 
 # The most numbers of a table of sets, or of local views beside them, that are made at a time.
@@ -33,31 +33,40 @@ class _Sums:
         local: float64 [B, G, L], what a local view adds beside each global one; None if none are chosen by their loss.
         foretold: float64 [B, G, G], what is taken off a pair's share before the policy chooses; None for nothing.
         share: what the sum is multiplied by, such as one over the number of terms.
+        sets: float64 [B, Q], the loss of every set where it is no sum; None where it is.
     """
 
     pair: Tensor
     local: Tensor | None
     foretold: Tensor | None
     share: float
+    sets: Tensor | None = None
 
     @staticmethod
     def of(parts: Parts, layout: Layout, tables: Tables) -> _Sums:
         views = len(layout.global_slots)
         foretold = None if parts.foretold is None else between(parts.foretold, views, layout.ordered, tables)
         local = None if parts.local is None else parts.local.to(torch.float64)
-        return _Sums(between(parts.pair, views, layout.ordered, tables), local, foretold, parts.share)
+        sets = None if parts.sets is None else parts.sets.detach().to(torch.float64)
+        return _Sums(between(parts.pair, views, layout.ordered, tables), local, foretold, parts.share, sets)
 
     def of_sets(self, images: slice, tables: Tables) -> Parts:
         """Every set as one part, as of combinations with pairs a pair is."""
         local = None if self.local is None else self.share * _added(self.local[images], tables.set_place)
         foretold = None if self.foretold is None else self.share * sums_of(self.foretold[images], tables.set_place)
-        return Parts(self.share * sums_of(self.pair[images], tables.set_place), local, foretold)
+        loss_BQ = self.share * sums_of(self.pair[images], tables.set_place)
+        if self.sets is not None:
+            loss_BQ = self.sets[images].masked_fill(~loss_BQ.isfinite(), torch.nan)
+        return Parts(loss_BQ, local, foretold)
 
     def loss_of(self, slots_BK: Tensor, layout: Layout, tables: Tables) -> Tensor:
         """The loss of each image's slots, a set and local views: float64 [B]."""
         place_BK = tables.position[slots_BK]
         set_BK, local_BK = place_BK[:, : layout.emitted_globals], place_BK[:, layout.emitted_globals :]
         image_B11 = torch.arange(len(set_BK), device=set_BK.device)[:, None, None]
+        if self.sets is not None:
+            number_B1 = (set_BK[:, None] == tables.set_place).all(2).to(torch.uint8).argmax(1, keepdim=True)
+            return self.sets.gather(1, number_B1)[:, 0]
         chosen_BKK = self.pair[image_B11, set_BK[:, :, None], set_BK[:, None, :]]
         loss_B = sum_of_pairs(chosen_BKK)
         if self.local is not None:
@@ -91,7 +100,7 @@ def choose_set(
         judged_BGG = sums.pair if sums.foretold is None else sums.pair - sums.foretold
         place_BK, fits_B = searched(judged_BGG * (-1 if policy.seeks < 0 else 1), layout)
         slots_BK = torch.tensor(layout.global_slots, device=place_BK.device)[place_BK]
-        slots_BK = torch.where(fits_B[:, None], with_first_locals(slots_BK, layout, tables), first_BK)
+        slots_BK = torch.where(fits_B[:, None], with_first_locals(slots_BK, tables), first_BK)
         loss_B = sums.loss_of(slots_BK, layout, tables).masked_fill(~fits_B, torch.nan)
     else:
         pieces = [
@@ -104,11 +113,6 @@ def choose_set(
         slots_BK = torch.where(random_B[:, None], first_BK, slots_BK)
         loss_B = torch.where(random_B, sums.loss_of(first_BK, layout, tables), loss_B)
     return Chosen(slots_BK, loss_B, parts.pair, best_B)
-
-
-def with_first_locals(slots_BK: Tensor, layout: Layout, tables: Tables) -> Tensor:
-    """Slots of global views with the first local views behind them."""
-    return torch.cat([slots_BK, tables.first[layout.emitted_globals :].expand(len(slots_BK), -1)], dim=1)
 
 
 def between(value_BP: Tensor, views: int, ordered: bool, tables: Tables) -> Tensor:
@@ -155,6 +159,6 @@ def _added(local_BGL: Tensor, set_place_QK: Tensor) -> Tensor:
 def _parts(images: int, layout: Layout, policy: Policy) -> Iterator[slice]:
     """Images of which a table is made at a time. Policies that draw get all of them, as what they draw belongs to an image's place where
     its rows have no key."""
-    entries = layout.num_sets * (1 + (len(layout.local_slots) if layout.emitted_locals else 0))
+    entries = layout.num_sets * (1 + (len(layout.local_slots) if layout.chosen_locals else 0))
     each = max(1, _ENTRIES // entries) if policy.seeks else max(1, images)
     return (slice(start, start + each) for start in range(0, max(1, images), each))

@@ -38,8 +38,8 @@ def scored_selection(
     """
     tables = tables_of(layout, chosen.slots.device)
     loss_BP = chosen.pair_losses.to(torch.float32)
-    pairs_alone = layout.emitted == 2
-    if layout.emitted_locals and layout.emitted_globals == 2:
+    pairs_alone = layout.emitted_globals == 2 and not layout.chosen_locals
+    if layout.chosen_locals and layout.emitted_globals == 2:
         loss_BP = loss_BP.where(loss_BP.isfinite(), torch.nan)
     losses_BVV = _by_views(loss_BP, layout, tables)
     return Selection(

@@ -1,6 +1,6 @@
 """Swapped prediction one view after the other: the code of one view exists at a time."""
 
-# Axes: B image, L entry of a queue, N sample of either kind, V view, K prototype.
+# Axes: B image, L entry of a queue, N sample of either kind, V view, W view that is predicted from, K prototype.
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ def swapped_table(
     epsilon: float | Tensor,
     iterations: int,
     reduce: Reduce = _alone,
+    others_BWK: Tensor | None = None,
 ) -> Tensor:
-    """``CE[n, v, w] = -sum_k code[n, v, k] log softmax(logits[n, w] / temperature)_k``, the codes by :func:`sinkhorn`.
+    """``CE[n, v, w] = -sum_k code[n, v, k] log softmax(others[n, w] / temperature)_k``, the codes by :func:`sinkhorn`.
 
     Args:
         logits_BVK: floating [B, V, K], similarities of views and prototypes.
@@ -34,22 +35,22 @@ def swapped_table(
         temperature: of the prediction.
         epsilon, iterations: of the codes.
         reduce: combines with other processes, for codes over the samples of all of them.
+        others_BWK: floating [B, W, K], views from which codes are predicted; None for the same views.
 
     Returns:
-        float32 [B, V, V] without gradient, computed in float32 whatever the inputs' type, with sums and no matrix product, so that
+        float32 [B, V, W] without gradient, computed in float32 whatever the inputs' type, with sums and no matrix product, so that
         neither autocast nor TF32 rounds its factors. A NaN in a view of one image makes that view's row of the table NaN for all
         images, and its column for that image.
     """
-    images, views, _ = logits_BVK.shape
-    logits = logits_BVK.unbind(1)
-    lse_VB = [(logits_BK.to(torch.float32) / temperature).logsumexp(1) for logits_BK in logits]
-    table_BVV = logits_BVK.new_empty(images, views, views, dtype=torch.float32)
-    for first in range(views):
-        code_BK = sinkhorn(logits[first], queue_LK, epsilon, iterations, reduce)
-        for second in range(views):
+    others = (logits_BVK if others_BWK is None else others_BWK).unbind(1)
+    lse_WB = [(logits_BK.to(torch.float32) / temperature).logsumexp(1) for logits_BK in others]
+    table_BVW = logits_BVK.new_empty(*logits_BVK.shape[:2], len(others), dtype=torch.float32)
+    for first, logits_BK in enumerate(logits_BVK.unbind(1)):
+        code_BK = sinkhorn(logits_BK, queue_LK, epsilon, iterations, reduce)
+        for second, other_BK in enumerate(others):
             # a code sums to 1, so that the logits' lse comes out of the sum
-            table_BVV[:, first, second] = lse_VB[second] - (code_BK * logits[second].to(torch.float32)).sum(1) / temperature
-    return table_BVV
+            table_BVW[:, first, second] = lse_WB[second] - (code_BK * other_BK.to(torch.float32)).sum(1) / temperature
+    return table_BVW
 
 
 @torch.no_grad()

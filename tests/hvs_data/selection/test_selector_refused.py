@@ -1,5 +1,7 @@
 """What a selector refuses: an error that says what was expected, and nothing changed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -46,7 +48,11 @@ VIEW = torch.zeros(2, 3, 4, 4)
         ([VIEW[:0], VIEW[:0]], None, r"at least one image .*\[0, 3, 4, 4\]"),
         ([VIEW, VIEW], make_params(["view"] * 3, 2), "each of the 2 candidate views, got rows of 3"),
         ([VIEW, VIEW], make_params(["view"] * 2, 3), "2 images, got rows of 3"),
-        ([VIEW, VIEW, VIEW], make_params(["global1", "global2", "local"], 2), "expected an AdditiveObjective.* got Table"),
+        (
+            [VIEW, VIEW, VIEW, VIEW],
+            replace(make_params(["view", "view", "local", "local"], 2), emitted={"local": 1}),
+            "expected as many candidates of the role 'local' as reach the trainer, 1, under Table.* got 2; draw as many, or",
+        ),
         ([VIEW, VIEW, VIEW], make_params(["a", "b", "c"], 2), r"of the roles \['a', 'b', 'c'\]"),
     ],
 )
