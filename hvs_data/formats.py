@@ -20,6 +20,7 @@ from hvs_data.types import LOCAL, Batch
 
 __all__ = [
     "as_dict",
+    "images_and_labels",
     "mmpretrain",
     "named_views",
     "stable_pretraining",
@@ -38,6 +39,17 @@ Format: TypeAlias = Callable[[Batch], Any]
 def views_and_labels(batch: Batch) -> tuple[list[Tensor], Tensor]:
     """``(views, labels)`` as a plain tuple, what an ImageFolder of two crops gives: official SimSiam, MoCo v3, DINO."""
     return batch.views, batch.labels
+
+
+def images_and_labels(batch: Batch) -> tuple[Tensor, Tensor]:
+    """``(images [B, 3, H, W], labels [B])`` of recipes that give one view of an image, such as ``recipes.evaluation()``: evaluation loops.
+
+    Raises:
+        HvsError: another number of views.
+    """
+    if len(batch.views) != 1:
+        raise HvsError(f"images_and_labels expects one view of an image, got {len(batch.views)}; take views_and_labels, or a recipe of one")
+    return batch.views[0], batch.labels
 
 
 def with_masks(batch: Batch) -> tuple[list[Tensor], Tensor, list[Tensor]]:

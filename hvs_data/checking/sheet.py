@@ -102,8 +102,8 @@ def _framed(pixels_HWC: NDArray[np.uint8], rows: ViewParams) -> str:
     height, width = pixels_HWC.shape[:2]
     line = max(height, width) / 200
     frames = "".join(
-        f'<rect x="{left}" y="{top}" width="{w}" height="{h}" fill="none" stroke="{color(slot)}" stroke-width="{line:.2f}"/>'
-        for slot, (top, left, h, w) in enumerate(rows.box[0].tolist())
+        f'<rect x="{left:g}" y="{top:g}" width="{w:g}" height="{h:g}" fill="none" stroke="{color(slot)}" stroke-width="{line:.2f}"/>'
+        for slot, (top, left, h, w) in enumerate(rows.source_box[0].tolist())
     )
     return (
         f'<svg class="photo" viewBox="0 0 {width} {height}" role="img" aria-label="the image with the boxes of its views">'

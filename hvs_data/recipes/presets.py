@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hvs_data.arguments.sizes import Size
+from hvs_data.arguments.sizes import Size, height_width, plain_size
 from hvs_data.arguments.values import whole_number
 from hvs_data.errors import RecipeError
 from hvs_data.recipes.spec import ColorJitter, Recipe, Role
@@ -201,3 +201,25 @@ def dinov2(
     globals_ = _two_globals(candidates, size, (0.32, 1.0), blur=(0.0, 0.9) if variant == "as_run" else (1.0, 0.1))
     roles = _with_locals(globals_, 8, local_candidates, local_views, local_size, (0.05, 0.32))
     return Recipe(f"dinov2/{variant}", roles, **{"interpolation": "bicubic", "blur_kernel": 9, **recipe})
+
+
+def evaluation(size: Size = 224, resize: int | tuple[int, int] | None = None, **recipe: Any) -> Recipe:
+    """The one view of an image that features are evaluated on, without randomness: torchvision's Resize, CenterCrop and Normalize.
+
+    A loader with ``shuffle=False`` and ``format=hvs_data.formats.images_and_labels`` gives what a DataLoader of these transforms gave::
+
+        loader = hvs.ViewLoader("photos/val", hvs.recipes.evaluation(224), shuffle=False, format=hvs.formats.images_and_labels)
+        for images, labels in loader:  # [B, 3, 224, 224], [B]; the last batch is smaller
+            ...
+
+    Args:
+        size: of the view, as of CenterCrop.
+        resize: the image's shorter side, or (height, width), as of Resize; by default 256 / 224 of the longer side of the view, rounded.
+        recipe: other fields of :class:`~hvs_data.recipes.spec.Recipe` to replace, such as ``interpolation="bicubic"``.
+    """
+    if resize is None and (plain := plain_size(size)) is not None:  # what is no size is refused below
+        resize = round(max(height_width(plain)) * 256 / 224)
+    view = Role(
+        candidates=1, emitted=1, size=size, resize=resize, crop="center", flip=0, jitter=ColorJitter(0, 0, 0, 0, 0), gray=0, blur=0
+    )  # fmt: skip
+    return Recipe("evaluation", (view,), **recipe)

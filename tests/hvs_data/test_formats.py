@@ -38,6 +38,14 @@ def test_tuples_and_lists_hold_the_batchs_own_tensors():
     assert type(formats.with_index(batch)) is list and index is batch.index and views is batch.views and labels is batch.labels
 
 
+def test_one_view_is_handed_out_as_it_is():
+    batch = batch_of(hvs.recipes.evaluation(SIZE))
+    images, labels = formats.images_and_labels(batch)
+    assert images is batch.views[0] and images.shape == (IMAGES, 3, SIZE, SIZE) and labels is batch.labels
+    with pytest.raises(HvsError, match="images_and_labels expects one view of an image, got 2; take views_and_labels"):
+        formats.images_and_labels(batch_of())
+
+
 def test_names_are_those_of_the_source():
     class Source:
         def name_of(self, index):

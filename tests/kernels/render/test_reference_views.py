@@ -127,7 +127,8 @@ def test_views_that_are_not_square_are_torchvisions(own: Size, interpolation: st
 
 
 def test_every_preset_is_rendered() -> None:
-    assert {preset.partition(",")[0] for preset in PRESETS} == {name for name in recipes.__all__ if name.islower()}
+    presets = {name for name in recipes.__all__ if getattr(recipes, name).__module__ == recipes.simsiam.__module__}
+    assert {preset.partition(",")[0] for preset in PRESETS} == presets - {"evaluation"}  # which draws nothing: see test_resized.py
 
 
 def test_the_bounds_are_sharp() -> None:
