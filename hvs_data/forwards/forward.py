@@ -46,7 +46,12 @@ class Forward:
     spread: OutputSpread | None = None
 
     def pair_losses(
-        self, objective: Objective, group: Group, local: Group | None = None, sets_QK: Tensor | None = None
+        self,
+        objective: Objective,
+        group: Group,
+        local: Group | None = None,
+        sets_QK: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """An objective's pair losses [B, V, V] of candidates of one size, those of local candidates beside them [B, V, L], and those of
         sets of views [B, Q] where they are asked for and the objective has them."""
@@ -54,12 +59,15 @@ class Forward:
         encoding, all_images = self.encoding or Encoding(objective), slice(0, images)
         outputs = self._outputs(objective, encoding.encode, group, all_images, self.sizes[0], objective.extras)
         self._note(outputs)
-        losses = objective.pair_losses(outputs)
+        more = {"labels": _labels(objective, labels)} if objective.takes_labels else {}
+        pair_losses: Callable[..., Tensor] = objective.pair_losses
+        losses = pair_losses(outputs, **more)
         _check_table("pair_losses", losses, (images, views, views))
         if local is None:
             return losses, None, None if sets_QK is None else objective.set_losses(outputs, sets_QK)
         local_outputs = self._outputs(objective, encoding.encode_local, local, all_images, self.sizes[1], ())
-        local_losses = objective.local_losses(outputs, local_outputs)
+        of_local: Callable[..., Tensor] = objective.local_losses
+        local_losses = of_local(outputs, local_outputs, **more)
         _check_table("local_losses", local_losses, (images, views, len(local.views)))
         return losses, local_losses, None
 
@@ -120,6 +128,15 @@ class Forward:
                 f"{list(pixels.shape)}, got {arrived}; pass what the trainer's step does to its views before the model"
             )
         return prepared
+
+
+def _labels(objective: Objective, labels: Tensor | None) -> Tensor:
+    if labels is None:
+        raise SelectionError(
+            f"{type(objective).__name__} takes the images' labels, got none; a loader passes its source's, a call is "
+            "selector(candidates, params, labels=labels)"
+        )
+    return labels
 
 
 def forward(

@@ -216,10 +216,10 @@ class HardViewLoader(Fixed):
         if not selector.scores(selector.step):
             selection = selector.select(None, rows, slots=slots)
         elif self._late:
-            selection = selector.select(views, rows, slots=slots)
+            selection = selector.select(views, rows, slots=slots, labels=product.batch.labels)
             views = product.render(rows.take(selection.slots))
         else:
-            views = selector(views, rows, slots=slots)
+            views = selector(views, rows, slots=slots, labels=product.batch.labels)
             assert selector.last is not None
             selection = selector.last
         return replace(product.batch, views=views, selection=selection)

@@ -17,6 +17,7 @@ from hvs_data.objectives.nnclr import NNCLR
 from hvs_data.objectives.reducible_losses import reducible
 from hvs_data.objectives.simclr import SimCLR
 from hvs_data.objectives.simsiam import SimSiam
+from hvs_data.objectives.supcon import SupCon
 from hvs_data.objectives.swav import SwAV
 from hvs_data.objectives.tico import TiCo
 from hvs_data.objectives.vicreg import VICReg
@@ -39,6 +40,7 @@ __all__ = [
     "Objective",
     "SimCLR",
     "SimSiam",
+    "SupCon",
     "SwAV",
     "TiCo",
     "VICReg",

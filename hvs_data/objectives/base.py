@@ -36,11 +36,14 @@ class Objective:
         local_weight: how much the loss of a local view beside a global one counts in an image's loss, a pair's being 1.
         extras: names of per-view tensors of the candidates' rows (:class:`hvs_data.ViewParams`, such as "mask" or "box") that
             ``encode`` takes as keyword arguments beside the pixels, with first axis N, on the pixels' device.
+        takes_labels: whether ``pair_losses`` takes ``labels=``: what the source says of each image, int64 [B], -1 where it has no label, or
+            what the selector's caller passes. The hardest pair may then depend on what an image shows.
     """
 
     ordered: bool = False
     local_weight: float = 1.0
     extras: tuple[str, ...] = ()
+    takes_labels: bool = False
     # Attributes that are read and not called in a forward: functions there show no modules of the model.
     _read_only: tuple[str, ...] = ()
 

@@ -83,7 +83,7 @@ class Scorer:
                 f"got {type(objective).__name__}, score_size={self.score_size!r} and keep_tokens={self.keep_tokens!r}"
             )
 
-    def scores(self, candidates: Candidates, device: torch.device, allowed: AllowedPairs | None) -> Scores:
+    def scores(self, candidates: Candidates, device: torch.device, allowed: AllowedPairs | None, labels: Tensor | None = None) -> Scores:
         """Ask the model, and give up what a budget set if the model does not take it.
 
         Raises:
@@ -91,10 +91,10 @@ class Scorer:
             SelectionError: outputs or losses of a wrong shape.
         """
         try:
-            scores = self._asked(candidates, device, allowed)
+            scores = self._asked(candidates, device, allowed, labels)
         except Exception as error:
             self._give_way(error, self._sizes(candidates))
-            return self.scores(candidates, device, allowed)
+            return self.scores(candidates, device, allowed, labels)
         self._settled = True
         self._concessions.announce()
         return scores
@@ -113,7 +113,7 @@ class Scorer:
                 f"{sizes[0].own}; give them at the sizes that selector.score_sizes now tells"
             ) from error
 
-    def _asked(self, candidates: Candidates, device: torch.device, allowed: AllowedPairs | None) -> Scores:
+    def _asked(self, candidates: Candidates, device: torch.device, allowed: AllowedPairs | None, labels: Tensor | None) -> Scores:
         groups, layout, asking, objective = candidates.groups, candidates.layout, self.asking, self.objective
         tables = tables_of(layout, device)
         open_BP = None if allowed is None else allowed.pairs(layout, candidates.slots).to(device, non_blocking=True)
@@ -135,7 +135,7 @@ class Scorer:
             else:
                 sets_QK = tables.set_place if layout.emitted_globals > 2 else None
                 losses_BGG, local_BGL, of_sets_BQ = forward.pair_losses(
-                    objective, groups[0], groups[1] if layout.chosen_locals else None, sets_QK
+                    objective, groups[0], groups[1] if layout.chosen_locals else None, sets_QK, labels
                 )
                 parts = replace(pair_parts(losses_BGG, local_BGL, layout, tables, objective.local_weight), sets=of_sets_BQ)
                 non_finite = (~parts.pair.isfinite() if open_BP is None else ~parts.pair.isfinite() & open_BP).sum()

@@ -206,7 +206,12 @@ class HardViewSelector(Fixed):
     # --- selecting -----------------------------------------------------------------------------------------------------
 
     def __call__(
-        self, candidates: Sequence[Tensor] | Tensor, params: ViewParams | Recipe | None = None, *, slots: Tensor | None = None
+        self,
+        candidates: Sequence[Tensor] | Tensor,
+        params: ViewParams | Recipe | None = None,
+        *,
+        slots: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> list[Tensor]:
         """Select, and return the chosen views.
 
@@ -217,6 +222,7 @@ class HardViewSelector(Fixed):
                 these are chosen. Candidates that were made without rows take the recipe whose slots they fill.
             slots: int64 [B, K], for callers who render those candidates only that are needed: the slots that ``candidates`` show, as
                 :meth:`narrowing` gave them for this step. ``params`` are the rows of all V.
+            labels: of the images, first axis B, for objectives that take them (``Objective.takes_labels``).
 
         Returns:
             ``[x1, x2]``, or ``[x1, x2, ..., extra views..., local views by number...]``, each [B, 3, S, S] with the candidates' type,
@@ -227,10 +233,15 @@ class HardViewSelector(Fixed):
         """
         given = Candidates.of(candidates, params, slots, self._plan.layout)
         device = given.groups[0].views[0].device
-        return given.show(self._select(given, device).slots.to(device, non_blocking=True))
+        return given.show(self._select(given, device, labels).slots.to(device, non_blocking=True))
 
     def select(
-        self, candidates: Sequence[Tensor] | Tensor | None, params: ViewParams | Recipe | None = None, *, slots: Tensor | None = None
+        self,
+        candidates: Sequence[Tensor] | Tensor | None,
+        params: ViewParams | Recipe | None = None,
+        *,
+        slots: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> Selection:
         """The selection alone. Arguments and errors as for calling the selector; where :meth:`scores` is false for ``step``, rows are
         enough, and ``candidates`` may be None."""
@@ -241,9 +252,9 @@ class HardViewSelector(Fixed):
                     f"None with {type_name(params)}"
                 )
             layout = self._plan.layout(params.num_views, params)
-            return self._select(Candidates([], layout, params, layout, params, slots), torch.device("cpu"))
+            return self._select(Candidates([], layout, params, layout, params, slots), torch.device("cpu"), labels)
         given = Candidates.of(candidates, params, slots, self._plan.layout)
-        return self._select(given, given.groups[0].views[0].device)
+        return self._select(given, given.groups[0].views[0].device, labels)
 
     def scores(self, step: int) -> bool:
         """Whether the model is asked at a step. Where it is not, candidates need not be rendered to select."""
@@ -366,14 +377,14 @@ class HardViewSelector(Fixed):
 
     # --- how -----------------------------------------------------------------------------------------------------------
 
-    def _select(self, given: Candidates, device: torch.device) -> Selection:
+    def _select(self, given: Candidates, device: torch.device, labels: Tensor | None) -> Selection:
         step, plan = self.step, self._plan
         narrowing = plan.narrowing(step, given.all_layout)
         allowed = AllowedPairs.of(plan.choice.rule, given.all_layout, given.all_rows)
         if not narrowing.asks:
             selection = plan.unasked(narrowing, given, step, device)
         else:
-            selection = self._scored(plan.scored_of(narrowing, given, device), step, device, allowed)
+            selection = self._scored(plan.scored_of(narrowing, given, device), step, device, allowed, labels)
             selection = with_slots(selection, with_extra(selection.slots, given.all_layout, plan.extra_views))
         selection = replace(with_allowed(selection, allowed), extra_views=plan.extra_views)
         self.none_allowed += selection.none_allowed
@@ -382,10 +393,10 @@ class HardViewSelector(Fixed):
             watch(selection)
         return selection
 
-    def _scored(self, given: Candidates, step: int, device: torch.device, allowed: AllowedPairs | None) -> Selection:
+    def _scored(self, given: Candidates, step: int, device: torch.device, allowed: AllowedPairs | None, labels: Tensor | None) -> Selection:
         layout, rows, choice = given.layout, given.rows, self._plan.choice
         foretold_BP = choice.foretold(self.geometry, step, rows, layout, device)
-        scores = self._scorer.scores(given, device, allowed)
+        scores = self._scorer.scores(given, device, allowed, labels)
         first_BK = None if allowed is None else first_of(allowed.pairs(layout, given.slots), layout).to(device, non_blocking=True)
         moment = replace(self.schedule.moment(step), key=given.image_key)
         chosen = choice.among(replace(scores.parts, foretold=foretold_BP), layout, moment, first_BK)
