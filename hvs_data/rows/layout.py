@@ -166,6 +166,7 @@ class Tables:
         place: int64 [P, 2], the same pairs by place among the global slots.
         set_place: int64 [Q, K], the same sets.
         local: int64 [L], slots.
+        globals_: int64 [G], slots.
         of_roles: int64 [G] each, the global slots of each role.
         read: bool [T, S], the terms of a table that some combination holds.
         position: int64 [V], each slot's place among the global or the local slots.
@@ -178,6 +179,7 @@ class Tables:
     place: Tensor
     set_place: Tensor
     local: Tensor
+    globals_: Tensor
     of_roles: tuple[Tensor, ...]
     read: Tensor
     position: Tensor
@@ -219,6 +221,7 @@ def _tables(layout: Layout, device: torch.device) -> Tables:
         place=pair_place,
         set_place=set_place,
         local=whole(layout.local_slots),
+        globals_=whole(layout.global_slots),
         of_roles=tuple(whole(slots) for slots in layout.slots_of_roles),
         read=read.to(device),
         position=whole(position),

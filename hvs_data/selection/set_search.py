@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import comb
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,7 +37,7 @@ def searched(value_BGG: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
         search = search.grown()
     for _ in range(2 * layout.emitted_globals):
         search = search.exchanged()
-    by_role_G = torch.tensor(sorted(range(len(search.role)), key=lambda place: (int(search.role[place]), place)), device=value_BGG.device)
+    by_role_G = _roles(layout, value_BGG.device).by_role
     # of equal ones a stable sort keeps the order
     rank_BK = search.chosen[:, by_role_G].to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, : layout.emitted_globals]
     place_BK = by_role_G[rank_BK]
@@ -43,6 +45,24 @@ def searched(value_BGG: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     held_BKK = value_BGG[image_B11, place_BK[:, :, None], place_BK[:, None, :]].isfinite()
     same_KK = torch.eye(layout.emitted_globals, dtype=torch.bool, device=place_BK.device)
     return place_BK, (held_BKK | same_KK).flatten(1).all(1)
+
+
+class _Roles(NamedTuple):
+    """Each global view's role by number [G]; the places role by role [G]; how many views of each role are chosen [R]."""
+
+    role: Tensor
+    by_role: Tensor
+    chosen: Tensor
+
+
+@lru_cache(maxsize=64)
+def _roles(layout: Layout, device: torch.device) -> _Roles:
+    """Made once for each layout and device, as copying them to the device would wait for it."""
+    role_of = {slot: number for number, slots in enumerate(layout.slots_of_roles) for slot in slots}
+    role_G = [role_of[slot] for slot in layout.global_slots]
+    by_role_G = sorted(range(len(role_G)), key=lambda place: (role_G[place], place))
+    with torch.inference_mode(False):  # what is made in inference mode could not be used outside of it
+        return _Roles(*(torch.tensor(numbers, device=device) for numbers in (role_G, by_role_G, layout.chosen)))
 
 
 @dataclass(frozen=True)
@@ -92,15 +112,14 @@ class _Search:
 
 def _begun(value_BGG: Tensor, layout: Layout) -> _Search:
     images, views, _ = value_BGG.shape
-    device = value_BGG.device
-    role_of = {slot: number for number, slots in enumerate(layout.slots_of_roles) for slot in slots}
+    device, roles = value_BGG.device, _roles(layout, value_BGG.device)
     finite_BGG = value_BGG.isfinite()
     largest_B11 = value_BGG.abs().masked_fill(~finite_BGG, 0).amax((1, 2), keepdim=True)
     cost_B11 = 2 * comb(layout.emitted_globals, 2) * largest_B11 + 1
     return _Search(
         value=torch.where(finite_BGG, value_BGG, -cost_B11).masked_fill(torch.eye(views, dtype=torch.bool, device=device), 0),
-        role=torch.tensor([role_of[slot] for slot in layout.global_slots], device=device),
-        left=torch.tensor(layout.chosen, device=device).repeat(images, 1),
+        role=roles.role,
+        left=roles.chosen.repeat(images, 1),
         chosen=torch.zeros(images, views, dtype=torch.bool, device=device),
         gain=torch.zeros(images, views, dtype=value_BGG.dtype, device=device),
     )

@@ -99,8 +99,7 @@ def choose_set(
     if layout.num_sets > MAX_SETS:
         judged_BGG = sums.pair if sums.foretold is None else sums.pair - sums.foretold
         place_BK, fits_B = searched(judged_BGG * (-1 if policy.seeks < 0 else 1), layout)
-        slots_BK = torch.tensor(layout.global_slots, device=place_BK.device)[place_BK]
-        slots_BK = torch.where(fits_B[:, None], with_first_locals(slots_BK, tables), first_BK)
+        slots_BK = torch.where(fits_B[:, None], with_first_locals(tables.globals_[place_BK], tables), first_BK)
         loss_B = sums.loss_of(slots_BK, layout, tables).masked_fill(~fits_B, torch.nan)
     else:
         pieces = [

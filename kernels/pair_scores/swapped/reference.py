@@ -26,18 +26,26 @@ def sinkhorn(logits_NK: Tensor, epsilon: float, iterations: int) -> Tensor:
     return code_NK * samples
 
 
-def swapped_table(logits_BVK: Tensor, queue_LK: Tensor | None, temperature: float, epsilon: float, iterations: int) -> Tensor:
-    """``CE[n, v, w] = -sum_k code[n, v, k] log softmax(logits[n, w] / temperature)_k``.
+def swapped_table(
+    logits_BVK: Tensor,
+    queue_LK: Tensor | None,
+    temperature: float,
+    epsilon: float,
+    iterations: int,
+    others_BWK: Tensor | None = None,
+) -> Tensor:
+    """``CE[n, v, w] = -sum_k code[n, v, k] log softmax(others[n, w] / temperature)_k``.
 
     Args:
         logits_BVK: floating [B, V, K].
         queue_LK: floating [L, K] of the same type, samples that take part in each view's codes; None for none.
+        others_BWK: floating [B, W, K], views from which codes are predicted; None for the same views.
 
     Returns:
-        [B, V, V] of the inputs' type.
+        [B, V, W] of the inputs' type.
     """
     images, views, _ = logits_BVK.shape
     queue = [] if queue_LK is None else [queue_LK]
     codes = [sinkhorn(torch.cat([logits_BVK[:, view], *queue]), epsilon, iterations)[:images] for view in range(views)]
-    log_p_BVK = (logits_BVK / temperature).log_softmax(-1)
-    return torch.stack([-(code_BK[:, None] * log_p_BVK).sum(-1) for code_BK in codes], dim=1)
+    log_p_BWK = ((logits_BVK if others_BWK is None else others_BWK) / temperature).log_softmax(-1)
+    return torch.stack([-(code_BK[:, None] * log_p_BWK).sum(-1) for code_BK in codes], dim=1)

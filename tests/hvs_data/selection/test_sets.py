@@ -16,12 +16,15 @@ import hvs_data as hvs
 from given_losses import Numbered, numbered_views
 from hvs_data import SelectionError, policies, rules
 from hvs_data.drawing.steps import MIXED, numbers_of
+from hvs_data.objectives import SimSiam
 from hvs_data.policies import Moment
 from hvs_data.recipes import Recipe, Role
 from hvs_data.rows.layout import MAX_SETS, layout_of
 from hvs_data.selection import sets
 from hvs_data.selection.set_search import searched
-from multi_crop import Terms, make_rows
+from multi_crop import Terms, make_pixels, make_rows
+from small_selections import make_model
+from trainers import NoQuestions
 
 # (role, candidates, emitted)
 RECIPES = {
@@ -302,6 +305,19 @@ def test_extra_views_and_prefilter_go_with_sets(options, extra):
             ]
             assert len(of_scored) == 5
             assert slots[:4] == list(max(combinations(of_scored, 4), key=lambda s, of=table[image]: sign * loss_of(of, s)))
+
+
+@pytest.mark.parametrize("options", [{}, {"policy": "easiest", "extra_views": 2}, {"policy": policies.Mixed(0.5)}], ids=str)
+@pytest.mark.parametrize(
+    "roles", [RECIPES["two roles"], MANY, (*RECIPES["one role"], ("local", 3, 2))], ids=["two roles", "searched", "crops"]
+)
+def test_choosing_a_set_never_asks_the_device(options, roles):
+    recipe = recipe_of(*roles)
+    selector = hvs.HardViewSelector(SimSiam(make_model().float()), score_locals=True, **options)
+    pixels = make_pixels(recipe, 3)
+    for _ in range(2):  # what is made once for each layout is there in the second
+        with NoQuestions():
+            selector(pixels, make_rows(recipe, 3))
 
 
 @pytest.mark.parametrize(

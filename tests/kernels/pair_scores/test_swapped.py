@@ -59,6 +59,18 @@ def test_the_table_is_that_of_the_formula(images, views, prototypes, waiting, te
     assert float((table - expected).abs().max()) <= bound
 
 
+@pytest.mark.parametrize("waiting", [0, 5])
+def test_other_views_foretell_the_codes_too(waiting):
+    """As all views' table has it, of whose views just the first ones have codes."""
+    logits, queue = draw(7, 5, 9, waiting, 3)
+    table = blocks.swapped_table(logits[:, :2], queue, 0.1, 0.05, 3, others_BWK=logits[:, 2:])
+    assert torch.equal(table, blocks.swapped_table(logits, queue, 0.1, 0.05, 3)[:, :2, 2:])
+    expected = reference.swapped_table(
+        logits[:, :2].double(), None if queue is None else queue.double(), 0.1, 0.05, 3, others_BWK=logits[:, 2:].double()
+    )
+    assert float((table - expected).abs().max()) <= bound_of(logits, 7 + waiting, expected, 0.1, 0.05, 3)
+
+
 def test_codes_are_distributions_that_come_to_use_all_prototypes_alike():
     images, prototypes, iterations = 30, 6, 8
     logits, _ = draw(images, 1, prototypes, 0)
