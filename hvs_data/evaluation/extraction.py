@@ -18,7 +18,7 @@ from hvs_data.arguments.values import whole_number
 from hvs_data.errors import HvsError
 from hvs_data.loaders.view_loader import ViewLoader
 from hvs_data.objectives.gather import gathered, is_distributed
-from hvs_data.recipes.spec import ColorJitter, Recipe, Role
+from hvs_data.recipes import evaluation
 from hvs_data.sources.base import Source
 from hvs_data.types import Batch
 
@@ -73,9 +73,11 @@ def features(
 
     Args:
         encoder: maps views [B, C, H, W] to features [B, F].
-        images: what :func:`hvs_data.open_source` opens, or a Source, of which centre views are made; a ViewLoader; or a loader of your
-            own: batches of views (or a list of one) and labels. What each rank sees of that is its own affair.
-        size: side of the centre views in pixels.
+        images: what :func:`hvs_data.open_source` opens, or a Source, of which the views of
+            :func:`hvs_data.recipes.evaluation` are made; a ViewLoader; or a loader of your own: batches of views (or a list of one) and
+            labels. What each rank sees of that is its own affair.
+        size: side of the views in pixels, which lose an eighth of the image at each border, as published evaluations on ImageNet have it;
+            ``recipe=hvs_data.recipes.evaluation(32, 32)`` takes small images whole.
         batch_size: images of a forward, on each rank.
         device: of the views; by default that of the encoder's first parameter.
         autocast: type to which the forward casts automatically, such as torch.bfloat16; None leaves it to the code around.
@@ -107,14 +109,8 @@ def features(
     return Features(*_once_each(torch.cat(index), value_NF, label_N, device)) if index else Features(value_NF, label_N)
 
 
-def centre_view(size: int) -> Recipe:
-    """One view of an image: the largest square in its middle, as it is."""
-    plain = Role(candidates=1, emitted=1, size=size, scale=(1, 1), ratio=(1, 1), flip=0, jitter=ColorJitter(p=0), gray=0, blur=0)
-    return Recipe("centre view", (plain,))
-
-
 def _loader(images: Any, size: int, batch_size: int, device: torch.device, options: dict[str, Any]) -> ViewLoader:
-    given: dict[str, Any] = {"recipe": centre_view(size), "shuffle": False, "channels_last": True} | options
+    given: dict[str, Any] = {"recipe": evaluation(size), "shuffle": False, "channels_last": True} | options
     return ViewLoader(images, given.pop("recipe"), batch_size, device, **given)
 
 

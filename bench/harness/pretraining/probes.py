@@ -8,6 +8,8 @@ from torch import nn
 
 from harness.data.images import Split
 from hvs_data.evaluation import Features, features, linear
+from hvs_data.recipes.spec import ColorJitter, Recipe, Role
+from hvs_data.sources.base import Source
 
 NEIGHBOURS = 20
 INVERSE_PENALTY = 0.01  # of the linear classifier on standardised features; chosen once, on vanilla SimCLR, and the same for all arms
@@ -30,13 +32,19 @@ def scores(encoder: nn.Module, split: Split, size: int) -> Scores:
         split: labelled images.
         size: side of the centre crops, in pixels.
     """
-    fitted, held_out = (features(encoder, its, size=size) for its in (split.train, split.test))
+    fitted, held_out = (_features(encoder, its, size) for its in (split.train, split.test))
     return Scores(knn(fitted, held_out), linear(fitted, held_out, INVERSE_PENALTY, ITERATIONS))
 
 
 def knn_of(encoder: nn.Module, split: Split, size: int) -> float:
     """Only the k-NN accuracy of :func:`scores`."""
-    return knn(features(encoder, split.train, size=size), features(encoder, split.test, size=size))
+    return knn(_features(encoder, split.train, size), _features(encoder, split.test, size))
+
+
+def _features(encoder: nn.Module, images: Source, size: int) -> Features:
+    """Of the largest square in the middle of each image, as it is: small images are taken whole."""
+    plain = Role(candidates=1, emitted=1, size=size, scale=(1, 1), ratio=(1, 1), flip=0, jitter=ColorJitter(p=0), gray=0, blur=0)
+    return features(encoder, images, recipe=Recipe("centre view", (plain,)), batch_size=128)
 
 
 def knn(fitted: Features, held_out: Features) -> float:
