@@ -67,7 +67,7 @@ class ViewParams:
         image_size: int64 [B, 2], height and width in pixels of the image that the boxes lie in; None where that is not known.
         key: int64 [B, V], from 0 to 2**63 - 1: what a stage of the user's own draws its numbers from
             (:class:`hvs_data.Stage`); None in rows that were not drawn by :func:`hvs_data.sample_views`.
-        turn: uint8 [B, V], quarter turns counterclockwise, before the flips, as ``torch.rot90(x, turn, (-2, -1))``. This and the following
+        turn: uint8 [B, V], quarter turns counterclockwise, after the flips, as ``torch.rot90(x, turn, (-2, -1))``. This and the following
             are None where no role of the recipe has the operation.
         vertical_flip: bool [B, V].
         posterize: uint8 [B, V], bits that each value keeps, after solarize; 8 = unchanged.

@@ -152,7 +152,7 @@ class Role:
         shared: what is drawn once for all views that an image has of this role: "color" (jitter and its order, grey, blur, solarize,
             posterize), "crop" (box, flips and turn), or None. :meth:`Recipe.with_shared` sets it.
         vertical_flip: probability of a vertical flip.
-        turn: probability of a turn by quarters, counterclockwise, before the flips.
+        turn: probability of a turn by quarters, counterclockwise, after the flips.
         quarters: the turns that are drawn, each as often: some of 1, 2 and 3.
         posterize: probability of keeping only the upper bits of each value.
         posterize_bits: how many, from 1 to 7.

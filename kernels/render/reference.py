@@ -6,7 +6,7 @@ Clarity comes before speed: one view at a time, one small function an operation,
 1. cut the box out of the image; nothing outside it is ever read. Where the row says so, the image is resized before, and the box may
    reach beyond it into black
 2. resize to H x W, antialiased, and clamp to [0, 1], since bicubic weights overshoot and 8-bit pipelines saturate there
-3. turn by quarters, flip horizontally, flip vertically
+3. flip horizontally, flip vertically, turn by quarters
 4. brightness, contrast, saturation and hue in the row's order, each clamped to [0, 1]
 5. grey
 6. Gaussian blur
@@ -95,12 +95,12 @@ def _render_view(image_HW3: Tensor, params: ViewParams, b: int, v: int, size: Si
     else:
         box_3HW = image_HW3[top : top + height, left : left + width].permute(2, 0, 1)
         x_3HW = resize(box_3HW.to(compute_dtype) / 255, size, params.spec.interpolation)
-    if params.turn is not None:
-        x_3HW = x_3HW.rot90(int(params.turn[b, v]), (-2, -1))
     if params.flip[b, v]:
         x_3HW = x_3HW.flip(-1)
     if params.vertical_flip is not None and params.vertical_flip[b, v]:
         x_3HW = x_3HW.flip(-2)
+    if params.turn is not None:
+        x_3HW = x_3HW.rot90(int(params.turn[b, v]), (-2, -1))
     for operation in params.order[b, v].tolist():
         adjust, name = _JITTER[operation]
         x_3HW = adjust(x_3HW, float(getattr(params, name)[b, v]))

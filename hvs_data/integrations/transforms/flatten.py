@@ -8,14 +8,14 @@ from typing import Any
 
 from hvs_data.integrations.transforms.classes import attributes_of, class_name, known_class
 from hvs_data.integrations.transforms.official_parts import official_part
-from hvs_data.integrations.transforms.parts import Convert, Crop, Normalize, Step
+from hvs_data.integrations.transforms.parts import Convert, Crop, FixedCrop, Normalize, Resize, Step
 from hvs_data.integrations.transforms.report import ELSEWHERE, InexpressibleError, Report
 from hvs_data.integrations.transforms.torchvision_parts import READERS, never_applied
 from hvs_data.integrations.transforms.views import Pipeline
 
 ROOT = "transforms"
 _CONTAINERS = {("torchvision", "Compose"), ("torch", "Sequential")}
-_WHOLE = (Crop, Convert, Normalize)  # every view passes these
+_WHOLE = (Crop, FixedCrop, Resize, Convert, Normalize)  # every view passes these
 
 
 def steps_of(pipeline: Pipeline, report: Report) -> list[Step]:

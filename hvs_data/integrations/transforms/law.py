@@ -1,7 +1,9 @@
 """From the steps of a pipeline to the distribution of its views: which operations come in an order that a recipe has.
 
-A recipe's order is crop, jitter, grey, blur, solarize, normalise. Three exchanges leave the law of a view as it is. A horizontal flip
-may stand anywhere: it commutes with every operation, and the distribution of crop boxes is its own mirror image. Grey and blur commute:
+A recipe's order is resize, crop, jitter, grey, blur, solarize, posterize, normalise, erase. Some exchanges leave the law of a view as it
+is. Flips may stand anywhere: they commute with every operation, and the distributions of crop boxes and erased rectangles are their own
+mirror images. Turns by quarters may stand anywhere between the crop and the erasing, whose shapes are not the same turned. Of turns and
+flips together the law is worked out (:mod:`hvs_data.integrations.transforms.turns`). Grey and blur commute:
 both are averages, one over channels, one over pixels, with equal weights in every channel. What only changes the container of the pixels
 may stand anywhere too. No other two commute: jitter and solarize clamp or fold the values, contrast reads the mean of the view.
 """
@@ -14,15 +16,36 @@ from dataclasses import dataclass, replace
 import torch
 
 from hvs_data.errors import RecipeError
-from hvs_data.integrations.transforms.parts import Blur, Convert, Crop, Flip, Gray, Jitter, Normalize, Part, Solarize, Step
+from hvs_data.integrations.transforms.framing import framing_of
+from hvs_data.integrations.transforms.parts import (
+    Blur,
+    Convert,
+    Crop,
+    Erase,
+    FixedCrop,
+    Flip,
+    Gray,
+    Jitter,
+    Normalize,
+    Part,
+    Posterize,
+    Resize,
+    Solarize,
+    Step,
+    Turn,
+)
 from hvs_data.integrations.transforms.report import Report
+from hvs_data.integrations.transforms.turns import turning_of
 from hvs_data.integrations.transforms.views import Pipeline
-from hvs_data.recipes.spec import ColorJitter, Role
+from hvs_data.recipes.spec import ColorJitter, Erasing, Role
 
-_STAGE: dict[type[Part], int] = {Crop: 0, Jitter: 1, Gray: 2, Blur: 2, Solarize: 3, Normalize: 4}
-_ORDER = "crop, jitter, grey, blur, solarize, normalise (a flip anywhere, grey also behind blur)"
+_STAGE: dict[type[Part], int] = {
+    Resize: 0, Crop: 1, FixedCrop: 1, Jitter: 2, Gray: 3, Blur: 3, Solarize: 4, Posterize: 5, Normalize: 6, Erase: 6,
+}  # fmt: skip
+_ORDER = "resize, crop, jitter, grey, blur, solarize, posterize, normalise (flips anywhere, grey also behind blur), erase"
 # A recipe inverts from 128/255 on: the same, on 8-bit values, as any threshold above 127 up to 128.
 _THRESHOLDS = {255.0: (127.0, 128.0), 1.0: (127.0 / 255, 128.0 / 255)}
+_FRAMES = ("RandomResizedCrop", "RandomCrop", "CenterCrop", "Resize")
 _SLACK = 1e-6  # thresholds written as 0.502 or kept in float32 mean no other one
 
 
@@ -47,23 +70,23 @@ def law_of(steps: Sequence[Step], pipeline: Pipeline, report: Report) -> Law | N
     """The law of a view that passes these steps of its pipeline; None if it cannot be told."""
     kept = _in_order(steps, report)
     full_scale = _check_values(steps, report)
-    crop = next((step.part for step in kept if isinstance(step.part, Crop)), None)
-    if crop is None:
+    framing = framing_of(kept, pipeline, report)
+    if framing is None:
         # one that stands elsewhere, or that could not be read, has been refused already
         paths = tuple(path for path, _ in pipeline.segments)
         of_this = [part for part in report.parts if part.path.startswith(paths)]
-        if not any(part.path == pipeline.path or part.part == "RandomResizedCrop" for part in of_this):
+        if not any(part.path == pipeline.path or part.part in _FRAMES for part in of_this):
             report.refuse(
                 pipeline.path,
                 pipeline.name,
-                "it has no RandomResizedCrop, with which every view of a recipe begins",
-                "begin with one; pipelines for evaluation (Resize, CenterCrop) belong in an ordinary DataLoader",
+                "it has no crop, with which every view of a recipe begins",
+                "begin with RandomResizedCrop, RandomCrop or CenterCrop, or with Resize to a height and a width",
             )
         return None
     normalize = next((step.part for step in kept if isinstance(step.part, Normalize)), Normalize((0.0,) * 3, (1.0,) * 3))
     blur = next((step.part for step in kept if isinstance(step.part, Blur)), None)
     try:
-        role = _role(kept, crop, blur)
+        role = replace(_role(kept, blur), **framing.fields, **turning_of(kept, report), erase=_erasing(kept, normalize, full_scale, report))
     except RecipeError as error:
         report.refuse(pipeline.path, pipeline.name, str(error), "change the value")
         return None
@@ -74,14 +97,33 @@ def law_of(steps: Sequence[Step], pipeline: Pipeline, report: Report) -> Law | N
         )
     return Law(
         role,
-        crop.interpolation,
+        framing.interpolation,
         tuple(value / full_scale for value in normalize.mean),
         tuple(value / full_scale for value in normalize.std),
         None if blur is None else blur.kernel,
     )
 
 
-def _role(steps: Sequence[Step], crop: Crop, blur: Blur | None) -> Role:
+def _erasing(steps: Sequence[Step], normalize: Normalize, full_scale: float, report: Report) -> Erasing | None:
+    """What is erased, with its value on the scale of normalised values."""
+    parts = [step.part for step in steps]
+    step = next((step for step in steps if isinstance(step.part, Erase)), None)
+    if step is None or not isinstance(step.part, Erase):
+        return None
+    part, value = step.part, step.part.value
+    mean, std = ([number / full_scale for number in numbers] for numbers in (normalize.mean, normalize.std))
+    changes = set(mean) != {0.0} or set(std) != {1.0}
+    if changes and normalize in parts[parts.index(part) :]:
+        if isinstance(value, str):
+            why = "noise that is normalised afterwards is no standard normal noise"
+            report.refuse(step.path, step.name, why, "put it behind Normalize")
+            return None
+        values = value if isinstance(value, tuple) else (value,) * len(mean)
+        value = tuple((each - m) / s for each, m, s in zip(values, mean, std, strict=True))
+    return Erasing(step.p, part.scale, part.ratio, value)
+
+
+def _role(steps: Sequence[Step], blur: Blur | None) -> Role:
     jitter = next((step for step in steps if isinstance(step.part, Jitter)), None)
     colours = ColorJitter(0.0, 0.0, 0.0, 0.0, 0.0)
     if jitter is not None and isinstance(jitter.part, Jitter):
@@ -90,14 +132,12 @@ def _role(steps: Sequence[Step], crop: Crop, blur: Blur | None) -> Role:
     role = Role(
         candidates=1,
         emitted=1,
-        size=crop.size,
-        scale=crop.scale,
-        ratio=crop.ratio,
-        flip=_either_way([step.p for step in steps if isinstance(step.part, Flip)]),
         jitter=colours,
         gray=_at_least_once([step.p for step in steps if isinstance(step.part, Gray)]),
         blur=_at_least_once([step.p for step in steps if isinstance(step.part, Blur)]),
         solarize=_at_least_once([step.p for step in steps if isinstance(step.part, Solarize)]),
+        posterize=_at_least_once([step.p for step in steps if isinstance(step.part, Posterize)]),
+        posterize_bits=next((step.part.bits for step in steps if isinstance(step.part, Posterize)), Role.posterize_bits),
     )
     return role if blur is None else replace(role, sigma=blur.sigma)
 
@@ -110,7 +150,14 @@ def _in_order(steps: Sequence[Step], report: Report) -> list[Step]:
         if isinstance(step.part, (Flip, Convert)):
             kept.append(step)
             continue
-        twin = next((other for other in kept if type(other.part) is type(step.part)), None)
+        if isinstance(step.part, Turn):
+            framed = any(isinstance(other.part, (Crop, FixedCrop)) for other in kept)
+            if framed and not any(isinstance(other.part, Erase) for other in kept):
+                kept.append(step)
+            else:
+                report.refuse(step.path, step.name, "a recipe turns views between their crop and their erasing", "put it behind the crop")
+            continue
+        twin = next((other for other in kept if _kind(other.part) is _kind(step.part)), None)
         if twin is not None and not isinstance(step.part, Gray):  # grey twice is grey
             report.refuse(step.path, step.name, f"a recipe does this once, got it also from {twin.label}", "drop one of the two")
         elif latest is not None and _STAGE[type(step.part)] < _STAGE[type(latest.part)]:
@@ -124,6 +171,10 @@ def _in_order(steps: Sequence[Step], report: Report) -> list[Step]:
             kept.append(step)
             latest = step
     return kept
+
+
+def _kind(part: Part) -> type:
+    return Crop if isinstance(part, FixedCrop) else type(part)
 
 
 def _check_values(steps: Sequence[Step], report: Report) -> float:
@@ -143,15 +194,19 @@ def _check_values(steps: Sequence[Step], report: Report) -> float:
             if part.dtype is not None and dtype == torch.uint8 and part.dtype.is_floating_point:
                 full_scale = 1.0 if part.scale else 255.0
             dtype, is_tensor = part.dtype or dtype, not part.to_pillow
-        elif isinstance(part, (Flip, Normalize)):
+        elif isinstance(part, (Flip, Turn, FixedCrop, Normalize)):
             continue
         elif dtype != torch.uint8 and full_scale != 1:
             report.refuse(step.path, step.name, "it works on floats of up to 255, which torchvision takes for 1", "convert with scale=True")
-        elif isinstance(part, Crop):
+        elif isinstance(part, (Crop, Resize)):
             if is_tensor and not part.antialias:
                 report.refuse(step.path, step.name, "a recipe's resize is antialiased, this one's of tensors is not", "pass antialias=True")
             if dtype != torch.uint8 and part.interpolation == "bicubic":
                 report.differs("bicubic resizes of floats overshoot the pixels' range at edges; a recipe cuts that off, as 8-bit code does")
+        elif isinstance(part, Posterize) and dtype == torch.uint8:
+            report.differs("posterized 8-bit values are multiples of 2**(8 - bits) of 255, a recipe's of 2**-bits of 1: a 256th less")
+        elif isinstance(part, Erase) and dtype == torch.uint8:
+            report.refuse(step.path, step.name, "a recipe erases floats, got 8-bit values", "convert to floats before")
         elif isinstance(part, Solarize):
             least, most = _THRESHOLDS[full_scale]
             if not least + _SLACK < part.threshold <= most + _SLACK * full_scale:
@@ -191,11 +246,3 @@ def _at_least_once(probabilities: Sequence[float]) -> float:
     for p in probabilities:
         never *= 1 - p
     return 1 - never
-
-
-def _either_way(probabilities: Sequence[float]) -> float:
-    """Probability of an odd number of flips."""
-    odd = 0.0
-    for p in probabilities:
-        odd = odd * (1 - p) + (1 - odd) * p
-    return odd

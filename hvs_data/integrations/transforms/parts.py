@@ -26,8 +26,35 @@ class Crop:
 
 
 @dataclass(frozen=True)
+class FixedCrop:
+    """A box of the view's size out of the image: anywhere in the image with black padding at each side, or in its centre."""
+
+    size: Size
+    center: bool
+    padding: int = 0
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Resize of the whole image: its shorter side, or (height, width); ``antialias`` as of :class:`Crop`."""
+
+    size: int | tuple[int, int]
+    interpolation: str
+    antialias: bool = True
+
+
+@dataclass(frozen=True)
 class Flip:
-    """Horizontal flip."""
+    """Horizontal flip, or a vertical one."""
+
+    vertical: bool = False
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Quarter turns counterclockwise, one of these each as often."""
+
+    quarters: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -66,6 +93,22 @@ class Solarize:
 
 
 @dataclass(frozen=True)
+class Posterize:
+    """Only the upper bits of each value."""
+
+    bits: int
+
+
+@dataclass(frozen=True)
+class Erase:
+    """A rectangle erased, with a value on the scale of the values at this point, one for each channel, or "noise"."""
+
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+    value: float | tuple[float, ...] | str
+
+
+@dataclass(frozen=True)
 class Normalize:
     """``(x - mean) / std`` per channel, on the scale of the values at this point."""
 
@@ -88,7 +131,9 @@ class Convert:
     to_pillow: bool = False
 
 
-Part: TypeAlias = Crop | Flip | Jitter | Gray | Blur | Solarize | Normalize | Convert
+Part: TypeAlias = (
+    Crop | FixedCrop | Resize | Flip | Turn | Jitter | Gray | Blur | Solarize | Posterize | Normalize | Erase | Convert
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,26 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
-from hvs_data.arguments.sizes import size_of
-from hvs_data.integrations.transforms.parts import Blur, Convert, Crop, Flip, Gray, Jitter, Normalize, Part, Solarize
+from hvs_data.arguments.sizes import Size, size_of
+from hvs_data.integrations.transforms.parts import (
+    Blur,
+    Convert,
+    Crop,
+    Erase,
+    FixedCrop,
+    Flip,
+    Gray,
+    Jitter,
+    Normalize,
+    Part,
+    Posterize,
+    Resize,
+    Solarize,
+    Turn,
+)
 from hvs_data.integrations.transforms.report import InexpressibleError
 
 # torchvision's enum has these as values, Pillow the numbers
@@ -20,7 +36,33 @@ Read = tuple[Part | None, float]  # what a part does, and with which probability
 
 
 def _crop(part: Any) -> Read:
-    height, width = (part.size, part.size) if isinstance(part.size, int) else (part.size[0], part.size[-1])
+    return Crop(_size(part.size), _pair(part.scale), _pair(part.ratio), *_resampling(part)), 1.0
+
+
+def _resize(part: Any) -> Read:
+    if getattr(part, "max_size", None) is not None:
+        raise InexpressibleError(f"a recipe's resize has no largest side, got max_size={part.max_size}", "drop max_size")
+    sides = part.size if isinstance(part.size, Sequence) else [part.size]
+    size = (int(sides[0]), int(sides[1])) if len(sides) == 2 else int(sides[0])
+    return Resize(size, *_resampling(part)), 1.0
+
+
+def _random_crop(part: Any) -> Read:
+    padding = part.padding if isinstance(part.padding, Sequence) else [part.padding or 0]
+    fills = part.fill.values() if isinstance(part.fill, dict) else [part.fill]
+    if len(set(padding)) > 1 or part.padding_mode != "constant" or any(np.any(fill) for fill in fills if fill is not None):
+        why = f"a recipe pads all sides alike, with black, got padding={part.padding}, fill={part.fill}, padding_mode={part.padding_mode!r}"
+        raise InexpressibleError(why, "pass one padding and leave fill and padding_mode out")
+    return FixedCrop(_size(part.size), center=False, padding=int(padding[0])), 1.0
+
+
+def _size(size: Any) -> Size:
+    height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
+    return size_of(int(height), int(width))
+
+
+def _resampling(part: Any) -> tuple[str, bool]:
+    """Interpolation, and whether it is antialiased for tensors too."""
     interpolation = _INTERPOLATIONS.get(getattr(part.interpolation, "value", part.interpolation))
     antialias = getattr(part, "antialias", True)
     problems = []
@@ -31,7 +73,7 @@ def _crop(part: Any) -> Read:
     if problems or interpolation is None:
         whys, remedies = zip(*problems, strict=True)
         raise InexpressibleError("; ".join(whys), " and ".join(remedies))
-    return Crop(size_of(int(height), int(width)), _floats(part.scale), _floats(part.ratio), interpolation, antialias is True), 1.0  # type: ignore[arg-type]
+    return interpolation, antialias is True
 
 
 def _jitter(part: Any) -> Read:
@@ -98,6 +140,57 @@ def _horizontal_flip(part: Any) -> Read:
     return Flip(), float(part.p)
 
 
+def _quarters(degrees: float) -> int:
+    """Quarter turns of a rotation about the centre."""
+    if degrees % 90:
+        raise InexpressibleError(f"a recipe turns by quarters, got {degrees:g} degrees", "take a multiple of 90 degrees, or drop it")
+    return int(degrees // 90) % 4
+
+
+def _turn(quarters: Sequence[int]) -> Read:
+    """One of some turns, each as often: what a recipe draws of them, and how often it is any."""
+    turns = [quarter for quarter in quarters if quarter]
+    if len({turns.count(quarter) for quarter in turns}) > 1:
+        raise InexpressibleError(f"a recipe draws each of its turns as often, got the quarters {list(quarters)}", "name each once")
+    return (Turn(tuple(sorted(set(turns)))) if turns else None), len(turns) / len(quarters)
+
+
+def _rotation(part: Any) -> Read:
+    lo, hi = _pair(part.degrees)
+    if lo != hi:
+        raise InexpressibleError(f"a recipe turns by quarters, got any angle from {lo:g} to {hi:g}")
+    if part.center is not None:
+        raise InexpressibleError(f"a recipe turns about the centre, got center={part.center}", "leave center out")
+    return _turn([_quarters(lo)])
+
+
+def _choice(part: Any) -> Read:
+    """One of several rotations, or of none."""
+    weights = list(part.p) if part.p is not None else [1.0]
+    if len({float(weight) for weight in weights}) > 1:
+        raise InexpressibleError(f"a recipe draws each of its turns as often, got p={part.p}", "leave p out")
+    quarters = []
+    for each in part.transforms:
+        read = {"RandomRotation": _rotation, "Identity": _nothing}.get(type(each).__name__)
+        what, _ = (None, 0.0) if read is None else read(each)
+        if read is None or not (what is None or isinstance(what, Turn)):
+            raise InexpressibleError(
+                f"a recipe chooses between turns alone, got {type(each).__name__}", "draw each with its own RandomApply"
+            )
+        quarters.append(0 if what is None else what.quarters[0])
+    return _turn(quarters)
+
+
+def _erasing(part: Any) -> Read:
+    value = part.value
+    if value is None or value == "random":
+        what: Any = "noise"
+    else:
+        several = value if isinstance(value, Sequence) else [value]
+        what = float(several[0]) if len(several) == 1 else _floats(several)
+    return Erase(_pair(part.scale), _pair(part.ratio), what), float(part.p)
+
+
 def _nothing(part: Any) -> Read:
     return None, 1.0
 
@@ -108,6 +201,7 @@ def _constant(read: Convert) -> Callable[[Any], Read]:
 
 READERS: dict[str, dict[str, Callable[[Any], Read]]] = {
     "torchvision": {
+        "CenterCrop": lambda part: (FixedCrop(_size(part.size), center=True), 1.0),
         "ColorJitter": _jitter,
         "ConvertImageDtype": _to_dtype,
         "GaussianBlur": _blur,
@@ -116,10 +210,17 @@ READERS: dict[str, dict[str, Callable[[Any], Read]]] = {
         "Normalize": _normalize,
         "PILToTensor": _constant(Convert()),
         "RGB": _nothing,  # views are RGB
+        "RandomChoice": _choice,
+        "RandomCrop": _random_crop,
+        "RandomErasing": _erasing,
         "RandomGrayscale": _gray,
         "RandomHorizontalFlip": _horizontal_flip,
+        "RandomPosterize": lambda part: (Posterize(int(part.bits)), float(part.p)),
         "RandomResizedCrop": _crop,
+        "RandomRotation": _rotation,
         "RandomSolarize": _solarize,
+        "RandomVerticalFlip": lambda part: (Flip(vertical=True), float(part.p)),
+        "Resize": _resize,
         "ToDtype": _to_dtype,
         "ToImage": _constant(Convert()),
         "ToPILImage": _constant(Convert(to_pillow=True)),
@@ -129,6 +230,7 @@ READERS: dict[str, dict[str, Callable[[Any], Read]]] = {
     # its ToTensor holds a pipeline of torchvision's parts
     "lightly": {
         "GaussianBlur": lambda part: (Blur(_pair(part.sigmas), None), float(part.prob)),
+        "RandomRotate": lambda part: (_turn([_quarters(part.angle)])[0], float(part.prob)),
         "RandomSolarization": lambda part: (Solarize(float(part.threshold)), float(part.prob)),
     },
     "torch": {"Identity": _nothing},

@@ -84,13 +84,11 @@ def test_a_view_transform_is_one_view() -> None:
     assert single.roles == (replace(double.roles[0], candidates=1, emitted=1),)
 
 
-def test_rotations_are_refused_where_they_may_happen() -> None:
-    rotated = lightly.SimCLRTransform(rr_prob=0.1, vf_prob=0.2)
-    with pytest.raises(TransformsError) as refusal:
-        hvs.recipe_from(rotated)
-    assert [part.part for part in refusal.value.parts] == ["RandomVerticalFlip", "RandomRotate"]
-    assert hvs.recipe_from(lightly.SimCLRTransform(rr_prob=0.0, rr_degrees=20)) == hvs.recipe_from(lightly.SimCLRTransform())
-    with pytest.raises(TransformsError, match="RandomRotation"):
+def test_quarter_turns_and_vertical_flips_are_those_of_a_role() -> None:
+    turned, plain = hvs.recipe_from(lightly.SimCLRTransform(rr_prob=0.1, vf_prob=0.2)), hvs.recipe_from(lightly.SimCLRTransform())
+    assert turned == plain.with_roles(turn=0.1, quarters=(1,), vertical_flip=0.2)
+    assert hvs.recipe_from(lightly.SimCLRTransform(rr_prob=0.0, rr_degrees=20)) == plain
+    with pytest.raises(TransformsError, match="RandomRotation.*turns by quarters, got any angle from -20 to 20"):
         hvs.recipe_from(lightly.SimCLRTransform(rr_prob=0.5, rr_degrees=20))
 
 

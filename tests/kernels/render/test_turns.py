@@ -36,10 +36,10 @@ EVERY = rows_of(*zip(*itertools.product([False, True], [False, True], range(4), 
 
 
 def torchvisions(view: Tensor, rows: ViewParams, v: int) -> Tensor:
-    """A plain view as torchvision turns, flips and posterizes it."""
-    view = tv.rotate(view, 90.0 * int(rows.turn[0, v]))  # type: ignore[index]
+    """A plain view as torchvision flips, turns and posterizes it."""
     view = tv.horizontal_flip(view) if rows.flip[0, v] else view
     view = tv.vertical_flip(view) if rows.vertical_flip[0, v] else view  # type: ignore[index]
+    view = tv.rotate(view, 90.0 * int(rows.turn[0, v]))  # type: ignore[index]
     bits = int(rows.posterize[0, v])  # type: ignore[index]
     return tv.posterize(view, bits) if bits < 8 else view
 
