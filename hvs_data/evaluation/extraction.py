@@ -18,7 +18,7 @@ from hvs_data.arguments.values import whole_number
 from hvs_data.errors import HvsError
 from hvs_data.loaders.view_loader import ViewLoader
 from hvs_data.objectives.gather import gathered, is_distributed
-from hvs_data.recipes import evaluation
+from hvs_data.recipes.presets import evaluation
 from hvs_data.sources.base import Source
 from hvs_data.types import Batch
 
