@@ -4,7 +4,7 @@ A format is any function of a :class:`hvs_data.Batch`; what it returns is what t
 no pixels, unless they say so.
 """
 
-# Axes: B image, V view, C channel, S side of a square view.
+# Axes: B image, V view, C channel, H W pixels.
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def stable_pretraining(batch: Batch) -> dict[str, Any]:
 
 
 def stacked(batch: Batch) -> tuple[Tensor, Tensor]:
-    """``(views [B, V, 3, S, S], labels [B])``. Copies the pixels.
+    """``(views [B, V, C, H, W], labels [B])``. Copies the pixels.
 
     Raises:
         HvsError: views of several sizes.
@@ -134,7 +134,7 @@ def stacked(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def view_major(batch: Batch) -> tuple[Tensor, Tensor]:
-    """``(views [V * B, 3, S, S], labels [B])``: all first views, then all second ones, ... Copies the pixels.
+    """``(views [V * B, C, H, W], labels [B])``: all first views, then all second ones, ... Copies the pixels.
 
     Raises:
         HvsError: views of several sizes.
@@ -144,6 +144,8 @@ def view_major(batch: Batch) -> tuple[Tensor, Tensor]:
 
 def unnormalized(batch: Batch) -> Batch:
     """The batch with float32 views from 0 to 255, for steps and preprocessors that normalise before the model. Copies the pixels.
+
+    That is 255 times the 0-1 scale, whatever the bits of the images.
 
     To be followed by another format, or used as it is. Views that the loader made without normalising keep their values. Selection saw
     them as the loader made them: normalised ones, as the model will. Of a model that normalises in the parts that the objective calls, the

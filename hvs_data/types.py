@@ -22,6 +22,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # The role of small views in multi-crop: any number of them, of a size of their own, beside the pair.
 LOCAL = "local"
 
+# Types of images' values, and which value becomes 1 where a recipe does not say.
+FULL_RANGE = {torch.uint8: 255.0, torch.uint16: 65535.0, torch.float32: 1.0}
+MAX_CHANNELS = 16
+
 # What stands in place of erased pixels: standard normal numbers.
 NOISE = "noise"
 
@@ -32,18 +36,31 @@ class RenderSpec:
 
     Attributes:
         interpolation: "bilinear" or "bicubic" (a = -0.5), antialiased in both cases.
-        mean, std: per RGB channel, on the 0-1 scale.
+        mean, std: per channel, on the 0-1 scale; as many numbers as images and views have channels.
         blur_kernel: odd number of taps of the Gaussian blur at a slot's own size.
         solarize_threshold: on the 0-1 scale; values at or above it are inverted.
         erase_value: of erased pixels, on the scale of normalised values: a number, one for each channel, or "noise".
+        value_range: the source's values that become 0 and 1, one pair for all channels or one for each; values outside are clipped.
+            None takes the full range of the source's type: 0 to 255 of uint8, 0 to 65535 of uint16, 0 to 1 of float32.
     """
 
     interpolation: str = "bilinear"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     blur_kernel: int = 23
     solarize_threshold: float = 128 / 255
     erase_value: float | tuple[float, ...] | str = 0.0
+    value_range: tuple[tuple[float, float], ...] | None = None
+
+    @property
+    def channels(self) -> int:
+        """C, of images and views."""
+        return len(self.mean)
+
+    def ranges(self, dtype: torch.dtype) -> tuple[tuple[float, float], ...]:
+        """For each channel the values of images of this type that become 0 and 1."""
+        ranges = ((0.0, FULL_RANGE[dtype]),) if self.value_range is None else self.value_range
+        return ranges * (self.channels // len(ranges))
 
 
 @dataclass(frozen=True)
@@ -233,18 +250,21 @@ class EncodedImage(bytes):
         return image
 
 
+_IMAGE_TYPES = (*FULL_RANGE, np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+
+
 class ImageBatch(Sequence[Tensor]):
-    """Decoded images of any sizes: a sequence of uint8 [H, W, 3] RGB tensors on one device.
+    """Decoded images of any sizes: a sequence of [H, W, C] tensors of one type and number of channels, on one device.
 
     Args:
-        images: uint8 arrays or tensors of shape [H, W, 3], H and W at least 1, on one device. They are kept, not copied, if
-            contiguous (and writable, if arrays).
+        images: arrays or tensors of shape [H, W, C], uint8, uint16 or float32 without NaN, H and W at least 1, C from 1 to 16; three
+            channels are RGB. They are kept, not copied, if contiguous (and writable, if arrays).
 
     Attributes:
         height, width: int64 [B], on the CPU.
 
     Raises:
-        HvsError: an image of another type or shape, or images on different devices.
+        HvsError: an image of another type or shape, or images of different types, channels or devices.
     """
 
     def __init__(self, images: Sequence[Tensor | np.ndarray]):
@@ -252,15 +272,23 @@ class ImageBatch(Sequence[Tensor]):
         devices = {image.device for image in self._images}
         if len(devices) > 1:
             raise HvsError(f"expected images on one device, got {sorted(map(str, devices))}; move them to one of these first")
+        kinds = dict.fromkeys(f"{image.dtype} of {image.shape[2]} channels" for image in self._images)
+        if len(kinds) > 1:
+            raise HvsError(
+                f"expected images of one type and number of channels, got {', '.join(kinds)}; convert them to one of these first"
+            )
         self.height = torch.tensor([image.shape[0] for image in self._images], dtype=torch.int64)
         self.width = torch.tensor([image.shape[1] for image in self._images], dtype=torch.int64)
 
     @staticmethod
     def _checked(position: int, image: Tensor | np.ndarray) -> Tensor:
         known = isinstance(image, (Tensor, np.ndarray))
-        if not known or image.dtype not in (torch.uint8, np.uint8) or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        if not known or image.dtype not in _IMAGE_TYPES or image.ndim != 3 or image.shape[2] > MAX_CHANNELS or 0 in image.shape:
             arrived = f"{image.dtype} {tuple(image.shape)}" if known else type(image).__name__
-            raise HvsError(f"image {position}: expected uint8 of shape [H, W, 3] with H, W >= 1, got {arrived}; convert it to RGB first")
+            raise HvsError(
+                f"image {position}: expected uint8, uint16 or float32 of shape [H, W, C] with H, W >= 1 and C from 1 to {MAX_CHANNELS}, "
+                f"got {arrived}; convert it first"
+            )
         # from_numpy refuses negative strides and warns of read-only arrays, such as those of Pillow images
         return image.contiguous() if isinstance(image, Tensor) else torch.from_numpy(np.require(image, requirements=("C", "W")))
 
@@ -281,6 +309,11 @@ class ImageBatch(Sequence[Tensor]):
     @property
     def device(self) -> torch.device:
         return self._images[0].device if self._images else torch.device("cpu")
+
+    @property
+    def channels(self) -> int | None:
+        """C; None of no images."""
+        return self._images[0].shape[2] if self._images else None
 
     def __repr__(self) -> str:
         return f"ImageBatch({len(self)} images, {sum(image.numel() for image in self._images) / 2**20:.1f} MiB, {self.device})"
@@ -413,7 +446,7 @@ class Batch:
     """What a loader yields. Unpacks as ``views, labels``, or as ``views, labels, masks`` where the recipe has masking.
 
     Attributes:
-        views: list of [B, 3, H, W] tensors, one a view that the trainer expects, in the order of ``selection.slots``.
+        views: list of [B, C, H, W] tensors, one a view that the trainer expects, in the order of ``selection.slots``.
         labels: int64 [B]; -1 where the source has none.
         index: int64 [B], the sample's index in the source.
         params: the rows of all candidates; for a loader without selection these are the rows of ``views``.

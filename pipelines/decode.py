@@ -1,4 +1,4 @@
-"""Encoded images to uint8 RGB pixels: a fast JPEG decoder that leaves the interpreter free for other threads, Pillow for the rest."""
+"""Encoded images to pixels, mostly RGB: a fast JPEG decoder that leaves the interpreter free for other threads, Pillow for the rest."""
 
 # Axes: H W pixels, C channel.
 
@@ -18,7 +18,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from hvs_data.arguments.values import whole_number
-from hvs_data.errors import DecodeError, HvsError
+from hvs_data.errors import DecodeError, HvsError, MissingDependencyError
+from hvs_data.pipelines.any_channels import array_of, fitted, is_npy, npy_pixels, pillow_pixels, stored_pixels
 from hvs_data.pipelines.eight_bits import check_fourth, check_image, check_jpeg2000
 from hvs_data.threads.pillow import is_closed, turn_with
 from hvs_data.threads.share import default_threads
@@ -54,13 +55,15 @@ def decode(
     exif_orientation: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     num_threads: int | None = None,
+    channels: int = 3,
+    deep: bool = False,
 ) -> ImageBatch:
     """Decode images on the CPU, several at a time, and put them on a device.
 
     Args:
         items: what :func:`decode_image` takes, one an image.
         device: where the images go.
-        exif_orientation, max_pixels: as in :func:`decode_image`.
+        exif_orientation, max_pixels, channels, deep: as in :func:`decode_image`.
         num_threads: images decoded at a time; None = this process's fair share of the CPUs, see :class:`hvs_data.ViewLoader`.
 
     Returns:
@@ -78,7 +81,7 @@ def decode(
 
     def decode_item(position: int) -> np.ndarray:
         try:
-            return decode_image(items[position], exif_orientation=exif_orientation, max_pixels=max_pixels)
+            return decode_image(items[position], exif_orientation=exif_orientation, max_pixels=max_pixels, channels=channels, deep=deep)
         except DecodeError as error:
             raise DecodeError(f"image {position}: {error}", position=position) from error
 
@@ -92,8 +95,16 @@ def decode(
     return batch if target.type == "cpu" else ImageBatch([image.to(target) for image in batch])
 
 
-def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int = DEFAULT_MAX_PIXELS, denominator: int = 1) -> np.ndarray:
-    """Decode one image to RGB pixels, equal to Pillow's ``Image.open(...).convert("RGB")``.
+def decode_image(
+    data: Any,
+    *,
+    exif_orientation: bool = False,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    denominator: int = 1,
+    channels: int = 3,
+    deep: bool = False,
+) -> np.ndarray:
+    """Decode one image to pixels; to RGB ones, unless other channels are asked for, equal to Pillow's ``Image.open(...).convert("RGB")``.
 
     The first frame is taken of an animation, alpha and transparency are dropped. Images of more than 8 bits a channel, which Pillow clips
     or cuts, and bands that are neither colour nor alpha are refused; see :mod:`hvs_data.pipelines.eight_bits`.
@@ -112,26 +123,79 @@ def decode_image(data: Any, *, exif_orientation: bool = False, max_pixels: int =
             ``PIL.Image.MAX_IMAGE_PIXELS``, holds besides for TIFF, WebP and GIF.
         denominator: 2, 4 or 8 decodes JPEG data that :func:`jpeg_size` knows to that fraction of the size, rounded up, where the fast
             decoder can read them; all else comes in full.
+        channels: C. One channel of a colour picture is its grey, as Pillow's ``convert("L")``; three of a grey one are equal.
+        deep: take images of more than 8 bits too: arrays and tensors of any numbers, 16-bit PNG, TIFF and DICOM files, as
+            :mod:`hvs_data.pipelines.any_channels` reads them. ``.npy`` files count as arrays.
 
     Returns:
-        uint8 [H, W, 3], C-contiguous. It shares memory with ``data`` if that has this form already.
+        uint8 [H, W, C], C-contiguous; with ``deep`` also uint16 or float32. It shares memory with ``data`` if that has this form already.
 
     Raises:
         DecodeError: anything that does not give an image, whatever the decoders make of it.
     """
     try:
         try:
-            return _rgb_of(data, exif_orientation, max_pixels, denominator)
+            return _decoded(data, exif_orientation, max_pixels, denominator, channels, deep)
         except Warning:
             # Python's -W error makes errors of what Pillow warns of, such as broken metadata, which are no reason to lose the picture
             warnings.filterwarnings("default", module=r"PIL\.|hvs_data\.pipelines\.decode$")
-            return _rgb_of(data, exif_orientation, max_pixels, denominator)
-    except DecodeError:
+            return _decoded(data, exif_orientation, max_pixels, denominator, channels, deep)
+    except (DecodeError, MissingDependencyError):
         raise
     except Exception as error:
         # Pillow's plugins let through what their parsers stumble over: struct.error, SyntaxError, KeyError, MemoryError, ...
         reason = f"{type(error).__name__}: {error}"
         raise DecodeError(f"expected an intact image, got {_described(data)} ({reason}); replace or remove it") from error
+
+
+def decode_as_stored(data: Any, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
+    """An image's pixels [H, W, C] as they were stored, of any type and number of channels; an ordinary picture's are RGB.
+
+    Raises:
+        DecodeError: what is no image.
+        MissingDependencyError: the library that reads it.
+    """
+    try:
+        pixels = _stored(data, False, max_pixels, 4, True)
+        pixels = _rgb_of(data, False, max_pixels, 1) if pixels is None else pixels
+    except HvsError:
+        raise
+    except Exception as error:
+        raise DecodeError(f"expected an intact image, got {_described(data)} ({error}); replace or remove it") from error
+    if pixels.ndim not in (2, 3) or not np.isfinite(pixels).all():
+        raise DecodeError(f"expected finite numbers [H, W] or [H, W, C], got {pixels.dtype} of shape {pixels.shape}; store them so")
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _decoded(data: Any, exif_orientation: bool, max_pixels: int, denominator: int, channels: int, deep: bool) -> np.ndarray:
+    if channels == 3 and not deep:
+        return _rgb_of(data, exif_orientation, max_pixels, denominator)
+    pixels = _stored(data, exif_orientation, max_pixels, channels, deep)
+    if pixels is None:
+        return fitted(_rgb_of(data, exif_orientation, max_pixels, denominator), channels, deep)
+    if pixels.ndim in (2, 3):
+        _check_size(pixels.shape[0], pixels.shape[1], max_pixels)
+    return fitted(pixels, channels, deep)
+
+
+def _stored(data: Any, exif_orientation: bool, max_pixels: int, channels: int, deep: bool) -> np.ndarray | None:
+    """Pixels as they were stored; None of an ordinary picture, which becomes RGB first."""
+    if isinstance(data, (Tensor, np.ndarray)) and data.ndim != 1:
+        return array_of(data)
+    if isinstance(data, Image.Image):
+        with turn_with(data):
+            return None if is_closed(data) else _stored_by_pillow(data, exif_orientation, max_pixels, channels)
+    encoded = _encoded(data)
+    if encoded[:3] == _JPEG_START:
+        return None
+    pixels = stored_pixels(encoded, lambda height, width: _check_size(height, width, max_pixels), channels, deep)
+    return pixels if pixels is not None else _stored_by_pillow(_open(encoded, max_pixels), exif_orientation, max_pixels, channels)
+
+
+def _stored_by_pillow(image: Image.Image, exif_orientation: bool, max_pixels: int, channels: int) -> np.ndarray | None:
+    _check_size(image.height, image.width, max_pixels)
+    pixels = pillow_pixels(image, channels)
+    return _upright(pixels, _orientation(image)) if exif_orientation and pixels is not None else pixels
 
 
 def _rgb_of(data: Any, exif_orientation: bool, max_pixels: int, denominator: int) -> np.ndarray:
@@ -153,6 +217,8 @@ def _rgb_of(data: Any, exif_orientation: bool, max_pixels: int, denominator: int
     pixels = _decode_jpeg(encoded, max_pixels, denominator) if is_jpeg and mode is None else None
     if pixels is not None:
         return _upright(pixels, _jpeg_orientation(encoded)) if upright else pixels
+    if is_npy(encoded):
+        return _rgb_of_pixels(npy_pixels(encoded), max_pixels)
     image = _open(encoded, max_pixels)
     if is_jpeg:
         _check_scans(encoded, image.height * image.width)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hvs_data.errors import HvsError, MissingDependencyError
 from hvs_data.kernels.render.canvas import Canvas
-from hvs_data.types import ViewParams
+from hvs_data.types import RenderSpec, ViewParams
 
 ENGINES = ("auto", "fused", "dali-kornia", "reference")
 
@@ -35,28 +35,34 @@ class Engine(Protocol):
         """Render all views of some images, on the calling thread.
 
         Args:
-            images: G uint8 tensors [H, W, 3], contiguous.
+            images: G tensors [H, W, C], contiguous.
             params: their rows [G, V]; boxes lie inside the images.
             canvas: of V views, on the images' device; receives images ``first_image`` to ``first_image + G - 1``.
             normalize: apply the recipe's mean and standard deviation; else values are 0-1, or 0-255 in a uint8 canvas.
         """
 
 
-def choose_engine(name: str, device: torch.device, *, resizes: bool = False) -> Engine:
+def choose_engine(name: str, device: torch.device, spec: RenderSpec | None = None, *, resizes: bool = False) -> Engine:
     """The engine of this name for images on this device. "auto" takes the fastest there is and logs which one that is, once.
 
     Args:
+        spec: what is rendered; None for pictures of 8 bits and three channels.
         resizes: whether views are cut out of resized or padded images (``ViewParams.resized``), which not all engines do.
 
     Raises:
-        HvsError: an unknown name, or an engine that cannot run here; the message says what to do.
+        HvsError: an unknown name, or an engine that cannot run here or render this; the message says what to do.
     """
     if name not in ENGINES:
         raise HvsError(f"engine must be one of {ENGINES}, got {name!r}")
     here = device.type == "cpu"
     if name == "auto":
-        name = "fused" if _can_fuse(device) and (here or not resizes) else "reference"
+        name = "fused" if _can_fuse(device) and (here or not resizes) and _renders("fused", device, spec) else "reference"
         _announce(name, device.type)
+    if spec is not None and not _renders(name, device, spec):
+        raise HvsError(
+            f"engine {name!r} renders RGB pictures of 8 bits on {device.type}, got a recipe of {spec.channels} channels and value_range="
+            f'{spec.value_range}; pass engine="reference", or render on the CPU, where the engine "fused" takes them'
+        )
     if resizes and (name == "dali-kornia" or (name == "fused" and not here)):
         raise HvsError(
             f"expected an engine that resizes or pads images before it crops, as the recipe says, got {name!r} for images on {device}; "
@@ -73,6 +79,12 @@ def choose_engine(name: str, device: torch.device, *, resizes: bool = False) -> 
 
 def _can_fuse(device: torch.device) -> bool:
     return device.type == "cpu" or (device.type == "cuda" and find_spec("triton") is not None)
+
+
+def _renders(name: str, device: torch.device, spec: RenderSpec | None) -> bool:
+    """Whether an engine knows a recipe's channels and value range."""
+    any_image = name == "reference" or (name == "fused" and device.type == "cpu")
+    return any_image or spec is None or (spec.channels == 3 and spec.value_range is None)
 
 
 def _fused(device: torch.device) -> Engine:

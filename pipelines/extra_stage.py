@@ -46,9 +46,9 @@ class StagedEngine:
         if not len(images):
             return  # not every module takes no views
         views, size = params.num_views, canvas.size
-        flat = torch.empty(count_elements(views, len(images), size), device=canvas.flat.device)
+        flat = torch.empty(count_elements(views, len(images), size, params.spec.channels), device=canvas.flat.device)
         # the views of an image one after another, so that those of some images are one piece
-        plain = Canvas.on(flat, views, len(images), size, image_major=True)
+        plain = Canvas.on(flat, views, len(images), size, params.spec.channels, image_major=True)
         self._engine.render_group(images, replace(params, erase=None), plain, normalize=False)
         x_GVCHW = plain.pixels.transpose(0, 1)
         x_NCHW = x_GVCHW.reshape(-1, *x_GVCHW.shape[2:])

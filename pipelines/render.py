@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from hvs_data.pipelines.engine import choose_engine
 from hvs_data.pipelines.extra_stage import with_extra_stage
 from hvs_data.pipelines.stage import ExtraStage, Stage
 from hvs_data.threads.share import default_threads
-from hvs_data.types import ImageBatch, ViewParams
+from hvs_data.types import ImageBatch, RenderSpec, ViewParams
 
 
 def render(
@@ -40,11 +41,11 @@ def render(
     The pixels depend on the images, the rows, the size and the engine, and not on the number of threads.
 
     Args:
-        images: B decoded images: an ImageBatch, or uint8 [H, W, 3] tensors or arrays.
+        images: B decoded images: an ImageBatch, or tensors or arrays [H, W, C] as it takes them.
         params: rows [B, V], drawn with the sizes of these images.
         size: of every view in pixels, one side or (height, width); None takes the slots' own size, which must then be one.
         engine: "auto", "fused", "dali-kornia" or "reference".
-        dtype: float32, float16, bfloat16 or uint8.
+        dtype: float32, float16, bfloat16 or uint8, whose 256 levels are all that is left of images of more bits.
         normalize: True applies the recipe's mean and standard deviation, False gives values of 0-1, or 0-255 as uint8. None is True
             for floating types and False for uint8.
         channels_last: keep each view's channels innermost in memory; the shape stays the same.
@@ -66,9 +67,9 @@ def render(
     normalize = checked_normalize(normalize, dtype)
     if num_threads is not None and (whole_number(num_threads) or 0) < 1:
         raise HvsError(f"num_threads must be a whole number of at least 1, got {num_threads!r}; leave it out for a fair share of the CPUs")
-    chosen = with_extra_stage(choose_engine(engine, batch.device, resizes=params.resized is not None), extra_stage)
-    flat = torch.empty(count_elements(params.num_views, len(batch), size), dtype=dtype, device=batch.device)
-    canvas = Canvas.on(flat, params.num_views, len(batch), size, channels_last=channels_last, image_major=True)
+    chosen = with_extra_stage(choose_engine(engine, batch.device, _spec_of(batch, params), resizes=params.resized is not None), extra_stage)
+    flat = torch.empty(count_elements(params.num_views, len(batch), size, params.spec.channels), dtype=dtype, device=batch.device)
+    canvas = Canvas.on(flat, params.num_views, len(batch), size, params.spec.channels, channels_last=channels_last, image_major=True)
 
     def render_part(start: int, stop: int) -> None:
         rows = params.images(slice(start, stop))
@@ -83,6 +84,13 @@ def render(
     elif len(batch):
         render_part(0, len(batch))
     return canvas.pixels.transpose(0, 1)
+
+
+def _spec_of(batch: ImageBatch, params: ViewParams) -> RenderSpec:
+    """The rows' spec, with the range of the images' own type where they are of more than 8 bits and it says none."""
+    if params.spec.value_range is not None or not len(batch) or batch[0].dtype == torch.uint8:
+        return params.spec
+    return replace(params.spec, value_range=params.spec.ranges(batch[0].dtype))
 
 
 def own_size(params: ViewParams) -> Size:

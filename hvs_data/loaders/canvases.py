@@ -23,7 +23,7 @@ class Images:
     """Decoded images, perhaps smaller than they are.
 
     Attributes:
-        pixels: uint8 [H, W, 3] each.
+        pixels: [H, W, C] each, as an ImageBatch holds them.
         denominator_B: int64, the fraction of its full size, in whose pixels boxes count, to which each was decoded.
     """
 
@@ -103,7 +103,7 @@ class Canvases:
 
 
 def _empty_canvas(views: int, images: int, size: Size, plan: Plan) -> Canvas:
-    elements = count_elements(views, images, size)
+    elements = count_elements(views, images, size, plan.recipe.channels)
     on_device = plan.device.type == "cuda"
     flat = torch.empty(elements, dtype=plan.dtype, device=plan.device) if on_device else plan.buffers.take(elements, plan.dtype)
-    return Canvas.on(flat, views, images, size, channels_last=plan.channels_last)
+    return Canvas.on(flat, views, images, size, plan.recipe.channels, channels_last=plan.channels_last)

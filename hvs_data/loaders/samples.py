@@ -7,10 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
-from hvs_data.errors import BadImagesError, DecodeError, HvsError
+from hvs_data.errors import BadImagesError, DecodeError, HvsError, MissingDependencyError
 from hvs_data.loaders.order import EpochOrder
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.reading import draws_nothing, read_with_retries
@@ -27,7 +26,7 @@ class DecodedSample(NamedTuple):
     place: int  # index in the source
     key: int  # index of the image that was asked for, by which the rows are drawn
     label: int
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[Any]
     height: int
     width: int
     denominator: int
@@ -42,7 +41,7 @@ class Opened(NamedTuple):
     key: int  # index of the image that was asked for, by which the rows are drawn
     label: int
     data: Any
-    pixels: NDArray[np.uint8] | None
+    pixels: NDArray[Any] | None
     height: int
     width: int
 
@@ -109,6 +108,8 @@ class SampleReader:
                 if min(size) < 1:
                     raise DecodeError(f"expected an image of at least one pixel, got {size[0]} x {size[1]}; remove it")
                 return Opened(position, further, place, index, label, data, None, *size)
+            except MissingDependencyError:
+                raise  # no image is at fault
             except (OSError, HvsError) as error:
                 latest = error
                 self.put_aside(place, error)
@@ -123,22 +124,31 @@ class SampleReader:
         """What the random numbers of reading a sample belong to."""
         return None if self._draws_nothing else (self._plan.seed, self._order.epoch, index)
 
-    def pixels(self, opened: Opened, denominator: int) -> NDArray[np.uint8] | None:
+    def pixels(self, opened: Opened, denominator: int) -> NDArray[Any] | None:
         """Decoded pixels; None for what turns out to be no image."""
         self._watch.reads(opened.place)
         try:
             pixels = self._decode(opened.data, denominator) if opened.pixels is None else opened.pixels
             self._plan.counters.add(read=1, replaced=int(opened.attempt > 0))
             return pixels
+        except MissingDependencyError:
+            raise
         except HvsError as error:
             self.put_aside(opened.place, error)
             return None
         finally:
             self._watch.has_read()
 
-    def _decode(self, data: Any, denominator: int) -> NDArray[np.uint8]:
+    def _decode(self, data: Any, denominator: int) -> NDArray[Any]:
         plan = self._plan
-        return decode_image(data, exif_orientation=plan.exif_orientation, max_pixels=plan.max_pixels, denominator=denominator)
+        return decode_image(
+            data,
+            exif_orientation=plan.exif_orientation,
+            max_pixels=plan.max_pixels,
+            denominator=denominator,
+            channels=plan.recipe.channels,
+            deep=plan.recipe.value_range is not None,
+        )
 
     def denominator(self, opened: Opened, rows: ViewParams) -> int:
         """The denominator of the fraction to which an image is decoded, from its rows [1, V]."""

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,17 +24,19 @@ class Place(NamedTuple):
     Attributes:
         block: which piece of memory.
         start: its first byte there.
-        shape: H, W, 3.
+        shape: H, W, C.
+        dtype: of its values.
     """
 
     block: int
     start: int
     shape: tuple[int, ...]
+    dtype: torch.dtype = torch.uint8
 
     def within(self, blocks: Sequence[Tensor]) -> Tensor:
-        """The image in a copy of all pieces, uint8 [H, W, 3]."""
-        height, width, channels = self.shape
-        return blocks[self.block][self.start : self.start + height * width * channels].view(self.shape)
+        """The image in a copy of all pieces, [H, W, C]."""
+        length = math.prod(self.shape) * self.dtype.itemsize
+        return blocks[self.block][self.start : self.start + length].view(self.dtype).view(self.shape)
 
 
 class Staging:
@@ -51,7 +54,7 @@ class Staging:
         self._blocks: list[Tensor] = []
         self._used: list[int] = []
 
-    def add(self, pixels_HWC: NDArray[np.uint8]) -> Place:
+    def add(self, pixels_HWC: NDArray[Any]) -> Place:
         """Copy an image; from any thread."""
         with self._lock:
             size = -(-pixels_HWC.nbytes // ALIGNMENT) * ALIGNMENT
@@ -63,8 +66,9 @@ class Staging:
             self._used[-1] += size
             memory = self._blocks[-1]
         torch_pixels = torch.from_numpy(np.require(pixels_HWC, requirements=("C", "W")))
-        memory[start : start + pixels_HWC.nbytes].view(pixels_HWC.shape).copy_(torch_pixels)
-        return Place(block, start, pixels_HWC.shape)
+        place = Place(block, start, pixels_HWC.shape, torch_pixels.dtype)
+        place.within([*[memory] * block, memory]).copy_(torch_pixels)
+        return place
 
     @property
     def size(self) -> int:

@@ -172,7 +172,7 @@ class ViewLoader(Fixed):
         normalize = checked_normalize(normalize, dtype)
         target = usable_device(device)
         rank_and_size = current_rank(rank, world_size)
-        self.dataset: Source = open_source(source)
+        self.dataset: Source = open_source(source, deep=recipe.value_range is not None)
         if not len(self.dataset):
             raise HvsError(f"expected a source that holds images, got {self.dataset!r}")
         self.recipe = recipe
@@ -185,7 +185,8 @@ class ViewLoader(Fixed):
             source=self.dataset,
             recipe=recipe,
             engine=with_extra_stage(
-                choose_engine(engine, target if target.type == "cuda" else torch.device("cpu"), resizes=recipe.resizes), extra_stage
+                choose_engine(engine, target if target.type == "cuda" else torch.device("cpu"), recipe.spec, resizes=recipe.resizes),
+                extra_stage,
             ),
             device=target,
             seed=seed,
@@ -236,7 +237,7 @@ class ViewLoader(Fixed):
     @property
     def normalizes(self) -> bool:
         """Whether views are normalised, by a mean or standard deviation that changes them."""
-        return self._plan.normalize and (self.recipe.mean, self.recipe.std) != ((0, 0, 0), (1, 1, 1))
+        return self._plan.normalize and not (set(self.recipe.mean) == {0} and set(self.recipe.std) == {1})
 
     @property
     def counters(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 from hvs_data.arguments.sizes import Size, height_width, plain_size, size_of
 from hvs_data.arguments.values import listed, real_number, whole_number
 from hvs_data.errors import RecipeError
+from hvs_data.recipes.channels import check_colours, checked_channels, checked_ranges, without_colours
 from hvs_data.recipes.masking import Masking
 from hvs_data.types import LOCAL, NOISE, RenderSpec
 
@@ -252,7 +253,9 @@ class Recipe:
         roles: the distributions, in the order in which the trainer expects their views.
         interpolation: "bilinear" or "bicubic", antialiased.
         blur_kernel: taps of the blur at a slot's own size, odd.
-        mean, std: normalisation per RGB channel, on the 0-1 scale.
+        mean, std: normalisation per channel, on the 0-1 scale. As many numbers as the images have channels, from 1 to 16; three are RGB.
+        value_range: the images' values that become 0 and 1, as (lo, hi) or such a pair for each channel; what lies outside is clipped.
+            None is for pictures of 8 bits. :meth:`with_channels` sets these three.
         masking: which patches of views of all roles but "local" are hidden from the student; None for methods without masks.
     """
 
@@ -260,9 +263,10 @@ class Recipe:
     roles: tuple[Role, ...]
     interpolation: str = "bilinear"
     blur_kernel: int = 23
-    mean: tuple[float, float, float] = RenderSpec.mean
-    std: tuple[float, float, float] = RenderSpec.std
+    mean: tuple[float, ...] = RenderSpec.mean
+    std: tuple[float, ...] = RenderSpec.std
     masking: Masking | None = None
+    value_range: Any = None
 
     def __post_init__(self) -> None:
         roles = listed(self.roles)
@@ -279,15 +283,9 @@ class Recipe:
         _set(self, blur_kernel=_whole("blur_kernel", self.blur_kernel, 1, 255, "the number of taps of the blur at a slot's own size"))
         if self.blur_kernel % 2 == 0:
             raise RecipeError(f"blur_kernel must be odd, got {self.blur_kernel}; it is the number of taps around the centre pixel")
-        for name, positive in (("mean", False), ("std", True)):
-            value = getattr(self, name)
-            given = listed(value)
-            if given is None or len(given) != 3:
-                raise RecipeError(f"{name} must hold three numbers (red, green, blue), got {value!r}; they are on the 0-1 scale")
-            channels = tuple(_number(name, channel, "a channel's normalisation on the 0-1 scale") for channel in given)
-            if positive and min(channels) <= 0:
-                raise RecipeError(f"std must be above 0 in every channel, got {value!r}; values are divided by it")
-            _set(self, **{name: channels})
+        mean, std = checked_channels(self.mean, self.std, MAX_NUMBER)
+        _set(self, mean=mean, std=std, value_range=checked_ranges(self.value_range, len(mean)))
+        check_colours(self.roles, len(mean))
         if self.masking is not None:
             self._check_masking(self.masking)
         values = {role.erase.value for role in self.roles if role.erase is not None}
@@ -316,6 +314,11 @@ class Recipe:
         return _grid(next(role.size for role in self.roles if role.name != LOCAL), self.masking.patch_size)
 
     @property
+    def channels(self) -> int:
+        """Channels of images and views."""
+        return len(self.mean)
+
+    @property
     def num_views(self) -> int:
         """Slots of an image: candidates of all roles."""
         return sum(role.candidates for role in self.roles)
@@ -334,11 +337,22 @@ class Recipe:
     def spec(self) -> RenderSpec:
         """The part of the recipe that a renderer needs beside the rows."""
         erased = next((role.erase.value for role in self.roles if role.erase is not None), RenderSpec.erase_value)
-        return RenderSpec(self.interpolation, self.mean, self.std, self.blur_kernel, erase_value=erased)
+        return RenderSpec(self.interpolation, self.mean, self.std, self.blur_kernel, erase_value=erased, value_range=self.value_range)
 
     def with_roles(self, **changes: Any) -> Recipe:
         """The same recipe with fields of every role replaced, such as ``recipe.with_roles(scale=(0.3, 1), flip=0)``."""
         return replace(self, roles=tuple(replace(role, **changes) for role in self.roles))
+
+    def with_channels(self, mean: Any, std: Any, value_range: Any = None) -> Recipe:
+        """The same recipe for images of other channels or of more than 8 bits, such as
+        ``recipe.with_channels(mean=(0.4,), std=(0.2,), value_range=(0, 4095))`` for one channel of 12 bits.
+
+        For other than three channels, what needs colours is left out: saturation, hue and grey. ``hvs-data range SOURCE`` prints the
+        numbers for a source. Arguments as the recipe's fields.
+        """
+        channels = listed(mean)
+        roles = self.roles if channels is None or len(channels) == 3 else tuple(map(without_colours, self.roles))
+        return replace(self, roles=roles, mean=mean, std=std, value_range=value_range)
 
     def with_shared(self, shared: str) -> Recipe:
         """The same recipe with two draws an image of colours, or of crops: one for all candidates of either view of the pair.

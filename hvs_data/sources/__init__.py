@@ -25,7 +25,7 @@ _TABLES = ("Parquet files", "a Hugging Face dataset")
 # What each option is for, and its value where it is left out.
 _MEANT_FOR: dict[str, tuple[tuple[str, ...], Any]] = {
     "layout": (("a folder",), "auto"),
-    "image": (("tar shards", *_TABLES), None),
+    "image": (("a folder", "tar shards", *_TABLES), None),
     "label": (("tar shards", *_TABLES), FIND),
     "storage_options": (("tar shards", "Parquet files"), None),
     "index_cache": (("tar shards",), None),
@@ -44,6 +44,7 @@ def open_source(
     index_cache: str | os.PathLike[str] | None = None,
     damaged_shards: str = "raise",
     parallel: bool | None = None,
+    deep: bool = False,
 ) -> Source:
     """Open a source of images. `docs/sources.md` tells more of each kind.
 
@@ -67,8 +68,9 @@ def open_source(
         layout: for a folder only. "classes": one sub-folder a class, numbered in the order of their names, images at any depth
             below it; images beside the sub-folders are left out. "flat": every image below the folder, without labels. "auto":
             "classes" if images lie in sub-folders only, "flat" if they lie directly in the folder only.
-        image: column of a table, or extension of a sample's files in tar shards, such as "jpg". None finds it: the only column of images,
-            or the one named "image", "img" or "jpg"; the only file with the extension of an image.
+        image: column of a table, or extension of files in a folder or of a sample's files in tar shards, such as "jpg" or "npy". None
+            finds it: the only column of images, or the one named "image", "img" or "jpg"; the files with the extension of a picture,
+            which "npy" and "dcm" are not.
         label: None: there are no labels, whatever kind of source this is and whatever stands in it; every label is -1. "auto" finds them:
             the column named "label" or "labels", or the only one of class labels; ``.cls`` or "label" in ``.json``; sub-folders; the
             items of a dataset. Else the column of a table, or the extension of a sample's files in tar shards, such as "cls".
@@ -80,6 +82,8 @@ def open_source(
             known to stand that (lists, arrays, ``TensorDataset``, torchvision's datasets of images with its own transforms, Hugging Face
             datasets without a transform, and ``Subset`` and ``ConcatDataset`` of these), and no to all else: a dataset of your own may
             keep an open file, whose position two threads would move at once. Encoded bytes are decoded in parallel in any case.
+        deep: for datasets whose images are arrays or tensors, whether these may hold other numbers than uint8, for a recipe with a
+            ``value_range``. A loader of such a recipe opens a dataset so by itself; files are read as the recipe says in any case.
 
     Raises:
         SourceError: nothing that can be opened; the message says why and what to do.
@@ -111,11 +115,11 @@ def open_source(
         return data if label is not None else WithoutLabels(data)
     if isinstance(data, (list, tuple)) and any(isinstance(item, (str, os.PathLike)) for item in data):
         return _open_list(data, options)
-    source = open_hugging_face(data, image=image, label=label, parallel=parallel)
+    source = open_hugging_face(data, image=image, label=label, deep=deep, parallel=parallel)
     _refuse(options, "a Hugging Face dataset" if source is not None else "a map-style dataset", kind)
     if source is None:
         source = open_parts(data, labels=label is not None)
-    return source if source is not None else open_map_dataset(data, labels=label is not None, parallel=parallel)
+    return source if source is not None else open_map_dataset(data, labels=label is not None, deep=deep, parallel=parallel)
 
 
 def _open_path(path: str, options: dict[str, Any]) -> Source:
@@ -133,7 +137,7 @@ def _open_path(path: str, options: dict[str, Any]) -> Source:
                 ".../train-{0000..0146}.tar, or copy a folder of images to this machine"
             )
     _refuse(options, "a folder", repr(path))
-    return open_folder(path, options["layout"], labels=options["label"] is not None)
+    return open_folder(path, options["layout"], labels=options["label"] is not None, image=options["image"])
 
 
 def _open_list(paths: Sequence[Any], options: dict[str, Any]) -> Source:

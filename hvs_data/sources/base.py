@@ -20,7 +20,7 @@ class Sample(NamedTuple):
     """One image of a source, not decoded yet.
 
     Attributes:
-        data: what :func:`hvs_data.pipelines.decode.decode_image` takes: encoded bytes, a Pillow image, or a uint8 array or tensor.
+        data: what :func:`hvs_data.pipelines.decode.decode_image` takes: encoded bytes, a Pillow image, or an array or tensor.
         label: the class number; -1 where the source has none. Labels of other kinds are not carried.
     """
 

@@ -97,7 +97,7 @@ def open_paths(paths: Sequence[Any]) -> FileSource:
     return FileSource(os.getcwd(), map(os.fsdecode, paths))
 
 
-def open_folder(folder: str, layout: str = "auto", labels: bool = True) -> FileSource:
+def open_folder(folder: str, layout: str = "auto", labels: bool = True, image: str | None = None) -> FileSource:
     """Source of the images below a folder.
 
     Hidden files and folders (a leading dot) are skipped, other files count as images by their extension (``EXTENSIONS``, any
@@ -108,6 +108,7 @@ def open_folder(folder: str, layout: str = "auto", labels: bool = True) -> FileS
         layout: "classes": one sub-folder a class, numbered in the order of their names, images anywhere below it, images beside
             the sub-folders are left out. "flat": every image below the folder, without labels. "auto": whichever fits.
         labels: False: without labels in any layout; "auto" is then "flat".
+        image: the extension of the files that count, such as "npy", in place of ``EXTENSIONS``.
 
     Returns:
         the images, ordered by label, then by their folder and then by their name, as torchvision's ImageFolder orders them: folders are
@@ -120,14 +121,15 @@ def open_folder(folder: str, layout: str = "auto", labels: bool = True) -> FileS
     root = os.path.abspath(os.path.expanduser(folder))
     if not os.path.isdir(root):
         raise SourceError(_why_no_folder(folder, root))
-    images, subfolders = _list(root, "")
+    extensions = EXTENSIONS if image is None else (f".{image.lower().removeprefix('.')}",)
+    images, subfolders = _list(root, "", extensions)
     identity = _identity(root)
-    images_of = {subfolder: _images_below(root, subfolder, identity) for subfolder in sorted(subfolders)}
+    images_of = {subfolder: _images_below(root, subfolder, identity, extensions) for subfolder in sorted(subfolders)}
     if layout == "auto":
         layout = _fitting_layout(root, images, images_of) if labels else "flat"
     if layout == "classes":
-        return _of_classes(root, images_of, labels)
-    return FileSource(root, _some(sorted(chain(images, *images_of.values()), key=_by_folder), f"below {root}", root))
+        return _of_classes(root, images_of, labels, extensions)
+    return FileSource(root, _some(sorted(chain(images, *images_of.values()), key=_by_folder), f"below {root}", root, extensions))
 
 
 def _by_folder(name: str) -> tuple[str, str]:
@@ -146,18 +148,18 @@ def _fitting_layout(root: str, images: list[str], images_of: dict[str, list[str]
     return "classes" if inside else "flat"
 
 
-def _some(names: list[str], where: str, root: str) -> list[str]:
+def _some(names: list[str], where: str, root: str, extensions: tuple[str, ...]) -> list[str]:
     if not names:
         shard = next((name for name in sorted(os.listdir(root)) if name.lower().endswith((".tar", ".parquet"))), None)
-        remedy = "check the path and the extensions"
+        remedy = "check the path and the extensions; hvs.open_source(folder, image='npy') takes files of that one"
         if shard:
             remedy = f"for shards pass a pattern, such as {os.path.join(root, '*' + os.path.splitext(shard)[1])}"
-        raise SourceError(f"expected image files {where} ({' '.join(EXTENSIONS)}, not hidden), got none; {remedy}")
+        raise SourceError(f"expected image files {where} ({' '.join(extensions)}, not hidden), got none; {remedy}")
     return names
 
 
-def _of_classes(root: str, images_of: dict[str, list[str]], labels: bool) -> FileSource:
-    names = _some(list(chain(*images_of.values())), f"in sub-folders of {root}", root)
+def _of_classes(root: str, images_of: dict[str, list[str]], labels: bool, extensions: tuple[str, ...]) -> FileSource:
+    names = _some(list(chain(*images_of.values())), f"in sub-folders of {root}", root, extensions)
     if not labels:
         return FileSource(root, names)
     empty = [subfolder for subfolder, inside in images_of.items() if not inside]
@@ -170,7 +172,7 @@ def _of_classes(root: str, images_of: dict[str, list[str]], labels: bool) -> Fil
     return FileSource(root, names, label_N, images_of)
 
 
-def _images_below(root: str, folder: str, root_identity: tuple[int, int]) -> list[str]:
+def _images_below(root: str, folder: str, root_identity: tuple[int, int], extensions: tuple[str, ...]) -> list[str]:
     """Paths, relative to the root, of all images below one of its folders, in their order."""
     found: list[str] = []
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, (root_identity,))]
@@ -179,14 +181,14 @@ def _images_below(root: str, folder: str, root_identity: tuple[int, int]) -> lis
         identity = _identity(os.path.join(root, folder))
         if identity in above:
             continue
-        images, subfolders = _list(root, folder)
+        images, subfolders = _list(root, folder, extensions)
         found += images
         waiting += [(subfolder, (*above, identity)) for subfolder in subfolders]
     found.sort(key=_by_folder)
     return found
 
 
-def _list(root: str, folder: str) -> tuple[list[str], list[str]]:
+def _list(root: str, folder: str, extensions: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Images and sub-folders that lie directly in a folder, as paths relative to the root."""
     images: list[str] = []
     subfolders: list[str] = []
@@ -199,7 +201,7 @@ def _list(root: str, folder: str) -> tuple[list[str], list[str]]:
                 if _is_folder(entry):
                     subfolders.append(prefix + entry.name)
                 # a broken link is listed, so that it is reported when its turn comes; a pipe is not, for it would be waited on
-                elif entry.name.lower().endswith(EXTENSIONS) and (entry.is_symlink() or entry.is_file()):
+                elif entry.name.lower().endswith(extensions) and (entry.is_symlink() or entry.is_file()):
                     images.append(prefix + entry.name)
     except OSError as error:
         raise SourceError(f"cannot list the folder {os.path.join(root, folder)}: {error}; make it readable or remove it") from error

@@ -106,7 +106,9 @@ def _may_be_turned(data: bytes) -> bool:
     return data[place : place + 2] != b"\xff\xda"  # an odd one is looked at when it is decoded
 
 
-def open_hugging_face(data: Any, *, image: str | None = None, label: str | None = FIND, parallel: bool | None = None) -> Source | None:
+def open_hugging_face(
+    data: Any, *, image: str | None = None, label: str | None = FIND, deep: bool = False, parallel: bool | None = None
+) -> Source | None:
     """Source of a Hugging Face dataset; see :func:`hvs_data.open_source`. None for anything else.
 
     Raises:
@@ -126,10 +128,10 @@ def open_hugging_face(data: Any, *, image: str | None = None, label: str | None 
         raise SourceError(
             "expected a dataset whose images are found by number, got an IterableDataset, which streams; load it without streaming=True"
         )
-    return _open_dataset(data, image, label, parallel)
+    return _open_dataset(data, image, label, deep, parallel)
 
 
-def _open_dataset(dataset: Any, image: str | None, label: str | None, parallel: bool | None) -> Source:
+def _open_dataset(dataset: Any, image: str | None, label: str | None, deep: bool, parallel: bool | None) -> Source:
     from datasets import ClassLabel, Image
 
     if not len(dataset):
@@ -140,7 +142,7 @@ def _open_dataset(dataset: Any, image: str | None, label: str | None, parallel: 
     images = by_kind or [field.name for field in schema if holds_images(field.type)]
     if image is None and label in (None, FIND) and (dataset.format["type"] == "custom" or not images):
         # a transform of the user's own makes the images, or they are arrays
-        return open_map_dataset(dataset, labels=label is not None, parallel=parallel)
+        return open_map_dataset(dataset, labels=label is not None, deep=deep, parallel=parallel)
     names = list(features)
     whole = [field.name for field in schema if str(field.type).removeprefix("u").startswith("int")]
     classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]

@@ -45,13 +45,15 @@ class MapSource(Source):
             loader belongs to (seed, epoch, index); a parameter annotated as a generator is given one
             (:mod:`hvs_data.drawing.arguments`).
         labels: False: labels are not looked at, and every one is -1.
+        deep: whether arrays and tensors may hold other numbers than uint8.
         parallel: whether ``__getitem__`` is called from many threads at once. Else one thread at a time reads, of all sources of this
             dataset and of those that hold the same datasets, files or other objects.
     """
 
-    def __init__(self, dataset: Any, labels: bool = True, *, parallel: bool = False):
+    def __init__(self, dataset: Any, labels: bool = True, *, deep: bool = False, parallel: bool = False):
         self.dataset = dataset
         self.parallel = parallel
+        self._deep = deep
         self._labels = labels
         classes = getattr(dataset, "classes", ()) if labels else ()
         self.classes = tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
@@ -63,9 +65,9 @@ class MapSource(Source):
 
     def read(self, index: int) -> Sample:
         if self.parallel:
-            return _read(self.dataset, index, self._labels)
+            return _read(self.dataset, index, self._labels, self._deep)
         with one_at_a_time(*shared_by_reads(self.dataset)):
-            data, label = _read(self.dataset, index, self._labels)
+            data, label = _read(self.dataset, index, self._labels, self._deep)
             try:
                 return Sample(owned(data), label)
             except Exception as error:  # of what Pillow had still to read
@@ -80,11 +82,12 @@ class MapSource(Source):
         return digest(self._contents.encode(), b"" if self._labels else b"without labels")
 
 
-def open_map_dataset(dataset: Any, labels: bool = True, *, parallel: bool | None = None) -> Source:
+def open_map_dataset(dataset: Any, labels: bool = True, *, deep: bool = False, parallel: bool | None = None) -> Source:
     """Source of a map-style dataset's images; see :func:`hvs_data.open_source`.
 
     Args:
         labels: False: without labels.
+        deep: arrays and tensors may hold other numbers than uint8.
 
     Raises:
         SourceError: no dataset, an empty one, or one whose items hold no image that can be decoded.
@@ -94,7 +97,7 @@ def open_map_dataset(dataset: Any, labels: bool = True, *, parallel: bool | None
     if _length_of(dataset) == 0:
         raise SourceError(f"expected a dataset that holds images, got an empty {type(dataset).__name__}; check how it is made")
     known = may_be_read_in_parallel(dataset)
-    source = MapSource(dataset, labels, parallel=known if parallel is None else parallel)
+    source = MapSource(dataset, labels, deep=deep, parallel=known if parallel is None else parallel)
     _check_items(source)
     if parallel is None and not known and type(dataset) not in _announced:
         _announced.add(type(dataset))
@@ -141,7 +144,7 @@ def _check_items(source: MapSource) -> None:
         raise refused
 
 
-def _read(dataset: Any, index: int, labels: bool) -> Sample:
+def _read(dataset: Any, index: int, labels: bool, deep: bool) -> Sample:
     """An item's image and label.
 
     Raises:
@@ -159,7 +162,7 @@ def _read(dataset: Any, index: int, labels: bool) -> Sample:
             raise _cannot_read(name, error) from error
         error.add_note(_REMEDY.format(name=name, kind=type(error).__name__))
         raise
-    return _sample_of(item, name, labels)
+    return _sample_of(item, name, labels, deep)
 
 
 _REMEDY = (
@@ -176,14 +179,14 @@ def _name_of(dataset: Any, index: int) -> str:
     return f"{type(dataset).__name__}[{index}]"
 
 
-def _sample_of(item: Any, name: str, labels: bool) -> Sample:
+def _sample_of(item: Any, name: str, labels: bool, deep: bool) -> Sample:
     """Image and label of a dataset's item.
 
     Raises:
-        SourceError: no image, an image that is not of 8 bits, or a label that is not an integer.
+        SourceError: no image, an image that is not of 8 bits where these are meant, or a label that is not an integer.
     """
     image, label = _image_and_label(item, name)
-    return Sample(_checked_image(image, name), checked_label(label, name) if labels else NO_LABEL)
+    return Sample(_checked_image(image, name, deep), checked_label(label, name) if labels else NO_LABEL)
 
 
 def _image_and_label(item: Any, name: str) -> tuple[Any, Any]:
@@ -199,15 +202,17 @@ def _image_and_label(item: Any, name: str) -> tuple[Any, Any]:
     return item, None
 
 
-def _checked_image(image: Any, name: str) -> ImageData:
+def _checked_image(image: Any, name: str, deep: bool) -> ImageData:
     from PIL.Image import Image
 
     if isinstance(image, (np.ndarray, Tensor)):
-        if image.dtype not in (torch.uint8, np.uint8) or image.ndim not in (1, 2, 3):
+        is_bytes = image.dtype in (torch.uint8, np.uint8)
+        if image.ndim not in (1, 2, 3) or not (is_bytes or (deep and image.ndim > 1)):
             raise SourceError(
                 f"{name}: expected one image of dtype uint8, not transformed yet, got {image.dtype} of shape {tuple(image.shape)}; "
                 "make the dataset without ToTensor, Normalize and the like, since augmenting is done here; where the data themselves have "
-                "more than 8 bits, let the dataset scale them"
+                "more than 8 bits, tell the recipe which values are 0 and 1, recipe.with_channels(mean, std, value_range=(lo, hi)), and "
+                "give the loader the dataset itself, or hvs.open_source(dataset, deep=True)"
             )
     elif not isinstance(image, (bytes, bytearray, memoryview, Image)):
         raise SourceError(

@@ -22,9 +22,9 @@ def check_dtype(dtype: torch.dtype) -> None:
         raise HvsError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}; convert the rendered views instead")
 
 
-def count_elements(views: int, images: int, size: Size) -> int:
+def count_elements(views: int, images: int, size: Size, channels: int = 3) -> int:
     """Elements of V views of B images of a size."""
-    return math.prod((views, images, 3, *height_width(size)))
+    return math.prod((views, images, channels, *height_width(size)))
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Canvas:
 
     Attributes:
         flat: one-dimensional storage, all of it in use.
-        pixels: [V, B, 3, H, W] view of it.
+        pixels: [V, B, C, H, W] view of it.
     """
 
     flat: Tensor
@@ -46,6 +46,7 @@ class Canvas:
         size: Size,
         dtype: torch.dtype,
         *,
+        channels: int = 3,
         channels_last: bool = False,
         image_major: bool = False,
         pin_memory: bool = False,
@@ -55,16 +56,19 @@ class Canvas:
         Args:
             views, images, size: V, B, and H and W in pixels.
             dtype: float32, float16, bfloat16 or uint8.
+            channels: C.
             channels_last, image_major: as in :meth:`on`.
             pin_memory: page-locked, for asynchronous copies to a CUDA device.
         """
         check_dtype(dtype)
-        flat = torch.empty(count_elements(views, images, size), dtype=dtype, pin_memory=pin_memory)
-        return Canvas.on(flat, views, images, size, channels_last=channels_last, image_major=image_major)
+        flat = torch.empty(count_elements(views, images, size, channels), dtype=dtype, pin_memory=pin_memory)
+        return Canvas.on(flat, views, images, size, channels, channels_last=channels_last, image_major=image_major)
 
     @staticmethod
-    def on(flat: Tensor, views: int, images: int, size: Size, *, channels_last: bool = False, image_major: bool = False) -> Canvas:
-        """A canvas on memory that is there: the first V * B * 3 * H * W elements of ``flat``.
+    def on(
+        flat: Tensor, views: int, images: int, size: Size, channels: int = 3, *, channels_last: bool = False, image_major: bool = False
+    ) -> Canvas:
+        """A canvas on memory that is there: the first V * B * C * H * W elements of ``flat``.
 
         Args:
             channels_last: store each view's channels innermost (``torch.channels_last`` for every slot).
@@ -75,7 +79,7 @@ class Canvas:
             HvsError: memory of another dtype or form, or too little of it.
         """
         check_dtype(flat.dtype)
-        elements = count_elements(views, images, size)
+        elements = count_elements(views, images, size, channels)
         if flat.ndim != 1 or not flat.is_contiguous() or len(flat) < elements:
             raise HvsError(
                 f"{views} views of {images} images of size {size} need {elements} elements in a row, got memory of shape "
@@ -84,7 +88,7 @@ class Canvas:
         flat = flat[:elements]
         outer = (images, views) if image_major else (views, images)
         height, width = height_width(size)
-        inner = (height, width, 3) if channels_last else (3, height, width)
+        inner = (height, width, channels) if channels_last else (channels, height, width)
         pixels = flat.view(*outer, *inner)
         pixels = pixels.permute(0, 1, 4, 2, 3) if channels_last else pixels
         return Canvas(flat, pixels.transpose(0, 1) if image_major else pixels)
@@ -94,5 +98,5 @@ class Canvas:
         return size_of(*self.pixels.shape[-2:])
 
     def views(self) -> list[Tensor]:
-        """One [B, 3, H, W] tensor a slot."""
+        """One [B, C, H, W] tensor a slot."""
         return list(self.pixels.unbind(0))

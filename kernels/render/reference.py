@@ -3,8 +3,8 @@
 Clarity comes before speed: one view at a time, one small function an operation, dense weight matrices. All pixel values are on the
 0-1 scale. A view's pixels come about in this order:
 
-1. cut the box out of the image; nothing outside it is ever read. Where the row says so, the image is resized before, and the box may
-   reach beyond it into black
+1. cut the box out of the image; nothing outside it is ever read. The ends of the value range become 0 and 1, values outside are clipped.
+   Where the row says so, the image is resized before, and the box may reach beyond it into black
 2. resize to H x W, antialiased, and clamp to [0, 1], since bicubic weights overshoot and 8-bit pipelines saturate there
 3. flip horizontally, flip vertically, turn by quarters
 4. brightness, contrast, saturation and hue in the row's order, each clamped to [0, 1]
@@ -35,7 +35,7 @@ from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.erasing import noise, scaled_box
 from hvs_data.kernels.render.request import check_request
-from hvs_data.types import NOISE, ImageBatch, ViewParams
+from hvs_data.types import NOISE, ImageBatch, RenderSpec, ViewParams
 
 GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 KEYS_A = -0.5
@@ -53,7 +53,7 @@ def render_reference(
     """Render every view of every image.
 
     Args:
-        images: B uint8 tensors [H, W, 3] on one device, such as an ImageBatch.
+        images: B tensors [H, W, C] on one device, such as an ImageBatch.
         params: rows [B, V].
         size: of the views in pixels, one side or (height, width). A slot's own size only sets the scale of its blur.
         normalize: apply the recipe's mean and standard deviation; else values are 0-1, up to the rounding of the blur.
@@ -61,11 +61,11 @@ def render_reference(
             On CUDA, where ``torch.backends.cuda.matmul`` allows TF32, float32 resizes are only that exact.
 
     Returns:
-        [B, V, 3, H, W] in ``compute_dtype``, on the images' device.
+        [B, V, C, H, W] in ``compute_dtype``, on the images' device.
 
     Raises:
-        HvsError: images that are not uint8 RGB, rows of another number of images, boxes that leave their image, a size below 1,
-            another dtype, or an unknown interpolation.
+        HvsError: images of another type or channels, rows of another number of images, boxes that leave their image, a size below
+            1, another dtype, or an unknown interpolation.
     """
     batch = ImageBatch(images)
     check_request(batch, params, size)
@@ -73,66 +73,76 @@ def render_reference(
         raise HvsError(
             f"compute_dtype must be one of {', '.join(map(str, DTYPES))}, got {compute_dtype}; convert the rendered views instead"
         )
-    pixels_BV3HW = torch.empty(len(batch), params.num_views, 3, *height_width(size), dtype=compute_dtype, device=batch.device)
+    pixels_BVCHW = torch.empty(
+        len(batch), params.num_views, params.spec.channels, *height_width(size), dtype=compute_dtype, device=batch.device
+    )
     # autocast would round the factors of a float32 matrix product
     with torch.autocast(batch.device.type, enabled=False):
-        for b, image_HW3 in enumerate(batch):
+        for b, image_HWC in enumerate(batch):
             for v in range(params.num_views):
-                pixels_3HW = _render_view(image_HW3, params, b, v, size, compute_dtype)
-                pixels_3HW = normalize_pixels(pixels_3HW, params.spec.mean, params.spec.std) if normalize else pixels_3HW
-                pixels_BV3HW[b, v] = _erased(pixels_3HW, params, b, v, normalize)
-    return pixels_BV3HW
+                pixels_CHW = _render_view(image_HWC, params, b, v, size, compute_dtype)
+                pixels_CHW = normalize_pixels(pixels_CHW, params.spec.mean, params.spec.std) if normalize else pixels_CHW
+                pixels_BVCHW[b, v] = _erased(pixels_CHW, params, b, v, normalize)
+    return pixels_BVCHW
 
 
-def _render_view(image_HW3: Tensor, params: ViewParams, b: int, v: int, size: Size, compute_dtype: torch.dtype) -> Tensor:
-    """View v of image b, [3, H, W], not normalised."""
+def _render_view(image_HWC: Tensor, params: ViewParams, b: int, v: int, size: Size, compute_dtype: torch.dtype) -> Tensor:
+    """View v of image b, [C, H, W], not normalised."""
     top, left, height, width = params.box[b, v].tolist()
     if params.resized is not None and params.resized[b, v].all():
-        x_3HW = image_HW3.permute(2, 0, 1).to(compute_dtype) / 255
-        sides = zip(x_3HW.shape[1:], params.resized[b, v].tolist(), (top, left), (height, width), height_width(size), strict=True)
-        down, across = (chained_weights(*side, params.spec.interpolation).to(x_3HW) for side in sides)
-        x_3HW = (down @ x_3HW @ across.T).clamp(0, 1)
+        x_CHW = to_unit(image_HWC.permute(2, 0, 1), params.spec, compute_dtype)
+        sides = zip(x_CHW.shape[1:], params.resized[b, v].tolist(), (top, left), (height, width), height_width(size), strict=True)
+        down, across = (chained_weights(*side, params.spec.interpolation).to(x_CHW) for side in sides)
+        x_CHW = (down @ x_CHW @ across.T).clamp(0, 1)
     else:
-        box_3HW = image_HW3[top : top + height, left : left + width].permute(2, 0, 1)
-        x_3HW = resize(box_3HW.to(compute_dtype) / 255, size, params.spec.interpolation)
+        box_CHW = image_HWC[top : top + height, left : left + width].permute(2, 0, 1)
+        x_CHW = resize(to_unit(box_CHW, params.spec, compute_dtype), size, params.spec.interpolation)
     if params.flip[b, v]:
-        x_3HW = x_3HW.flip(-1)
+        x_CHW = x_CHW.flip(-1)
     if params.vertical_flip is not None and params.vertical_flip[b, v]:
-        x_3HW = x_3HW.flip(-2)
+        x_CHW = x_CHW.flip(-2)
     if params.turn is not None:
-        x_3HW = x_3HW.rot90(int(params.turn[b, v]), (-2, -1))
+        x_CHW = x_CHW.rot90(int(params.turn[b, v]), (-2, -1))
     for operation in params.order[b, v].tolist():
         adjust, name = _JITTER[operation]
-        x_3HW = adjust(x_3HW, float(getattr(params, name)[b, v]))
+        if name in ("saturation", "hue") and len(x_CHW) != 3:
+            continue  # there are no colours, and the request has been refused if it changes them
+        x_CHW = adjust(x_CHW, float(getattr(params, name)[b, v]))
     if params.gray[b, v]:
-        x_3HW = gray(x_3HW).expand(3, -1, -1)
+        x_CHW = gray(x_CHW).expand(3, -1, -1)
     if params.blur_sigma[b, v] > 0:
         sigma = float(params.blur_sigma[b, v]) * height_width(size)[0] / params.heights[v]
-        x_3HW = gaussian_blur(x_3HW, sigma, blur_radius(params.spec.blur_kernel, params.heights[v], size))
+        x_CHW = gaussian_blur(x_CHW, sigma, blur_radius(params.spec.blur_kernel, params.heights[v], size))
     if params.solarize[b, v]:
-        x_3HW = solarize(x_3HW, params.spec.solarize_threshold)
+        x_CHW = solarize(x_CHW, params.spec.solarize_threshold)
     if params.posterize is not None and params.posterize[b, v] < 8:
-        x_3HW = posterize(x_3HW, int(params.posterize[b, v]))
-    return x_3HW
+        x_CHW = posterize(x_CHW, int(params.posterize[b, v]))
+    return x_CHW
 
 
-def _erased(x_3HW: Tensor, params: ViewParams, b: int, v: int, normalize: bool) -> Tensor:
+def _erased(x_CHW: Tensor, params: ViewParams, b: int, v: int, normalize: bool) -> Tensor:
     """View v of image b with what its row erases; where views are not normalised, normalising them afterwards gives the recipe's value."""
     if params.erase is None or not params.erase[b, v, 2]:
-        return x_3HW
+        return x_CHW
     spec = params.spec
-    top, left, height, width = scaled_box(params, b, v, *x_3HW.shape[1:])
+    top, left, height, width = scaled_box(params, b, v, *x_CHW.shape[1:])
     if spec.erase_value == NOISE:
         assert params.key is not None
-        value = noise(int(params.key[b, v]), len(x_3HW), height, width).to(x_3HW)
+        value = noise(int(params.key[b, v]), len(x_CHW), height, width).to(x_CHW)
     else:
-        value = torch.broadcast_to(x_3HW.new_tensor(spec.erase_value), (len(x_3HW),))[:, None, None]
+        value = torch.broadcast_to(x_CHW.new_tensor(spec.erase_value), (len(x_CHW),))[:, None, None]
     if not normalize:
-        mean_311, std_311 = (x_3HW.new_tensor(values)[:, None, None] for values in (spec.mean, spec.std))
-        value = value * std_311 + mean_311
-    x_3HW = x_3HW.clone()
-    x_3HW[:, top : top + height, left : left + width] = value
-    return x_3HW
+        mean_C11, std_C11 = (x_CHW.new_tensor(values)[:, None, None] for values in (spec.mean, spec.std))
+        value = value * std_C11 + mean_C11
+    x_CHW = x_CHW.clone()
+    x_CHW[:, top : top + height, left : left + width] = value
+    return x_CHW
+
+
+def to_unit(x_CHW: Tensor, spec: RenderSpec, dtype: torch.dtype) -> Tensor:
+    """An image's values on the 0-1 scale: ``(x - lo) / (hi - lo)`` for each channel, clipped."""
+    low_C11, high_C11 = torch.tensor(spec.ranges(x_CHW.dtype), dtype=torch.float64).T[:, :, None, None].to(x_CHW.device, dtype)
+    return ((x_CHW.to(dtype) - low_C11) / (high_C11 - low_C11)).clamp(0, 1)
 
 
 def triangle(distance: Tensor) -> Tensor:
@@ -195,19 +205,19 @@ def gray(x_3HW: Tensor) -> Tensor:
     return (red + green + blue)[None]
 
 
-def blend(x_3HW: Tensor, other: Tensor, factor: float) -> Tensor:
+def blend(x_CHW: Tensor, other: Tensor, factor: float) -> Tensor:
     """``factor`` parts of x and ``1 - factor`` parts of another, clamped to [0, 1]; a factor above 1 moves away from the other."""
-    return (factor * x_3HW + (1 - factor) * other).clamp(0, 1)
+    return (factor * x_CHW + (1 - factor) * other).clamp(0, 1)
 
 
-def adjust_brightness(x_3HW: Tensor, factor: float) -> Tensor:
+def adjust_brightness(x_CHW: Tensor, factor: float) -> Tensor:
     """Multiply, and clamp to [0, 1]."""
-    return (x_3HW * factor).clamp(0, 1)
+    return (x_CHW * factor).clamp(0, 1)
 
 
-def adjust_contrast(x_3HW: Tensor, factor: float) -> Tensor:
-    """Blend with the mean grey of the view as it is now."""
-    return blend(x_3HW, gray(x_3HW).mean(), factor)
+def adjust_contrast(x_CHW: Tensor, factor: float) -> Tensor:
+    """Blend with the mean grey of the view as it is now; of other than three channels, with the mean of all values."""
+    return blend(x_CHW, (gray(x_CHW) if len(x_CHW) == 3 else x_CHW).mean(), factor)
 
 
 def adjust_saturation(x_3HW: Tensor, factor: float) -> Tensor:
@@ -277,22 +287,22 @@ def gaussian_blur(x_CHW: Tensor, sigma: float, radius: int) -> Tensor:
     return x_CHW
 
 
-def solarize(x_3HW: Tensor, threshold: float) -> Tensor:
+def solarize(x_CHW: Tensor, threshold: float) -> Tensor:
     """Invert the values at or above the threshold.
 
     Published code does so to 8-bit values from 128 on; the recipes' threshold 128/255 is the same on values of that grid. Between
     127/255 and 128/255, where 8-bit code would have rounded first, values stay as they are.
     """
-    return torch.where(x_3HW >= threshold, 1 - x_3HW, x_3HW)
+    return torch.where(x_CHW >= threshold, 1 - x_CHW, x_CHW)
 
 
-def posterize(x_3HW: Tensor, bits: int) -> Tensor:
+def posterize(x_CHW: Tensor, bits: int) -> Tensor:
     """Values rounded down to ``2**bits`` levels, 0 to ``1 - 2**-bits``."""
     levels = 2**bits
-    return (x_3HW * levels).floor().clamp(0, levels - 1) / levels
+    return (x_CHW * levels).floor().clamp(0, levels - 1) / levels
 
 
-def normalize_pixels(x_3HW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def normalize_pixels(x_CHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """``(x - mean) / std`` for each channel."""
-    mean_311, std_311 = (x_3HW.new_tensor(list(values))[:, None, None] for values in (mean, std))
-    return (x_3HW - mean_311) / std_311
+    mean_C11, std_C11 = (x_CHW.new_tensor(list(values))[:, None, None] for values in (mean, std))
+    return (x_CHW - mean_C11) / std_C11

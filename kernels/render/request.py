@@ -28,6 +28,7 @@ def check_request(batch: ImageBatch, params: ViewParams, size: Any) -> None:
         raise HvsError(f"size must be at least 1, got {size!r}; it is the side of a rendered view in pixels, or (height, width)")
     if params.spec.interpolation not in INTERPOLATIONS:
         raise HvsError(f"interpolation must be one of {INTERPOLATIONS}, got {params.spec.interpolation!r}; both are antialiased")
+    _check_channels(params, batch.channels)
     _check_turns(params, plain_size(size))
     top_BV, left_BV, height_BV, width_BV = params.box.to(torch.int64).unbind(-1)
     below = (top_BV < 0) | (height_BV < 1) | (top_BV + height_BV > batch.height[:, None])
@@ -60,6 +61,7 @@ def check_canvas(params: ViewParams, canvas: Canvas, normalize: bool, first_imag
         )
     if params.spec.interpolation not in INTERPOLATIONS:
         raise HvsError(f"interpolation must be one of {INTERPOLATIONS}, got {params.spec.interpolation!r}; both are antialiased")
+    _check_channels(params, canvas.pixels.shape[2])
     _check_turns(params, canvas.size)
     if normalize and canvas.flat.dtype == torch.uint8:
         raise HvsError("normalised views do not fit into uint8; pass normalize=False for 0-255, or a canvas of a floating dtype")
@@ -68,3 +70,18 @@ def check_canvas(params: ViewParams, canvas: Canvas, normalize: bool, first_imag
 def _check_turns(params: ViewParams, size: Size | None) -> None:
     if params.turn is not None and not isinstance(size, int) and (params.turn % 2).any():
         raise HvsError(f"views that are turned by a quarter must be square, got the size {size}; render them at one side, or draw no turns")
+
+
+def _check_channels(params: ViewParams, channels: int | None) -> None:
+    expected = params.spec.channels
+    if channels not in (None, expected):
+        raise HvsError(
+            f"expected images and views of {expected} channels, as the recipe's mean and std have, got {channels}; give "
+            "recipe.with_channels(mean, std) as many numbers"
+        )
+    colourless = (params.saturation == 1).all() and (params.hue == 0).all() and not params.gray.any()
+    if expected != 3 and not colourless:
+        raise HvsError(
+            f"expected rows without saturation, hue and grey for images of {expected} channels, which have no colours, got some; draw them "
+            "with a recipe of these channels: recipe.with_channels(mean, std)"
+        )

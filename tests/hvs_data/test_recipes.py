@@ -94,7 +94,9 @@ def test_presets_are_named_after_themselves() -> None:
 
 
 def test_every_exported_function_is_a_tested_preset() -> None:
-    assert {name for name in recipes.__all__ if inspect.isfunction(getattr(recipes, name))} == {preset.__name__ for preset in PRESETS}
+    others = {"to_dict", "from_dict", "save", "load", "evaluation"}
+    exported = {name for name in recipes.__all__ if inspect.isfunction(getattr(recipes, name))}
+    assert exported - others == {preset.__name__ for preset in PRESETS}
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.__name__)

@@ -126,7 +126,7 @@ def test_auto_says_what_it_chose_once(caplog: pytest.LogCaptureFixture) -> None:
         ({"num_threads": 0}, "num_threads"),
         ({"params": ROWS.images([0, 1])}, "rows of 3 images"),
         ({"images": IMAGES[:2], "params": ROWS.images([1, 0])}, "pixels of their image only"),
-        ({"images": [torch.zeros(3, 8, 8)] * 3}, "expected uint8"),
+        ({"images": [torch.zeros(3, 8, 8)] * 3}, "of 3 channels, as the recipe.s mean and std have, got 8"),
     ],
 )
 def test_requests_that_cannot_be_done_are_refused(arguments: dict, message: str) -> None:

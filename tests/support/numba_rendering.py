@@ -49,7 +49,7 @@ def rendered(
             render_one(images[position], position, job)
 
     shape = params.num_views, len(images), size
-    return watched(render, *shape, dtype, normalize=normalize, channels_last=channels_last, image_major=image_major)
+    return watched(render, *shape, dtype, params.spec.channels, normalize=normalize, channels_last=channels_last, image_major=image_major)
 
 
 def watched(
@@ -58,6 +58,7 @@ def watched(
     count: int,
     size: Size,
     dtype: torch.dtype,
+    channels: int = 3,
     *,
     normalize: bool | None,
     channels_last: bool,
@@ -65,13 +66,13 @@ def watched(
 ) -> Tensor:
     """Pixels [B, V, 3, H, W] of a function that renders into a canvas, normalised or not, checked as in :func:`rendered`."""
     normalize = dtype.is_floating_point if normalize is None else normalize
-    elements = count_elements(views, count, size)
+    elements = count_elements(views, count, size, channels)
     # uint8 has no NaN: what stays unwritten shows in one of two pre-filled memories
     fills = [float("nan")] if dtype.is_floating_point else [0, 255]
     pixels = []
     for fill in fills:
         memory = torch.full((elements + 2 * GUARD,), fill, dtype=dtype)
-        canvas = Canvas.on(memory[GUARD:-GUARD], views, count, size, channels_last=channels_last, image_major=image_major)
+        canvas = Canvas.on(memory[GUARD:-GUARD], views, count, size, channels, channels_last=channels_last, image_major=image_major)
         render(canvas, normalize)
         guards = torch.cat([memory[:GUARD], memory[-GUARD:]])
         assert guards.isnan().all() if dtype.is_floating_point else (guards == fill).all(), "wrote beside the canvas"
@@ -120,6 +121,6 @@ def stored(expected: Tensor, bound: Tensor, dtype: torch.dtype) -> tuple[Tensor,
     return expected, bound + unit_roundoff(dtype) * (expected.abs() + bound) + smallest / 2
 
 
-def assert_judged(images: Sequence[Tensor], params: ViewParams, size: int) -> None:
+def assert_judged(images: Sequence[Tensor], params: ViewParams, size: Size, **changes: Any) -> None:
     """The kernel's float32 views are the reference's."""
-    assert_within(rendered(images, params, size), *judged(images, params, size))
+    assert_within(rendered(images, params, size), *judged(images, params, size, **changes))

@@ -59,6 +59,34 @@ def adjust_contrast(red, green, blue, count, factor, mean):
 
 
 @jit
+def shade_pixels(channel, count, order, factors, first, last, mean):
+    """Brightness and contrast among operations number ``first`` to ``last - 1`` of the order, of one channel of any; others are none."""
+    prefer_long_vectors()
+    for position in range(first, last):
+        factor = factors[order[position]]
+        if order[position] == BRIGHTNESS:
+            adjust_brightness(channel, count, factor)
+        elif order[position] == CONTRAST:
+            rest = (_ONE - factor) * mean
+            for x in range(count):
+                channel[x] = _unit(factor * channel[x] + rest)
+
+
+@jit
+def value_sum(channel, rows, size, pitch):
+    """As :func:`gray_sum`, of the values of one channel."""
+    total = 0.0
+    whole = size // PIECE * PIECE
+    for start in range(0, rows * pitch, pitch):
+        values = advanced(channel, start)
+        row = weighted_sum_of_three(values, values, values, whole, _ONE, _ZERO, _ZERO)
+        for x in range(whole, size):
+            row += values[x]
+        total += row
+    return total
+
+
+@jit
 def adjust_saturation(red, green, blue, count, factor):
     """Blend each pixel with its own grey."""
     prefer_long_vectors()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from hvs_data.kernels.render.numba.store import BFLOAT16, FLOAT16, FLOAT32, UINT
 from hvs_data.kernels.render.numba.view import render_image
 from hvs_data.kernels.render.request import check_canvas
 from hvs_data.kernels.render.turning import after_mirror
-from hvs_data.types import ViewParams
+from hvs_data.types import RenderSpec, ViewParams
 
 _ALIGNMENT = 32  # bytes
 _LINE = 16  # floats of a line of the cache
@@ -45,6 +46,7 @@ class Job:
         bicubic: the filter.
         resizes: whether any box lies in a resized image.
         erase: erases what an image's rows say, once its views are rendered.
+        spec: of the rows.
     """
 
     rows: tuple[Any, ...]
@@ -55,6 +57,7 @@ class Job:
     bicubic: bool
     resizes: bool
     erase: Callable[[int], None]
+    spec: RenderSpec
 
     @staticmethod
     def make(params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: int = 0) -> Job:
@@ -81,8 +84,8 @@ class Job:
             *_arrays(torch.zeros_like(params.box[..., :2]) if params.resized is None else params.resized),
         )
         unit = 255.0 if canvas.flat.dtype == torch.uint8 else 1.0
-        std = np.array(spec.std) if normalize else np.full(3, 1 / unit)
-        mean = np.array(spec.mean) if normalize else np.zeros(3)
+        std = np.array(spec.std) if normalize else np.full(spec.channels, 1 / unit)
+        mean = np.array(spec.mean) if normalize else np.zeros(spec.channels)
         kind = _KINDS[canvas.flat.dtype]
         look = (np.float32(spec.solarize_threshold), (1 / std).astype(np.float32), (-mean / std).astype(np.float32), kind)
         flat = canvas.flat.view(torch.uint16) if kind in (FLOAT16, BFLOAT16) else canvas.flat
@@ -90,7 +93,7 @@ class Job:
         target = (flat.numpy(), canvas.pixels.stride(2), phase)
         erase = eraser(params, canvas, normalize=normalize, first_image=first_image)
         places, bicubic = _places(params, canvas, first_image), spec.interpolation == "bicubic"
-        return Job(rows, look, target, places, sides, bicubic, params.resized is not None, erase)
+        return Job(rows, look, target, places, sides, bicubic, params.resized is not None, erase, spec)
 
 
 def _places(params: ViewParams, canvas: Canvas, first_image: int) -> NDArray[np.int64]:
@@ -115,6 +118,16 @@ def _places(params: ViewParams, canvas: Canvas, first_image: int) -> NDArray[np.
     return place_BV3
 
 
+@lru_cache(maxsize=64)
+def _levels(spec: RenderSpec, dtype: torch.dtype) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """How values of this type get onto the 0-1 scale, see resample.py."""
+    if dtype == torch.uint8 and spec.value_range is None:
+        return None
+    low_C, high_C = np.array(spec.ranges(dtype)).T
+    repeats = -(-MAX_TILE_WIDTH // spec.channels) + 1
+    return np.tile(low_C, repeats).astype(np.float32), np.tile(1 / (high_C - low_C), repeats).astype(np.float32)
+
+
 def _arrays(*tensors: Tensor) -> list[NDArray[Any]]:
     return [np.ascontiguousarray(tensor.numpy()) for tensor in tensors]
 
@@ -130,11 +143,11 @@ class Scratch(threading.local):
     """Working memory of one thread, kept between images and grown when an image or size needs more."""
 
     def __init__(self) -> None:
-        self._side = self._plane = self._width = self._tile = self._weights = 0
+        self._side = self._plane = self._width = self._tile = self._weights = self._channels = 0
         self._arrays: tuple[NDArray[Any], ...] = ()
 
     def arrays(
-        self, sides: tuple[int, int], height: int, width: int, bicubic: bool, chained: tuple[int, int] = (0, 0)
+        self, sides: tuple[int, int], height: int, width: int, channels: int, bicubic: bool, chained: tuple[int, int] = (0, 0)
     ) -> tuple[NDArray[Any], ...]:
         """Finite numbers, for views of these sides from boxes of at most this height and width, in the order of view.py's ``work``.
 
@@ -143,12 +156,13 @@ class Scratch(threading.local):
         """
         whole_y, whole_x = whole_vectors(sides[0]), whole_vectors(sides[1])
         taps_y, taps_x = (max(count_taps(box, side, bicubic), chained[0]) for box, side in ((height, sides[0]), (width, sides[1])))
-        side, plane = max(whole_y, whole_x), whole_y * whole_x
+        side, plane, width = max(whole_y, whole_x), channels * whole_y * whole_x, channels * width
         rows = max(block_rows(height, sides[0], taps_y), chained[1])
         tile, weights = tile_floats(rows), max(whole_y * taps_y, whole_x * taps_x)
-        if side > self._side or plane > self._plane or width > self._width or tile > self._tile or weights > self._weights:
-            self._side, self._plane, self._width = max(side, self._side), max(plane, self._plane), max(width, self._width)
-            self._tile, self._weights = max(tile, self._tile), max(weights, self._weights)
+        wanted = side, plane, width, tile, weights, channels
+        held = self._side, self._plane, self._width, self._tile, self._weights, self._channels
+        if any(one > other for one, other in zip(wanted, held, strict=True)):
+            self._side, self._plane, self._width, self._tile, self._weights, self._channels = map(max, wanted, held)
             self._arrays = self._made()
         return self._arrays
 
@@ -158,11 +172,11 @@ class Scratch(threading.local):
         def places() -> NDArray[np.int64]:
             return np.zeros(side, np.int64)
 
-        resize = _zeros(self._tile), _zeros(LANES * MAX_TILE_WIDTH), _zeros(LANES * whole_vectors(3 * self._width))
+        resize = _zeros(self._tile), _zeros(LANES * MAX_TILE_WIDTH), _zeros(LANES * whole_vectors(self._width))
         taps = places(), _zeros(self._weights), places(), _zeros(self._weights)
         blur = _zeros(side), places(), places(), _zeros(3 * side)
-        lines, pixels = _zeros(3 * side), _zeros(3 * side)
-        return _zeros(3 * self._plane), *resize, *taps, *blur, lines, pixels
+        lines, pixels = _zeros(self._channels * side), _zeros(3 * side)
+        return _zeros(self._plane), *resize, *taps, *blur, lines, pixels
 
 
 _scratch = Scratch()
@@ -172,18 +186,23 @@ def render_one(image: Tensor, position: int, job: Job) -> None:
     """Render all views of one image, on the calling thread, without the GIL.
 
     Args:
-        image: uint8 [H, W, 3] on the CPU, contiguous.
+        image: uint8, uint16 or float32 [H, W, C] on the CPU, contiguous.
         position: its place in the job's rows.
 
     Raises:
-        HvsError: a box that leaves the image; views before it have been rendered.
+        HvsError: an image of other channels than the rows' recipe, or a box that leaves it; views before it have been rendered.
     """
-    height, width, _ = image.shape
+    height, width, channels = image.shape
+    if channels != job.spec.channels:
+        raise HvsError(f"expected images of {job.spec.channels} channels, as the rows' recipe has, got one of {channels}; convert it first")
     chained = (0, 0)
     if job.resizes:
         chained = most_chained(height, width, job.rows[0][position], job.rows[-1][position], *job.sides, job.bicubic)
-    scratch = _scratch.arrays(job.sides, height, width, job.bicubic, chained)
-    done = render_image(image.numpy(), position, job.rows, *job.sides, job.bicubic, job.look, job.target, job.place_BV3, scratch)
+    scratch = _scratch.arrays(job.sides, height, width, channels, job.bicubic, chained)
+    done = render_image(
+        image.numpy(), position, job.rows, *job.sides, job.bicubic, job.look, job.target, job.place_BV3, scratch,
+        None if channels == 3 else channels, _levels(job.spec, image.dtype),
+    )  # fmt: skip
     if done < job.place_BV3.shape[1]:
         box = tuple(job.rows[0][position, done].tolist())
         raise HvsError(

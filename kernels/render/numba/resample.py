@@ -1,4 +1,4 @@
-"""Antialiased resize of a box, a vector of output rows at a time: uint8 RGB rows in, planar float32 rows on the 0-1 scale out.
+"""Antialiased resize of a box, a vector of output rows at a time: rows of pixels in, planar float32 rows on the 0-1 scale out.
 
 The vertical pass comes first: whole source rows are contiguous, and the horizontal pass then has the output's rows only. For that one,
 the rows are transposed, so that a source pixel's values in all of them lie side by side and one weight multiplies them all at once.
@@ -15,7 +15,18 @@ import math
 import numpy as np
 
 from hvs_data.kernels.numba_compile import LANES, jit
-from hvs_data.kernels.render.numba.vector import PIECE, TOGETHER, floats_of_bytes, sum_rows_1, sum_rows_8, sum_taps, transpose_piece
+from hvs_data.kernels.render.numba.vector import (
+    PIECE,
+    TOGETHER,
+    advanced,
+    floats_of_bytes,
+    prefer_long_vectors,
+    sum_rows_1,
+    sum_rows_8,
+    sum_taps,
+    sum_taps_1,
+    transpose_piece,
+)
 
 # Of 32 KiB that the nearest cache of any processor holds, three quarters; the rest is for what is made of a tile.
 TILE_FLOATS = 6144
@@ -127,6 +138,48 @@ def _convert(image, start, step, rows, length, tile, pitch):
 
 
 @jit
+def _convert_levels(image, start, step, rows, length, low, factor, tile, pitch):
+    """tile[pitch r + x] = (image[start + step r + x] - low[x]) factor[x], clipped to [0, 1], for r < rows, x < length."""
+    prefer_long_vectors()
+    for r in range(rows):
+        at, to = start + r * step, r * pitch
+        for x in range(length):
+            value = (np.float32(image[at + x]) - low[x]) * factor[x]
+            tile[to + x] = min(max(value, np.float32(0)), np.float32(1))
+
+
+@jit
+def _fill_tile(image, start, step, rows, left, length, channels, levels, tile, pitch):
+    """The columns from ``left`` on of a tile's rows, as floats. Which branch is compiled depends on the type of ``levels``."""
+    if levels is None:
+        _convert(image, start + left, step, rows, length, tile, pitch)
+    else:
+        low, factor = levels
+        phase = left % channel_count(channels)
+        _convert_levels(image, start + left, step, rows, length, advanced(low, phase), advanced(factor, phase), tile, pitch)
+
+
+@jit
+def channel_count(channels):
+    """How many channels there are, where None stands for red, green and blue, which are compiled for on their own."""
+    if channels is None:
+        return 3
+    else:  # noqa: RET505 - one of the two is compiled
+        return channels
+
+
+@jit
+def _sum_channels(columns, first_x, weight_x, taps_x, x, channels, planes, to, pitch, plane):
+    """Eight outputs of LANES rows of all channels."""
+    if channels is None:
+        for c in range(0, 3, TOGETHER):
+            sum_taps(columns, first_x, weight_x, taps_x, x, 3, c, planes, to + c * plane + x, pitch, plane)
+    else:
+        for c in range(channels):
+            sum_taps_1(columns, first_x, weight_x, taps_x, x, channels, c, planes, to + c * plane + x, pitch, plane)
+
+
+@jit
 def _sum_rows(tile, start, pitch, length, weight, at, taps, out, to):
     """out[to + x] = weighted sum over the taps of a tile's rows, for x < length and up to a whole vector."""
     x = 0
@@ -141,34 +194,38 @@ def _sum_rows(tile, start, pitch, length, weight, at, taps, out, to):
 @jit
 def resize_rows(
     image, step, start, width, y, size_y, size_x, taps_y, first_y, weight_y, taps_x, first_x, weight_x, tile, rows, columns, planes, to,
-    pitch, plane,
+    pitch, plane, channels, levels,
 ):  # fmt: skip
-    """Output rows ``y`` to ``y + LANES - 1`` of the three channels, clamped to [0, 1], which bicubic weights overshoot.
+    """Output rows ``y`` to ``y + LANES - 1`` of all channels, clamped to [0, 1], which bicubic weights overshoot.
 
     Args:
-        image: uint8, one-dimensional, rows of RGB pixels ``step`` apart; the box begins at ``start`` and is ``width`` pixels wide.
+        image: uint8, uint16 or float32, one-dimensional, rows of pixels ``step`` apart; the box begins at ``start`` and is
+            ``width`` pixels wide.
         y: the first output row. What is in the place of rows from ``size_y`` on is undefined.
         size_y, size_x: output rows and columns.
-        taps_y .. weight_x: from :func:`fill_taps`, ``weight_y`` in groups of 1 and with sums of 1 / 255, ``weight_x`` in groups of 8.
+        taps_y .. weight_x: from :func:`fill_taps`, ``weight_y`` in groups of 1, ``weight_x`` in groups of 8; ``weight_y`` with
+            sums of 1 / 255 for bytes without ``levels``.
         tile, rows, columns: float32, scratch: [>= :func:`tile_floats` of :func:`block_rows`], [>= LANES * MAX_TILE_WIDTH],
-            [>= LANES * 3 * width rounded up to whole vectors].
+            [>= LANES * C * width rounded up to whole vectors].
         planes: float32, written: channel c of row y + j from ``to + c * plane + j * pitch`` on.
         pitch, plane: distances of rows and of channels in it.
+        channels: None for red, green and blue; else C, whose pixels take part one channel after the other.
+        levels: None for bytes from 0 to 255; else which value of each channel is 0, and one over its distance from that which is 1:
+            float32 [MAX_TILE_WIDTH + C] each, repeated every C elements.
     """
     wanted = min(LANES, size_y - y)
     above = first_y[y]
     reached = first_y[y + wanted - 1] + taps_y - above
-    length = 3 * width
+    length = channel_count(channels) * width
     tile_pitch = tile_width(reached)
     # columns by columns: what is converted to floats, once, is read for as many output rows as it has a weight in
     for left in range(0, length, tile_pitch):
         here = min(tile_pitch, length - left)
-        _convert(image, start + above * step + left, step, reached, here, tile, tile_pitch)
+        _fill_tile(image, start + above * step, step, reached, left, here, channels, levels, tile, tile_pitch)
         for j in range(wanted):
             down = (first_y[y + j] - above) * tile_pitch
             _sum_rows(tile, down, tile_pitch, here, weight_y, (y + j) * taps_y, taps_y, rows, j * tile_pitch)
         for x in range(0, here, PIECE):
             transpose_piece(rows, x, tile_pitch, columns, (left + x) * LANES)
     for x in range(0, size_x, PIECE):
-        for c in range(0, 3, TOGETHER):
-            sum_taps(columns, first_x, weight_x, taps_x, x, c, planes, to + c * plane + x, pitch, plane)
+        _sum_channels(columns, first_x, weight_x, taps_x, x, channels, planes, to, pitch, plane)

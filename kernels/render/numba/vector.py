@@ -197,25 +197,24 @@ def transpose_piece(typing, source, start, stride, out, to):
 
 def _sum_taps(channels: int) -> Any:
     @intrinsic
-    def operation(typing, columns, first, weight, taps, x, channel, out, to, stride, plane):
-        """Eight outputs of LANES rows, from ``x`` on, a multiple of 8, clamped to [0, 1]; of so many channels, from ``channel`` on.
+    def operation(typing, columns, first, weight, taps, x, step, channel, out, to, stride, plane):
+        """Eight outputs of LANES rows, from ``x`` on, a multiple of 8, clamped to [0, 1]; of so many of ``step`` channels, from one on.
 
-        out[to + plane c + stride j + i] = sum_k weight[x taps + 8 k + i] columns[LANES (3 (first[x + i] + k) + channel + c) + j]
+        out[to + plane c + stride j + i] = sum_k weight[x taps + 8 k + i] columns[LANES (step (first[x + i] + k) + channel + c) + j]
         """
 
         def generate(context, builder, signature, arguments):
             code = _Code(context, builder, signature, arguments)
-            columns, first, weight, taps, x, channel, out, to, stride, plane = code.arguments
-            starts = [
-                code.at(builder.mul(channel, code.index(LANES)), (code.element(first, code.at(x, i)), 3 * LANES)) for i in range(PIECE)
-            ]
+            columns, first, weight, taps, x, step, channel, out, to, stride, plane = code.arguments
+            step = builder.mul(step, code.index(LANES))
+            starts = [code.at(builder.mul(channel, code.index(LANES)), (code.element(first, code.at(x, i)), step)) for i in range(PIECE)]
             weights = builder.mul(x, taps)
             sums = [code.variables([_constant(0.0, LANES)] * PIECE) for _ in range(channels)]
             with cgutils.for_range(builder, taps) as loop:
                 for i, start in enumerate(starts):
                     factor = code.splat(code.element(weight, code.at(weights, (loop.index, PIECE), i)))
                     for c in range(channels):
-                        pixels = code.load(columns, code.at(start, (loop.index, 3 * LANES), c * LANES))
+                        pixels = code.load(columns, code.at(start, (loop.index, step), c * LANES))
                         builder.store(code.multiply_add(factor, pixels, builder.load(sums[c][i])), sums[c][i])
             for c, places in enumerate(sums):
                 clamped = [code.clamp(builder.load(place)) for place in places]
@@ -226,7 +225,7 @@ def _sum_taps(channels: int) -> Any:
                         code.store(code.shuffle(left, right, lanes), out, code.at(to, (plane, c), (stride, block + j)))
             return context.get_dummy_value()
 
-        return types.void(columns, first, weight, _i8, _i8, _i8, out, _i8, _i8, _i8), generate
+        return types.void(columns, first, weight, _i8, _i8, _i8, _i8, out, _i8, _i8, _i8), generate
 
     return operation
 
@@ -234,6 +233,7 @@ def _sum_taps(channels: int) -> Any:
 # Processors with the longer vectors have registers for the sums of all channels, which then share their weights.
 TOGETHER = 3 if LANES > PIECE else 1
 sum_taps = _sum_taps(TOGETHER)
+sum_taps_1 = _sum_taps(1)
 
 
 @intrinsic

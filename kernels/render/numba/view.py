@@ -1,6 +1,6 @@
 """All views of one image: the compiled function that a worker thread calls once an image."""
 
-# Axes: V view, Y X pixels of a view, K taps.
+# Axes: V view, C channel, Y X pixels of a view, K taps.
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from hvs_data.kernels.numba_compile import LANES, jit
 from hvs_data.kernels.render.numba.blur import blur_row, fill_weights
 from hvs_data.kernels.render.numba.chained import fill_chained, reach
-from hvs_data.kernels.render.numba.color import CONTRAST, color_pixels, gray_pixels, gray_sum, is_identity
-from hvs_data.kernels.render.numba.resample import fill_taps, resize_rows, whole_vectors
+from hvs_data.kernels.render.numba.color import CONTRAST, color_pixels, gray_pixels, gray_sum, is_identity, shade_pixels, value_sum
+from hvs_data.kernels.render.numba.resample import channel_count, fill_taps, resize_rows, whole_vectors
 from hvs_data.kernels.render.numba.store import FLOAT32, finish_row, posterize_row, solarize_row, store_row
 from hvs_data.kernels.render.numba.vector import PIECE, advanced, interleave, pointer_to, prefer_long_vectors, stream_row
 
@@ -60,10 +60,85 @@ def _put_row(channels, size, solarize, posterize, look, pixels, out, to, channel
             store_row(channels[c], size, kind, out, at, pixel_stride)
 
 
+# Of the following, one branch is compiled: for None, which stands for red, green and blue, or for a number of channels.
+
+
+@jit
+def _put(
+    planes, start, plane, channels, size, solarize, posterize, look, pixels, out, to, channel_stride, pixel_stride, streamed
+):  # fmt: skip
+    """As :func:`_put_row`, of all channels of a row that begins at ``start``."""
+    if channels is None:
+        _put_row(
+            _channels(planes, start, plane), size, solarize, posterize, look, pixels, out, to, channel_stride, pixel_stride, streamed
+        )  # fmt: skip
+    else:
+        threshold, scale_C, bias_C, kind = look
+        for c in range(channels):
+            row, at = advanced(planes, start + c * plane), to + c * channel_stride
+            if solarize:
+                solarize_row(row, size, threshold)
+            if posterize < 8:
+                posterize_row(row, size, posterize)
+            if kind == FLOAT32 and streamed and pixel_stride == 1:
+                stream_row(row, size, scale_C[c], bias_C[c], out, at)
+            else:
+                finish_row(row, size, scale_C[c], bias_C[c])
+                store_row(row, size, kind, out, at, pixel_stride)
+
+
+@jit
+def _color(planes, start, plane, channels, count, order, factors, first, last, mean):
+    if channels is None:
+        red, green, blue = _channels(planes, start, plane)
+        color_pixels(red, green, blue, count, order, factors, first, last, mean)
+    else:
+        for c in range(channels):
+            shade_pixels(advanced(planes, start + c * plane), count, order, factors, first, last, mean)
+
+
+@jit
+def _gray_sum(planes, start, plane, channels, rows, size, pitch):
+    """Sum of the pixels' grey values; of other channels, of their means."""
+    if channels is None:
+        red, green, blue = _channels(planes, start, plane)
+        return gray_sum(red, green, blue, rows, size, pitch)
+    else:  # noqa: RET505
+        total = 0.0
+        for c in range(channels):
+            total += value_sum(advanced(planes, start + c * plane), rows, size, pitch)
+        return total / channels
+
+
+@jit
+def _make_gray(planes, start, plane, channels, count):
+    if channels is None:
+        red, green, blue = _channels(planes, start, plane)
+        gray_pixels(red, green, blue, count)
+
+
+@jit
+def _byte_scale(levels):
+    """What bytes without levels are multiplied by."""
+    if levels is None:
+        return _TO_UNIT
+    else:  # noqa: RET505
+        return 1.0
+
+
+@jit
+def _addresses(levels):
+    if levels is None:
+        return None
+    else:  # noqa: RET505
+        low, factor = levels
+        return pointer_to(low), pointer_to(factor)
+
+
 @jit
 def _render_view(
     image, step, start, height, width, chain, flip, factors, order, gray, sigma, max_radius, solarize, posterize, size_y, size_x, bicubic,
-    look, target, offset, work,
+    look, target, offset, work, channels, levels,
 ):  # fmt: skip
     """Render one view.
 
@@ -79,13 +154,13 @@ def _render_view(
     (source_y, resized_y, box_y, length_y, begin_y, end_y), (source_x, resized_x, box_x, length_x, begin_x, end_x) = chain
     if resized_y > 0:
         taps_y = fill_chained(
-            source_y, resized_y, box_y, length_y, begin_y, end_y, size_y, bicubic, False, _TO_UNIT, 1, first_y, weight_y
+            source_y, resized_y, box_y, length_y, begin_y, end_y, size_y, bicubic, False, _byte_scale(levels), 1, first_y, weight_y
         )  # fmt: skip
         taps_x = fill_chained(
             source_x, resized_x, box_x, length_x, begin_x, end_x, size_x, bicubic, flip, 1.0, PIECE, first_x, weight_x
         )  # fmt: skip
     else:
-        taps_y = fill_taps(height, size_y, bicubic, False, _TO_UNIT, 1, first_y, weight_y)
+        taps_y = fill_taps(height, size_y, bicubic, False, _byte_scale(levels), 1, first_y, weight_y)
         taps_x = fill_taps(width, size_x, bicubic, flip, 1.0, PIECE, first_x, weight_x)
     contrast = _contrast_position(order, factors)
     radius = fill_weights(sigma, max_radius, blur_weight) if sigma > 0 else 0
@@ -100,70 +175,74 @@ def _render_view(
         valid = min(LANES, size_y - y)
         resize_rows(
             image, step, start, width, y, size_y, size_x, taps_y, first_y, weight_y, taps_x, first_x, weight_x, tile, rows, columns,
-            planes, to, pitch, plane,
+            planes, to, pitch, plane, channels, levels,
         )  # fmt: skip
-        red, green, blue = _channels(planes, to, plane)
-        color_pixels(red, green, blue, valid * pitch, order, factors, 0, contrast, np.float32(0))
+        _color(planes, to, plane, channels, valid * pitch, order, factors, 0, contrast, np.float32(0))
         if contrast < 4:
-            total += gray_sum(red, green, blue, valid, size_x, pitch)
+            total += _gray_sum(planes, to, plane, channels, valid, size_x, pitch)
         elif gray:
-            gray_pixels(red, green, blue, valid * pitch)
+            _make_gray(planes, to, plane, channels, valid * pitch)
         if one_sweep:
             for j in range(valid):
-                channels = _channels(planes, to + j * pitch, plane)
-                at = offset + (y + j) * row_stride
-                _put_row(channels, size_x, solarize, posterize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
+                _put(
+                    planes, to + j * pitch, plane, channels, size_x, solarize, posterize, look, pixels, out, offset + (y + j) * row_stride,
+                    channel_stride, pixel_stride, streamed,
+                )  # fmt: skip
     if contrast < 4:
         mean = np.float32(total / (size_y * size_x))
         for y in range(0, size_y, LANES):
             valid = min(LANES, size_y - y)
-            red, green, blue = _channels(planes, y * pitch, plane)
-            color_pixels(red, green, blue, valid * pitch, order, factors, contrast, 4, mean)
+            _color(planes, y * pitch, plane, channels, valid * pitch, order, factors, contrast, 4, mean)
             if gray:
-                gray_pixels(red, green, blue, valid * pitch)
+                _make_gray(planes, y * pitch, plane, channels, valid * pitch)
             if radius == 0:
                 for j in range(valid):
-                    channels = _channels(planes, (y + j) * pitch, plane)
-                    at = offset + (y + j) * row_stride
-                    _put_row(channels, size_x, solarize, posterize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
+                    _put(
+                        planes, (y + j) * pitch, plane, channels, size_x, solarize, posterize, look, pixels, out,
+                        offset + (y + j) * row_stride, channel_stride, pixel_stride, streamed,
+                    )  # fmt: skip
     if radius > 0:
-        channels = _channels(lines, 0, pitch)
         for y in range(size_y):
-            for c in range(3):
+            for c in range(channel_count(channels)):
+                line = advanced(lines, c * pitch)
                 if c == 0 or not gray:
-                    blur_row(planes, c * plane, y, size_y, size_x, pitch, blur_weight, radius, before, after, padded, channels[c])
+                    blur_row(planes, c * plane, y, size_y, size_x, pitch, blur_weight, radius, before, after, padded, line)
                 else:
                     for x in range(pitch):
-                        channels[c][x] = channels[0][x]
-            at = offset + y * row_stride
-            _put_row(channels, size_x, solarize, posterize, look, pixels, out, at, channel_stride, pixel_stride, streamed)
+                        line[x] = lines[x]
+            _put(
+                lines, 0, pitch, channels, size_x, solarize, posterize, look, pixels, out, offset + y * row_stride, channel_stride,
+                pixel_stride, streamed,
+            )  # fmt: skip
 
 
 @jit
-def render_image(image, b, rows, size_y, size_x, bicubic, look, target, place_BV3, work):
+def render_image(image, b, rows, size_y, size_x, bicubic, look, target, place_BV3, work, channels, levels):
     """Render every view of one image.
 
     Args:
-        image: uint8 [H, W, 3], C-contiguous.
+        image: uint8, uint16 or float32 [H, W, C], C-contiguous.
         b: the image's place in the row arrays.
         rows: box int32 [B, V, 4]; flip, gray and solarize bool [B, V]; factors float32 [B, V, 4], of brightness, contrast, saturation, hue;
             order uint8 [B, V, 4]; as in ViewParams. Sigma float64 [B, V], blur in rendered pixels, 0 = none; and int64 [V], the largest
             blur radius, below both sizes. Solarize; posterize uint8 [B, V]; resized int32 [B, V, 2].
         size_y, size_x: Y and X.
         bicubic: the filter.
-        look: float32, solarize's threshold on the 0-1 scale; scale and bias, float32 [3] each, applied last: value * scale + bias;
+        look: float32, solarize's threshold on the 0-1 scale; scale and bias, float32 [C] each, applied last: value * scale + bias;
             and the number format of the output, see store.py.
         target: the one-dimensional output; its stride from channel to channel; and how many elements its first one lies behind a multiple
             of 32 bytes. Both count elements, as do the following.
         place_BV3: int64, where each view's first pixel goes in the output, and the strides from row to row and from pixel to pixel, which
             mirror and turn the view.
         work: see Scratch in render.py. Its contents must be finite numbers.
+        channels, levels: see resample.py.
 
     Returns:
         how many views were rendered: all, or those before the first one whose box leaves the image.
     """
     box_BV4, flip_BV, factor_BV4, order_BV4, gray_BV, sigma_BV, radius_V, solarize_BV, posterize_BV, resized_BV2 = rows
-    views, step = box_BV4.shape[1], image.shape[1] * 3
+    views, count = box_BV4.shape[1], channel_count(channels)
+    step = image.shape[1] * count
     out, channel_stride, phase = target
     planes, tile, block, columns, first_y, weight_y, first_x, weight_x, blur_weight, before, after, padded, lines, pixels = work
     addresses = (
@@ -193,8 +272,9 @@ def render_image(image, b, rows, size_y, size_x, bicubic, look, target, place_BV
         offset, row_stride, pixel_stride = place_BV3[b, v]
         to = (pointer_to(out), channel_stride, row_stride, pixel_stride, phase)
         _render_view(
-            pointer_to(image), step, top * step + left * 3, height, width, (down, across),
+            pointer_to(image), step, top * step + left * count, height, width, (down, across),
             flip_BV[b, v], pointer_to(factor_BV4[b, v]), pointer_to(order_BV4[b, v]), gray_BV[b, v], sigma_BV[b, v], radius_V[v],
-            solarize_BV[b, v], posterize_BV[b, v], size_y, size_x, bicubic, finish, to, offset, addresses,
+            solarize_BV[b, v], posterize_BV[b, v], size_y, size_x, bicubic, finish, to, offset, addresses, channels,
+            _addresses(levels),
         )  # fmt: skip
     return views
