@@ -157,6 +157,18 @@ def test_every_pair_of_a_set_obeys_the_rule(name, policy, ordered):
         assert 0 < without < images and selection.none_allowed == without
 
 
+@pytest.mark.parametrize("ordered", [False, True], ids=["symmetric", "ordered"])
+def test_pairs_that_count_in_both_orders_must_be_allowed_in_both(ordered):
+    recipe, images = recipe_of(*RECIPES["one role"]), 3
+
+    def rising(rows):
+        return torch.ones(rows.batch_size, rows.num_views, rows.num_views, dtype=torch.bool).triu(1)
+
+    selection = select(losses(images, 6), recipe, ordered=ordered, allowed=rising)
+    assert selection.none_allowed == (images if ordered else 0)
+    assert (selection.slots.tolist() == [[0, 1, 2]] * images) == ordered
+
+
 def test_the_smallest_overlap_is_the_least_mean_over_the_pairs():
     recipe, images = recipe_of(*RECIPES["four of seven"]), 40
     rows = make_rows(recipe, images)
