@@ -171,12 +171,9 @@ def test_contiguous_images_are_kept_and_others_copied() -> None:
     ("wrong", "arrived"),
     [
         (np.zeros((4, 5), dtype=np.uint8), r"uint8 \(4, 5\)"),
-        (np.zeros((4, 5, 4), dtype=np.uint8), r"uint8 \(4, 5, 4\)"),
-        (np.zeros((3, 4, 5), dtype=np.uint8), r"uint8 \(3, 4, 5\)"),
         (np.zeros((0, 5, 3), dtype=np.uint8), r"uint8 \(0, 5, 3\)"),
         (np.zeros((4, 5, 3)), r"float64 \(4, 5, 3\)"),
         (np.zeros((4, 5, 3), dtype=">u2"), r">u2 \(4, 5, 3\)"),
-        (torch.zeros(4, 5, 3), r"torch.float32 \(4, 5, 3\)"),
         (torch.zeros(4, 5, 3, dtype=torch.int8), r"torch.int8 \(4, 5, 3\)"),
         ([[[0, 0, 0]]], "list"),
         (None, "NoneType"),
@@ -184,7 +181,7 @@ def test_contiguous_images_are_kept_and_others_copied() -> None:
     ],
 )
 def test_an_image_batch_refuses_other_things(wrong: Any, arrived: str) -> None:
-    with pytest.raises(HvsError, match=rf"image 1: expected uint8 of shape \[H, W, 3\].*got {arrived}; convert"):
+    with pytest.raises(HvsError, match=rf"image 1: expected uint8, uint16 or float32 of shape \[H, W, C\].*got {arrived}; convert"):
         ImageBatch([image(2, 2), wrong])
 
 
