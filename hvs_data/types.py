@@ -92,6 +92,7 @@ class ViewParams:
             normalisation; height 0 = none.
         resized: int32 [B, V, 2], height and width to which the image is resized before the box is cut out of it, which may reach beyond it
             into black; 0, 0 = it is not.
+        dropped: int32 [B, V], channels that become 0 before normalisation: bit c for channel c.
     """
 
     box: Tensor
@@ -116,6 +117,7 @@ class ViewParams:
     posterize: Tensor | None = None
     erase: Tensor | None = None
     resized: Tensor | None = None
+    dropped: Tensor | None = None
 
     @property
     def batch_size(self) -> int:

@@ -61,7 +61,8 @@ class StagedEngine:
                     # a transposed view of the same memory would be written while it is read
                     shared = staged.untyped_storage().data_ptr() == x_nCHW.untyped_storage().data_ptr()
                     x_nCHW.copy_(staged.clone() if shared else staged)
-            store_views(plain.pixels, canvas, params, normalize=normalize, first_image=first_image)
+            # the engine has dropped channels, and what the stage makes of them stands
+            store_views(plain.pixels, canvas, replace(params, dropped=None), normalize=normalize, first_image=first_image)
 
     def _calls(self, images: int, views: int, device: torch.device) -> Iterator[slice]:
         """Which views are handed to the stage together."""

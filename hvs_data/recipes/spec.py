@@ -11,7 +11,7 @@ from hvs_data.arguments.values import listed, real_number, whole_number
 from hvs_data.errors import RecipeError
 from hvs_data.recipes.channels import check_colours, checked_channels, checked_ranges, without_colours
 from hvs_data.recipes.masking import Masking
-from hvs_data.types import LOCAL, NOISE, RenderSpec
+from hvs_data.types import LOCAL, MAX_CHANNELS, NOISE, RenderSpec
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 CROPS = ("random_resized", "random", "center")
@@ -163,6 +163,8 @@ class Role:
             "random", a box of the view's size anywhere in the image; "center", one in its centre. What of these lies beside the image is
             black. As torchvision's RandomResizedCrop, RandomCrop and CenterCrop.
         padding: black pixels at each side of the image that a "random" box may reach into; more where the image is too small.
+        channel_drop: probability that a view loses channels, which become 0 before normalisation; each view's own, whatever is shared.
+        dropped_channels: how many it loses then, any of them with the same probability.
     """
 
     name: str = "view"
@@ -187,6 +189,8 @@ class Role:
     resize: int | tuple[int, int] | None = None
     crop: str = "random_resized"
     padding: int = 0
+    channel_drop: float = 0.0
+    dropped_channels: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -201,8 +205,10 @@ class Role:
         _set(self, sigma=_interval("sigma", self.sigma, math.inf, "the blur's standard deviation in pixels"))
         if not isinstance(self.jitter, ColorJitter):
             raise RecipeError(f"jitter must be a ColorJitter, got {self.jitter!r}; write ColorJitter(p=0) for none")
-        for name in ("flip", "gray", "blur", "solarize", "vertical_flip", "turn", "posterize"):
+        for name in ("flip", "gray", "blur", "solarize", "vertical_flip", "turn", "posterize", "channel_drop"):
             _set(self, **{name: _probability(name, getattr(self, name))})
+        meaning = "how many channels a view loses where it loses any"
+        _set(self, dropped_channels=_whole("dropped_channels", self.dropped_channels, 1, MAX_CHANNELS - 1, meaning))
         _set(self, posterize_bits=_whole("posterize_bits", self.posterize_bits, 1, 7, "how many bits of a value a posterized view keeps"))
         if self.resize is not None:
             meaning = "the image's shorter side after resizing, or a pair (height, width)"
@@ -288,6 +294,9 @@ class Recipe:
         check_colours(self.roles, len(mean))
         if self.masking is not None:
             self._check_masking(self.masking)
+        most = max((role.dropped_channels for role in self.roles if role.channel_drop > 0), default=0)
+        if most >= self.channels:
+            raise RecipeError(f"dropped_channels must be below the {self.channels} channels that views have, got {most}; leave one or more")
         values = {role.erase.value for role in self.roles if role.erase is not None}
         if len(values) > 1:
             raise RecipeError(f"erasing must have one value in all roles, got {sorted(values, key=repr)}; give every Erasing the same")

@@ -22,6 +22,7 @@ from hvs_data.arguments.values import whole_number
 from hvs_data.errors import RecipeError
 from hvs_data.kernels.rows.slots import SLOT, Drawn, Slots
 from hvs_data.recipes.spec import CROPS, SHARED, Erasing, Recipe
+from hvs_data.rows.dropping import sample_dropped
 from hvs_data.rows.masking import sample_masks
 from hvs_data.types import LOCAL, ViewParams
 
@@ -59,6 +60,8 @@ def sample_views(recipe: Recipe, *, seed: int, epoch: int, index: Any, height: A
     _share(recipe, rows)
     if recipe.masking is not None:
         rows["mask"] = _masks(recipe, int(seed), int(epoch), index_B)
+    if any(role.channel_drop > 0 for role in recipe.roles):
+        rows["dropped"] = sample_dropped(recipe, seed=int(seed), epoch=int(epoch), index=index_B, slots=slot_table(recipe)["id"])
     roles = recipe.slot_roles
     return ViewParams(
         **{name: torch.from_numpy(value) for name, value in rows.items()},

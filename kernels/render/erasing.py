@@ -1,4 +1,4 @@
-"""Erased rectangles of rendered views: the last thing that is done to them, after normalisation."""
+"""Dropped channels and erased rectangles of rendered views: the last things that are done to them, after normalisation."""
 
 # Axes: B image, V view, C channel, H W pixels of a view.
 
@@ -41,7 +41,7 @@ def scaled_box(params: ViewParams, b: int, v: int, height: int, width: int) -> t
 
 
 def eraser(params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: int = 0) -> Callable[[int], None]:
-    """A function that erases what rows [B, V] say of a rendered image, by its number b. A device is not waited for.
+    """A function that drops and erases what rows [B, V] say of a rendered image, by its number b. A device is not waited for.
 
     Args:
         canvas: holds the images ``first_image`` to ``first_image + B - 1``.
@@ -51,10 +51,10 @@ def eraser(params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: 
     Raises:
         HvsError: noise for rows without keys.
     """
-    if params.erase is None:
+    if params.erase is None and params.dropped is None:
         return lambda b: None
     spec, (channels, height, width) = params.spec, canvas.pixels.shape[2:]
-    if spec.erase_value == NOISE and params.key is None:
+    if params.erase is not None and spec.erase_value == NOISE and params.key is None:
         raise HvsError("erasing with noise expects rows with keys, as sample_views draws them, got rows with key=None; write key= [B, V]")
     value = 0.0 if spec.erase_value == NOISE else spec.erase_value
     value_C11 = torch.broadcast_to(torch.tensor(value), (channels,))[:, None, None]
@@ -64,8 +64,14 @@ def eraser(params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: 
         x_CHW = x_CHW if normalize else x_CHW * std_C11 + mean_C11
         return (x_CHW * 255).round_().clamp_(0, 255) if canvas.flat.dtype == torch.uint8 else x_CHW
 
+    def drop(b: int) -> None:
+        for v, lost in enumerate([] if params.dropped is None else params.dropped[b].tolist()):
+            for channel in (c for c in range(channels) if lost >> c & 1):
+                canvas.pixels[v, first_image + b, channel] = -spec.mean[channel] / spec.std[channel] if normalize else 0.0
+
     def erase(b: int) -> None:
-        for v in params.erase[b, :, 2].nonzero().flatten().tolist():  # type: ignore[index]
+        drop(b)
+        for v in [] if params.erase is None else params.erase[b, :, 2].nonzero().flatten().tolist():
             top, left, erased_height, erased_width = scaled_box(params, b, v, height, width)
             x_CHW = value_C11
             if spec.erase_value == NOISE:
@@ -80,8 +86,8 @@ def eraser(params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: 
 
 
 def erase_views(params: ViewParams, canvas: Canvas, *, normalize: bool, first_image: int = 0) -> None:
-    """Erase what rows [B, V] say of all their images; arguments as of :func:`eraser`."""
-    if params.erase is not None:
+    """Drop and erase what rows [B, V] say of all their images; arguments as of :func:`eraser`."""
+    if params.erase is not None or params.dropped is not None:
         erase = eraser(params, canvas, normalize=normalize, first_image=first_image)
         for b in range(params.batch_size):
             erase(b)

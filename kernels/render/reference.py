@@ -12,8 +12,9 @@ Clarity comes before speed: one view at a time, one small function an operation,
 6. Gaussian blur
 7. solarize
 8. posterize
-9. normalise
-10. erase a rectangle
+9. drop channels
+10. normalise
+11. erase a rectangle
 
 Sources: resize as Pillow's ``Image.resize`` and torch's ``interpolate(antialias=True)``, cubic filter of Keys, "Cubic convolution
 interpolation for digital image processing" (1981); colour operations as torchvision's ``ColorJitter``, with the grey of Pillow's
@@ -117,6 +118,9 @@ def _render_view(image_HWC: Tensor, params: ViewParams, b: int, v: int, size: Si
         x_CHW = solarize(x_CHW, params.spec.solarize_threshold)
     if params.posterize is not None and params.posterize[b, v] < 8:
         x_CHW = posterize(x_CHW, int(params.posterize[b, v]))
+    if params.dropped is not None:
+        kept_C = torch.tensor([not int(params.dropped[b, v]) >> channel & 1 for channel in range(len(x_CHW))], device=x_CHW.device)
+        x_CHW = torch.where(kept_C[:, None, None], x_CHW, 0)
     return x_CHW
 
 

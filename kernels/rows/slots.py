@@ -13,7 +13,7 @@ CROP_TRIES = 10
 ERASE_TRIES = 10
 
 # What a block of four random words is for. The numbers are part of the rows' definition and never change.
-SWITCHES, FACTORS, EFFECTS, KEY, MORE_SWITCHES, ERASE_SWITCH, CROP, ERASE = 0, 1, 2, 3, 4, 5, 16, 32
+SWITCHES, FACTORS, EFFECTS, KEY, MORE_SWITCHES, ERASE_SWITCH, DROP, CROP, ERASE = 0, 1, 2, 3, 4, 5, 6, 16, 32
 
 _RANGES = ("scale", "log_ratio", "ratio", "brightness", "contrast", "saturation", "hue", "sigma", "erase_scale", "erase_log_ratio")
 _PROBABILITIES = ("jitter", "gray", "flip", "blur", "solarize", "vertical_flip", "turn", "posterize", "erase")
