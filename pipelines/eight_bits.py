@@ -15,8 +15,8 @@ from PIL import Image
 
 from hvs_data.errors import DecodeError
 
-_SCALE = "convert it to 8 bits, or let a Dataset of your own read and scale it"
-_PICK = "store three of them, or let a Dataset of your own read it and pick three"
+_SCALE = "give the recipe the range of its values, recipe.with_channels(mean, std, value_range=(0, 65535)), or convert it to 8 bits"
+_PICK = "give the recipe as many channels, recipe.with_channels(mean, std, value_range=...), or store three of them"
 
 # Tags of TIFF 6.0, and channels by its photometric interpretation: grey, RGB, palette, separated, YCbCr, Lab.
 _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA = 258, 262, 277, 338
