@@ -45,7 +45,8 @@ class TiCo(Objective):
         encoder, projector, momentum_encoder, momentum_projector: the parts, instead of a model; no projector where its encoder ends in it.
         covariance: C, floating [D, D], a function that returns it, or lightly's ``TiCoLoss``, whose ``C`` is read at each scoring and
             never written; None, also of a function or a criterion before the first step, for 0.
-        beta: weight of C, from 0 to 1; rho: of the contrast, above 0. The defaults are lightly's.
+        beta: weight of C, from 0 to 1.
+        rho: weight of the contrast, a number above 0, or a function that is called at each scoring. Both defaults are lightly's.
         gather: take the covariance over all processes of torch.distributed. Every process must then score at the same time.
 
     Raises:

@@ -24,7 +24,9 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:
-    """The recipe of :func:`to_dict`. What is left out is as :class:`Recipe` and :class:`Role` have it by default.
+    """The recipe that a dictionary of plain data describes, of :func:`to_dict` or written by hand.
+
+    What is left out is as :class:`Recipe` and :class:`Role` have it by default.
 
     Raises:
         RecipeError: no dictionary, fields that do not exist, or values that mean nothing.
