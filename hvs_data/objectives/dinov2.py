@@ -19,7 +19,7 @@ from hvs_data.kernels.pair_scores.cross_entropy.blocks import cross_entropy_rows
 from hvs_data.kernels.pair_scores.cross_entropy.table import cross_entropy_table
 from hvs_data.kernels.pair_scores.swapped.blocks import sinkhorn
 from hvs_data.objectives.additive import AdditiveObjective
-from hvs_data.objectives.base import unwrapped
+from hvs_data.objectives.base import Owner, unwrapped
 from hvs_data.objectives.dino import number_of_terms
 from hvs_data.objectives.gather import alone, reduced
 from hvs_data.objectives.ibot import masks_on_grid
@@ -97,6 +97,7 @@ class DINOv2(AdditiveObjective):
         modules: Sequence[nn.Module] = (),
     ):
         self.student, self.teacher = _branch("student", student), _branch("teacher", teacher)
+        self.student_owner, self.teacher_owner = Owner(unwrapped(student)), Owner(unwrapped(teacher))
         self.center = checked_center("DINOv2", "center", center)
         self.patch_center = checked_center("DINOv2", "patch_center", patch_center)
         self.teacher_temperature = checked_number("teacher_temperature", teacher_temperature)

@@ -111,7 +111,7 @@ def test_a_loader_renders_close_to_the_exact_views(score_size: int | None) -> No
         if score_size is None:
             return next(iter(loader))
         selector = hvs.HardViewSelector(Mean(), score_size=score_size)
-        selector.select = lambda views, params, slots=None: first_pair(selector, views, params)  # type: ignore[method-assign]
+        selector.select = lambda views, params, slots=None, labels=None: first_pair(selector, views, params)  # type: ignore[method-assign]
         return next(iter(hvs.HardViewLoader(loader, selector)))
 
     def first_pair(selector: hvs.HardViewSelector, views: list, params: ViewParams) -> hvs.Selection:

@@ -59,7 +59,7 @@ def test_a_layout_is_for_folders(data: Any) -> None:
         (
             Ramp(),
             {"image": "jpg"},
-            "expected tar shards or Parquet files or a Hugging Face dataset with image='jpg', got Ramp; leave image out",
+            "expected a folder or tar shards or Parquet files or a Hugging Face dataset with image='jpg', got Ramp; leave image out",
         ),
         (["a.jpg"], {"label": "cls"}, "with label='cls', got list; leave label out"),
         (

@@ -329,5 +329,5 @@ def test_other_bad_requests_are_refused() -> None:
         render_reference([image], params, 8, compute_dtype=torch.float16)
     with pytest.raises(HvsError, match="got 'nearest'"):
         render_reference([image], replace(params, spec=RenderSpec(interpolation="nearest")), 8)
-    with pytest.raises(HvsError, match="expected uint8 of shape"):
-        render_reference([image.float()], params, 8)
+    with pytest.raises(HvsError, match="expected uint8, uint16 or float32 of shape"):
+        render_reference([image.double()], params, 8)
