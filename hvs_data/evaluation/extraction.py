@@ -79,7 +79,7 @@ def features(
         size: side of the views in pixels, which lose an eighth of the image at each border, as published evaluations on ImageNet have it;
             ``recipe=hvs_data.recipes.evaluation(32, 32)`` takes small images whole.
         batch_size: images of a forward, on each rank.
-        device: of the views; by default that of the encoder's first parameter.
+        device: to which the views go; by default that of the encoder's first parameter.
         autocast: type to which the forward casts automatically, such as torch.bfloat16; None leaves it to the code around.
         dtype: in which features are kept; torch.float16 halves their memory.
         loader: further arguments of :class:`hvs_data.ViewLoader`, such as ``num_threads`` or ``recipe`` for other views.
@@ -92,7 +92,7 @@ def features(
     """
     device = _device_of(encoder) if device is None else torch.device(device)
     mine = not isinstance(images, (Source, str, PathLike)) and hasattr(images, "__iter__") and not hasattr(images, "__getitem__")
-    batches: Any = images if mine else _loader(images, size, batch_size, device, loader)
+    batches: Any = images if mine else _loader(images, size, batch_size, loader)
     values, labels, index = [], [], []
     with torch.no_grad(), _evaluating(encoder), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
         for batch in batches:
@@ -109,9 +109,10 @@ def features(
     return Features(*_once_each(torch.cat(index), value_NF, label_N, device)) if index else Features(value_NF, label_N)
 
 
-def _loader(images: Any, size: int, batch_size: int, device: torch.device, options: dict[str, Any]) -> ViewLoader:
+def _loader(images: Any, size: int, batch_size: int, options: dict[str, Any]) -> ViewLoader:
+    """One view an image, made on the CPU: no engine on a device resizes an image before it cuts."""
     given: dict[str, Any] = {"recipe": evaluation(size), "shuffle": False, "channels_last": True} | options
-    return ViewLoader(images, given.pop("recipe"), batch_size, device, **given)
+    return ViewLoader(images, given.pop("recipe"), batch_size, **given)
 
 
 def _view_of(batch: Any) -> tuple[Tensor, Tensor]:
