@@ -91,8 +91,8 @@ def features(
         HvsError: images without labels, an encoder that gives something else, or features that are not finite.
     """
     device = _device_of(encoder) if device is None else torch.device(device)
-    mine = not isinstance(images, (Source, str, PathLike)) and hasattr(images, "__iter__") and not hasattr(images, "__getitem__")
-    batches: Any = images if mine else _loader(images, size, batch_size, loader)
+    is_loader = not isinstance(images, (Source, str, PathLike)) and hasattr(images, "__iter__") and not hasattr(images, "__getitem__")
+    batches: Any = images if is_loader else _loader(images, size, batch_size, loader)
     values, labels, index = [], [], []
     with torch.no_grad(), _evaluating(encoder), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
         for batch in batches:

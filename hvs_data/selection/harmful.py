@@ -32,7 +32,11 @@ def seen_to_hurt(recipe: Recipe, policy: Policy, ruled: bool, prefilter: int | N
     if policy.seeks <= 0 or ruled or candidates <= 2:
         return []
     found = []
-    small = [role for role in of_pair if max(height_width(role.size)) <= SMALL_VIEW and role.scale[0] < SMALL_CROP]
+    small = [
+        role
+        for role in of_pair
+        if role.crop == "random_resized" and role.scale[0] < SMALL_CROP and max(height_width(role.size)) <= SMALL_VIEW
+    ]
     if small:
         found.append(
             f"expected crops from {SMALL_CROP:g} of the area for views of {SMALL_VIEW} pixels or less under policy {policy.name!r}, got "

@@ -52,6 +52,8 @@ def test_policies_that_do_not_seek_and_rules_are_not_told_of(options: dict[str, 
     assert told(SMALL_CROPS, **options) == []
 
 
-@pytest.mark.parametrize("recipe", [hvs.recipes.simclr(4, 96), hvs.recipes.simclr(2, 32), hvs.recipes.simsiam(4, 32)])
+@pytest.mark.parametrize(
+    "recipe", [hvs.recipes.simclr(4, 96), hvs.recipes.simclr(2, 32), hvs.recipes.simsiam(4, 32), SMALL_CROPS.with_roles(crop="random")]
+)
 def test_other_views_are_not_told_of(recipe: hvs.recipes.Recipe) -> None:
     assert told(recipe) == []
