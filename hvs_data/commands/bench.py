@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hvs_data.commands.arguments import positive, whole
+from hvs_data.commands.recipes import recipe_of
 
 if TYPE_CHECKING:
     from hvs_data.checking.speed import Stages
@@ -87,20 +88,3 @@ def _peak_mib() -> float:
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / 2**20 if sys.platform == "darwin" else most / 2**10
-
-
-def recipe_of(name: str) -> Recipe:
-    """A published method's recipe by its name, or the recipe in a file.
-
-    Raises:
-        RecipeError: another name, or a file without a recipe.
-    """
-    from hvs_data import RecipeError, recipes
-    from hvs_data.recipes import presets
-
-    if name.lower().endswith((".json", ".toml")):
-        return recipes.load(name)
-    known = [its for its in recipes.__all__ if getattr(getattr(recipes, its), "__module__", "") == presets.__name__]
-    if name not in known:
-        raise RecipeError(f"expected a recipe among {', '.join(known)}, or a file that ends in .json or .toml, got {name!r}")
-    return getattr(recipes, name)()

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import os
-import sys
-from typing import TYPE_CHECKING
 
 from hvs_data.commands.arguments import whole
-from hvs_data.commands.bench import recipe_of
-
-if TYPE_CHECKING:
-    from hvs_data.recipes.spec import Recipe
+from hvs_data.commands.recipes import converted, recipe_of
 
 ABOUT = (
     "Write a page of images with the boxes of their views and the views themselves, as a trainer will see them: of a published recipe, or "
@@ -44,27 +37,3 @@ def run(options: argparse.Namespace) -> int:
     write_whole(options.report, sheet(source, recipe, some_of(source, options.images), options.seed, options.source))
     print(f"written: {options.report}")
     return 0
-
-
-def converted(name: str) -> Recipe:
-    """A recipe, or what ``recipe_from`` makes of transforms, that a module holds, also one in the working directory.
-
-    Args:
-        name: such as "augmentations:train_transform".
-
-    Raises:
-        RecipeError: another form, a module that cannot be imported, no such object, or transforms that are no recipe.
-    """
-    from hvs_data import RecipeError, recipe_from
-    from hvs_data.recipes.spec import Recipe
-
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise RecipeError(f"expected transforms as MODULE:OBJECT, such as augmentations:train_transform, got {name!r}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise RecipeError(f"expected a module with this object, got {name!r} ({error}); name it as Python would import it") from error
-    return found if isinstance(found, Recipe) else recipe_from(found)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hvs_data.commands.bench import recipe_of
 from hvs_data.commands.main import main
+from hvs_data.commands.recipes import recipe_of
 from hvs_data.recipes import moco_v2, save
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hvs_data.commands.main import main
-from hvs_data.commands.views import converted
+from hvs_data.commands.recipes import converted
 from hvs_data.recipes import byol
 
 TRANSFORMS = """
