@@ -63,9 +63,9 @@ EXPERIMENTS = {
         "simclr",
         {"cifar10": 10.0, "": 25.0},
         (
-            Part(GRID, ("vanilla", "hardest"), (10, 11)),
+            Part(GRID[:2], ("vanilla", "hardest"), (10, 11, 12, 13)),
+            Part(GRID[2:], ("vanilla", "hardest"), (10, 11)),
             Part(GRID[:2], ("random",), (10, 11, 12, 13)),
-            Part(GRID[:2], ("vanilla", "hardest"), (12, 13)),
             Part(GRID[:2], ("hardest",), (10, 11, 12, 13), match="time"),
             Part(GRID, ("tempered", "feasible"), (10, 11)),
             Part(GRID[:2], ("warmed-up", "hard-crops", "hard-colors", "mixed", "tempered-8"), (10, 11)),
