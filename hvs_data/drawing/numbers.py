@@ -20,7 +20,7 @@ class Numbers:
         identity: whole numbers from 0 to 2**64 - 1; None where it is not known, which makes drawing an error.
     """
 
-    __slots__ = ("_children", "_identity", "_numpy", "_python", "_rng", "_torch", "_torch_seed")
+    __slots__ = ("_children", "_closed", "_identity", "_numpy", "_python", "_rng", "_torch", "_torch_seed")
 
     def __init__(self, identity: tuple[int, ...] | None):
         self._identity = identity
@@ -30,6 +30,7 @@ class Numbers:
         self._rng: np.random.Generator | None = None
         self._python: random.Random | None = None
         self._children = 0
+        self._closed = False
 
     def torch_on(self, device: torch.device) -> torch.Generator:
         """The generator of torch's operators on a device."""
@@ -63,9 +64,16 @@ class Numbers:
             self._numpy.seed([seed & 0xFFFFFFFF, seed >> 32])
         return self._numpy
 
+    @property
+    def drawn(self) -> bool:
+        """Whether any of the streams was begun."""
+        begun = (self._numpy, self._rng, self._python, self._torch_seed)
+        return bool(self._torch or self._children or self._closed) or any(stream is not None for stream in begun)
+
     def close(self) -> None:
         """Let what can be used again go to this thread's next streams."""
         if self._numpy is not None:
+            self._closed = True
             HERE.spare.append(self._numpy)
             self._numpy = None
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from hvs_data.loaders.buffers import BufferPool
+from hvs_data.loaders.cache import ImageCache
 from hvs_data.loaders.counters import Counters
 from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.pipelines.engine import Engine
@@ -38,4 +39,5 @@ class Plan:
     retries: Retries
     timeout: float | None
     buffers: BufferPool
+    cache: ImageCache | None = None
     decoder: Any = None  # decodes on the device, if not None (:mod:`hvs_data.loaders.device_decoding`)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import Any
+from typing import NamedTuple
 
 from hvs_data.drawing.context import drawing
 from hvs_data.drawing.numbers import Numbers
@@ -21,7 +20,14 @@ def draws_nothing(source: Source) -> bool:
     return type(source).__module__.startswith("hvs_data.sources.") and all(map(draws_nothing, inner))
 
 
-def read_with_retries(source: Source, index: int, retries: Retries, counters: Counters, identity: tuple[int, ...] | None = None) -> Sample:
+class Reading(NamedTuple):
+    """A sample, and whether random numbers were drawn for it, so that it is another one in other epochs."""
+
+    sample: Sample
+    drew: bool
+
+
+def read_with_retries(source: Source, index: int, retries: Retries, counters: Counters, identity: tuple[int, ...] | None = None) -> Reading:
     """A sample of a source; a read that fails for a reason that may pass is begun again a few times, and counted.
 
     Args:
@@ -32,12 +38,15 @@ def read_with_retries(source: Source, index: int, retries: Retries, counters: Co
     """
     attempts = 0
 
-    def read() -> Sample:
+    def read() -> Reading:
         nonlocal attempts
         attempts += 1
-        numbers: Any = nullcontext() if identity is None else drawing(Numbers(identity))
-        with numbers:
-            return source.read(index)
+        if identity is None:
+            return Reading(source.read(index), False)
+        numbers = Numbers(identity)
+        with drawing(numbers):
+            sample = source.read(index)
+        return Reading(sample, numbers.drawn)
 
     try:
         return retries.call(read)

@@ -44,6 +44,8 @@ class Opened(NamedTuple):
     pixels: NDArray[Any] | None
     height: int
     width: int
+    kept: bool = False  # in memory, since it was decoded before
+    drew: bool = False  # random numbers when it was read
 
     def reduced(self, denominator: int) -> tuple[int, int]:
         """Height and width when it is decoded to a fraction."""
@@ -96,18 +98,22 @@ class SampleReader:
         latest: Exception | None = None
         for further in range(attempt, order.length):
             place = int(order(order.stand_in(position, further))) if further else index
+            if plan.cache is not None and (known := plan.cache.get(place)) is not None:
+                height, width = known.pixels.shape[:2]
+                return Opened(position, further, place, index, known.label, None, known.pixels, height, width, kept=True)
             self._watch.reads(place)
             try:
-                data, label = read_with_retries(plan.source, place, plan.retries, plan.counters, self._identity(place))
+                (data, label), drew = read_with_retries(plan.source, place, plan.retries, plan.counters, self._identity(place))
                 # an image that is to be turned is decoded first: the size in its header is not that of what comes out
                 size = None if plan.exif_orientation else jpeg_size(data)
                 pixels = self._decode(data, 1) if size is None else None
                 if pixels is not None:
-                    return Opened(position, further, place, index, label, None, pixels, *pixels.shape[:2])
+                    size = pixels.shape[0], pixels.shape[1]
                 assert size is not None
                 if min(size) < 1:
                     raise DecodeError(f"expected an image of at least one pixel, got {size[0]} x {size[1]}; remove it")
-                return Opened(position, further, place, index, label, data, None, *size)
+                height, width = size
+                return Opened(position, further, place, index, label, data if pixels is None else None, pixels, height, width, drew=drew)
             except MissingDependencyError:
                 raise  # no image is at fault
             except (OSError, HvsError) as error:
@@ -125,11 +131,14 @@ class SampleReader:
         return None if self._draws_nothing else (self._plan.seed, self._order.epoch, index)
 
     def pixels(self, opened: Opened, denominator: int) -> NDArray[Any] | None:
-        """Decoded pixels; None for what turns out to be no image."""
+        """Decoded pixels, which are kept where the plan says so; None for what turns out to be no image."""
+        plan = self._plan
         self._watch.reads(opened.place)
         try:
             pixels = self._decode(opened.data, denominator) if opened.pixels is None else opened.pixels
-            self._plan.counters.add(read=1, replaced=int(opened.attempt > 0))
+            plan.counters.add(read=int(not opened.kept), replaced=int(opened.attempt > 0))
+            if plan.cache is not None and not opened.kept and not opened.drew:
+                plan.cache.keep(opened.place, pixels, opened.label)
             return pixels
         except MissingDependencyError:
             raise

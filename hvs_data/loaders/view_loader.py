@@ -21,6 +21,7 @@ from hvs_data.formats import Format
 from hvs_data.kernels.render.canvas import check_dtype
 from hvs_data.loaders.beginning import begin_production
 from hvs_data.loaders.buffers import BufferPool
+from hvs_data.loaders.cache import chosen_cache
 from hvs_data.loaders.counters import Counters
 from hvs_data.loaders.device_decoding import choose_decoder
 from hvs_data.loaders.order import EpochOrder, Shares
@@ -93,6 +94,10 @@ class ViewLoader(Fixed):
             normalisation. It is called with one view at a time and draws by (seed, epoch, index, slot); see :class:`hvs_data.Stage`.
         decode_on: with a CUDA device, where ordinary JPEG files are decoded: "cpu", "device" (nvImageCodec, see docs/dali.md), or
             "fastest", which times both with the source's first images, once.
+        cache: "memory" keeps every image in memory once it was decoded, in full, for all threads and epochs of this loader, as long as
+            ``cache_bytes`` allows; those that do not fit are decoded whenever they are needed. Views, order and resuming are the same
+            with it and without. Not kept: images for whose reading a dataset of your own draws random numbers.
+        cache_bytes: of this process, that kept images may take together; None = 4 GiB. On several ranks each keeps its own.
         format: what is made of each batch before it is handed out, a function of a :class:`hvs_data.Batch`; see
             :mod:`hvs_data.formats`. None hands out the batch itself.
 
@@ -112,7 +117,7 @@ class ViewLoader(Fixed):
     _decided = frozenset(
         "source recipe batch_size device seed shuffle drop_last num_threads prefetch engine dtype channels_last normalize "
         "exif_orientation max_pixels scaled_decode max_bad_share quarantine retries timeout rank world_size extra_stage decode_on "
-        "dataset sampler batch_sampler".split()
+        "cache cache_bytes dataset sampler batch_sampler".split()
     )
     _instead = "make another ViewLoader with it, and load_state_dict(state_dict()) to go on where this one stands"
 
@@ -143,6 +148,8 @@ class ViewLoader(Fixed):
         world_size: int | None = None,
         extra_stage: ExtraStage | Stage | None = None,
         decode_on: str = "cpu",
+        cache: str | None = None,
+        cache_bytes: int | None = None,
         format: Format | None = None,
     ):
         if not isinstance(recipe, Recipe):
@@ -204,6 +211,7 @@ class ViewLoader(Fixed):
             timeout=seconds,
             # in flight: those being made, the one handed out, and its chosen views
             buffers=BufferPool(spare=prefetch + 3),
+            cache=chosen_cache(cache, cache_bytes, scaled_decode=scaled_decode, decode_on=decode_on),
             decoder=choose_decoder(
                 decode_on,
                 self.dataset,
@@ -241,8 +249,8 @@ class ViewLoader(Fixed):
 
     @property
     def counters(self) -> dict[str, int]:
-        """Plain numbers, for logs: images ``read`` and decoded; positions at which a bad image was ``replaced``; distinct ``bad`` images;
-        ``retries`` of reads."""
+        """Plain numbers, for logs: images ``read`` and decoded, not taken from the cache; positions at which a bad image was ``replaced``;
+        distinct ``bad`` images; ``retries`` of reads."""
         counters = self._plan.counters
         return {"read": counters.read, "replaced": counters.replaced, "bad": len(self.quarantine), "retries": counters.retries}
 
