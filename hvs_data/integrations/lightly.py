@@ -18,6 +18,7 @@ from hvs_data.objectives.dino import DINO
 from hvs_data.objectives.lejepa import LeJEPA
 from hvs_data.objectives.mmcr import MMCR
 from hvs_data.objectives.moco import MoCoV2
+from hvs_data.objectives.msn import MSN
 from hvs_data.objectives.nnclr import NNCLR
 from hvs_data.objectives.parts import Number
 from hvs_data.objectives.simclr import SimCLR
@@ -46,6 +47,7 @@ def objective_of(
     epoch: Epoch | None = None,
     teacher_temp: Number | None = None,
     queue: Any = None,
+    sharpening: Number | None = None,
 ) -> Objective:
     """The objective of a model that is trained with a criterion of lightly's.
 
@@ -69,6 +71,7 @@ def objective_of(
     SwaVLoss                            ``SwAV``; with local views that are chosen, pass ``score_locals=True`` to the selector
     LeJEPALoss                          ``LeJEPA``: its prediction term, for any numbers of views
     MMCRLoss                            ``MMCR``, a proxy, for any number of views
+    MSNLoss                             ``MSN``: the first view is the target; all are scored whole
     ==================================  ===========================================================================================
 
     Momentum parts and queues are taken as they are when a batch is chosen. Steps that begin with ``update_momentum`` then train
@@ -87,6 +90,8 @@ def objective_of(
         teacher_temp: for DINOLoss, what the step passes as ``teacher_temp=``: a number, or a function that is called at each scoring.
         queue: for SwaVLoss, the queues whose samples take part in the codes; see :class:`hvs_data.objectives.SwAV`. For NNCLR, the memory
             bank, where it is not the model's only ``NNMemoryBankModule``.
+        sharpening: for MSNLoss, what the step passes as ``target_sharpen_temperature=``, if it does: a number, or a function that is called
+            at each scoring.
 
     Raises:
         SelectionError: another criterion; a model whose parts have other names, or that belongs to another method; DINOLoss with a
@@ -110,6 +115,7 @@ def objective_of(
         loss.BarlowTwinsLoss: _of_barlow_twins,
         loss.SwaVLoss: partial(_of_swav, queue=queue),
         loss.MMCRLoss: _of_mmcr,
+        loss.MSNLoss: partial(_of_msn, sharpening=sharpening),
     }
     if hasattr(loss, "LeJEPALoss"):  # from 1.6 on
         known = {**known, loss.LeJEPALoss: _of_lejepa}
@@ -125,6 +131,8 @@ def objective_of(
         raise SelectionError(f"expected epoch= and teacher_temp= with DINOLoss, whose temperature they set, got them with {kind.__name__}")
     if queue is not None and kind is not loss.SwaVLoss and not (kind is loss.NTXentLoss and _predicts(inner)):
         raise SelectionError(f"expected queue= with SwaVLoss or NNCLR, got it with {kind.__name__}, which keeps its queue itself")
+    if sharpening is not None and kind is not loss.MSNLoss:
+        raise SelectionError(f"expected sharpening= with MSNLoss, whose targets it sharpens, got it with {kind.__name__}")
     return known[kind](inner, criterion)
 
 
@@ -256,6 +264,11 @@ def _of_lejepa(model: Any, criterion: Any) -> Objective:
 
 def _of_mmcr(model: Any, criterion: Any) -> Objective:
     return MMCR(model)
+
+
+def _of_msn(model: Any, criterion: Any, *, sharpening: Number | None) -> Objective:
+    settings = {"temperature": criterion.temperature, "iterations": criterion.sinkhorn_iterations, "gather": criterion.gather_distributed}
+    return MSN(model, **settings) if sharpening is None else MSN(model, **settings, sharpening=sharpening)
 
 
 def _has_momentum(model: Any) -> bool:

@@ -13,6 +13,7 @@ from hvs_data.objectives.ibot import IBOT
 from hvs_data.objectives.lejepa import LeJEPA
 from hvs_data.objectives.mmcr import MMCR
 from hvs_data.objectives.moco import MoCoV2, MoCoV3
+from hvs_data.objectives.msn import MSN
 from hvs_data.objectives.nnclr import NNCLR
 from hvs_data.objectives.reducible_losses import reducible
 from hvs_data.objectives.simclr import SimCLR
@@ -34,6 +35,7 @@ __all__ = [
     "IBOT",
     "LeJEPA",
     "MMCR",
+    "MSN",
     "MoCoV2",
     "MoCoV3",
     "NNCLR",

@@ -16,6 +16,8 @@ class AdditiveObjective(Objective):
     Teacher and student see global views, and the student alone local ones. Since the loss is a sum, the table of all terms of an image
     tells the loss of every combination of views. Subclass it and write :meth:`encode`, :meth:`encode_local` and :meth:`term_table`.
 
+    With ``ordered = True`` the first global view is the teacher's alone and the second the student's, as MSN's target and anchor are.
+
     Attributes:
         any_globals: whether ``term_table`` takes ``global_views=``, how many global views reach the trainer, where they are more than two.
         has_teacher: whether the first of ``encode``'s outputs are those of the trainer's teacher, which the trainer may reuse.
@@ -59,12 +61,15 @@ class AdditiveObjective(Objective):
         Returns:
             Floating [B, T, S], S = T + L: ``table[b, t, s]`` is the term of the teacher's view t and the student's view s, and
             ``table[b, t, t]`` what view t adds whenever it is chosen. The loss of global views i, j with local views ls is the sum of
-            the entries [i, j], [j, i], [i, i], [j, j] and all [i, l], [j, l]; that of more global views likewise.
+            the entries [i, j], [j, i], [i, i], [j, j] and all [i, l], [j, l]; that of more global views likewise. If ``ordered``, it is
+            the sum of [i, j] and all [i, l].
         """
         raise SelectionError(f"{type(self).__name__} has no term_table; write one that returns all terms of the loss, [B, T, S]")
 
     def pair_losses(self, outputs: tuple[Outputs, Outputs]) -> Tensor:
         """The loss of two global views alone; arguments and result as :meth:`Objective.pair_losses`."""
         table_BVV = self.term_table(*outputs, None, 2)
+        if self.ordered:
+            return table_BVV
         own_BV = table_BVV.diagonal(dim1=1, dim2=2)
         return table_BVV + table_BVV.transpose(1, 2) + own_BV[:, :, None] + own_BV[:, None, :]

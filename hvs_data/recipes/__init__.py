@@ -2,7 +2,7 @@
 
 from hvs_data.recipes.files import from_dict, load, save, to_dict
 from hvs_data.recipes.masking import Masking
-from hvs_data.recipes.presets import barlow_twins, byol, dino, dinov2, evaluation, ibot, moco_v2, moco_v3, simclr, simsiam, vicreg
+from hvs_data.recipes.presets import barlow_twins, byol, dino, dinov2, evaluation, ibot, moco_v2, moco_v3, msn, simclr, simsiam, vicreg
 from hvs_data.recipes.spec import ColorJitter, Erasing, Recipe, Role
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "load",
     "moco_v2",
     "moco_v3",
+    "msn",
     "save",
     "simclr",
     "simsiam",

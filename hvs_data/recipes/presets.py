@@ -59,7 +59,7 @@ def _two_globals(candidates: int, size: Size, scale: tuple[float, float], blur: 
 
 
 def _with_locals(
-    globals_: tuple[Role, Role],
+    globals_: tuple[Role, ...],
     published: int,
     local_candidates: int | None,
     local_views: int | None,
@@ -201,6 +201,24 @@ def dinov2(
     globals_ = _two_globals(candidates, size, (0.32, 1.0), blur=(0.0, 0.9) if variant == "as_run" else (1.0, 0.1))
     roles = _with_locals(globals_, 8, local_candidates, local_views, local_size, (0.05, 0.32))
     return Recipe(f"dinov2/{variant}", roles, **{"interpolation": "bicubic", "blur_kernel": 9, **recipe})
+
+
+def msn(
+    candidates: int = 2,
+    local_candidates: int | None = None,
+    size: Size = 224,
+    local_size: Size = 96,
+    local_views: int | None = None,
+    **recipe: Any,
+) -> Recipe:
+    """MSN (Assran et al. 2022, arXiv 2204.07141; github.com/facebookresearch/msn): a target, an anchor like it, and 10 small anchors.
+
+    Arguments as :func:`dino`, ``candidates`` of any number. With ``masking=Masking(shape="random", ratio=0.15, variance=0.0)`` global views
+    have masks, of which the anchor's counts.
+    """
+    role = Role(scale=(0.3, 1.0), jitter=ColorJitter(0.8, 0.8, 0.8, 0.8, 0.2))
+    globals_ = _alike("msn", role, candidates, size, 2, {}).roles
+    return Recipe("msn", _with_locals(globals_, 10, local_candidates, local_views, local_size, (0.05, 0.3)), **recipe)
 
 
 def evaluation(size: Size = 224, resize: int | tuple[int, int] | None = None, **recipe: Any) -> Recipe:

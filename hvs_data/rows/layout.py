@@ -85,8 +85,9 @@ class Layout:
     @cached_property
     def terms(self) -> int:
         """How many terms of a loss that is a sum over (teacher's view, student's view) some combination holds."""
-        of_pairs = {(teacher, student) for pair in self.pairs for teacher, student in product(pair, repeat=2)}
-        return len(of_pairs) + (len(self.global_slots) * len(self.local_slots) if self.chosen_locals else 0)
+        of_pairs = set(self.pairs) if self.ordered else {term for pair in self.pairs for term in product(pair, repeat=2)}
+        teachers = {teacher for teacher, _ in of_pairs}
+        return len(of_pairs) + (len(teachers) * len(self.local_slots) if self.chosen_locals else 0)
 
     @property
     def first_slots(self) -> tuple[int, ...]:
@@ -203,8 +204,11 @@ def _tables(layout: Layout, device: torch.device) -> Tables:
     legal = torch.zeros(layout.views, layout.views, dtype=torch.bool)
     read = torch.zeros(globals_, globals_ + len(layout.local_slots), dtype=torch.bool)
     for (first, second), (i, j) in zip(layout.pairs, places, strict=True):
-        legal[first, second] = read[i, j] = read[j, i] = read[i, i] = read[j, j] = True
-    read[:, globals_:] = layout.chosen_locals > 0  # every global slot is in a pair
+        legal[first, second] = read[i, j] = True
+        if not layout.ordered:
+            read[j, i] = read[i, i] = read[j, j] = True
+    if layout.chosen_locals:
+        read[:, globals_:] = read[:, :globals_].any(1, keepdim=True)
 
     def whole(numbers: object) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=device)

@@ -87,11 +87,14 @@ class Chosen:
 def additive_parts(table_BTS: Tensor, layout: Layout, tables: Tables) -> Parts:
     """The parts of a loss that is a sum over (teacher's view, student's view), see ``AdditiveObjective.term_table``.
 
-    They are summed in float64, whose rounding is far below that of the float32 terms.
+    They are summed in float64, whose rounding is far below that of the float32 terms. Where pairs are ordered, the first view is the
+    teacher's alone and the second the student's.
     """
     table_BTS = table_BTS.to(torch.float64)
     first_P, second_P = tables.place.unbind(1)
     local_BTL = table_BTS[..., len(layout.global_slots) :] if layout.chosen_locals else None
+    if layout.ordered:
+        return Parts(table_BTS[:, first_P, second_P], None if local_BTL is None else local_BTL[:, first_P])
     if layout.emitted_globals > 2:
         # what a view adds by itself, in equal parts with each of the others
         own_BT = table_BTS.diagonal(dim1=1, dim2=2) / (layout.emitted_globals - 1)

@@ -135,6 +135,11 @@ class Plan:
                 f"ordered, since a view of either role may be the anchor, got the roles {list(dict.fromkeys(layout.roles))}; draw all from "
                 "one role, or take a symmetric objective"
             )
+        if policy.anchor is not None and layout.ordered and isinstance(objective, AdditiveObjective):
+            raise SelectionError(
+                f"policy {policy.name!r} hands the anchor out second, where {type(objective).__name__} takes its target first; give target "
+                'and student roles of their own in the recipe, "global1" and "global2", the first with larger crops'
+            )
         check_enough(layout, self.extra_views)
         if layout.emitted_globals > 2:
             self._check_sets(layout)
@@ -146,7 +151,7 @@ class Plan:
             SelectionError: see above.
         """
         objective, policy, views = self.objective, self.choice.policy, layout.emitted_globals
-        if isinstance(objective, AdditiveObjective) and not objective.any_globals:
+        if isinstance(objective, AdditiveObjective) and (objective.ordered or not objective.any_globals):
             raise SelectionError(
                 f"expected 2 emitted global views under {type(objective).__name__}, whose loss is of two, got {views}; set emitted= in the "
                 "recipe's roles, or, for an objective of your own, any_globals = True and a term_table(..., views, global_views)"

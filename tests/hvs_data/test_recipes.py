@@ -57,6 +57,7 @@ PUBLISHED: list[tuple[Recipe, str, int, dict[str, tuple[Any, ...]]]] = [
         )
         for variant, blur in (("paper", (1.0, 0.1)), ("as_run", (0.0, 0.9)))
     ),
+    (recipes.msn(), "bilinear", 23, {"view": (2, 224, (0.3, 1), STRONG, 0.5, 0), "local": (10, 96, (0.05, 0.3), STRONG, 0.5, 0)}),
 ]
 PRESETS: list[Callable[..., Recipe]] = [
     recipes.simsiam,
@@ -67,8 +68,8 @@ PRESETS: list[Callable[..., Recipe]] = [
     recipes.barlow_twins,
     recipes.vicreg,
 ]
-PRESETS += [recipes.dino, recipes.ibot, recipes.dinov2]
-SPLIT = [preset for preset in PRESETS if preset not in (recipes.simsiam, recipes.moco_v2, recipes.simclr)]
+PRESETS += [recipes.dino, recipes.ibot, recipes.dinov2, recipes.msn]
+SPLIT = [preset for preset in PRESETS if preset not in (recipes.simsiam, recipes.moco_v2, recipes.simclr, recipes.msn)]
 
 
 @pytest.mark.parametrize(("recipe", "interpolation", "blur_kernel", "roles"), PUBLISHED, ids=[recipe.name for recipe, *_ in PUBLISHED])

@@ -67,6 +67,25 @@ def patch_loss(teachers, students, masks, center, teacher_temperature=0.07, stud
     return torch.stack(terms).mean(0)
 
 
+def msn_codes(targets, prototypes, temperature=0.1, sharpening=0.25, iterations=3):
+    """The targets' codes as lightly's MSNLoss makes them: embeddings [B, D] -> float64 [B, K]."""
+    logits = nn.functional.normalize(targets.double(), dim=1) @ nn.functional.normalize(prototypes.double(), dim=1).T
+    code = (logits / (temperature * sharpening)).softmax(1)
+    if iterations:
+        code = code / code.sum()
+    for _ in range(iterations):
+        code = code / code.sum(0) / code.shape[1]
+        code = code / code.sum(1, keepdim=True) / code.shape[0]
+    return code * code.shape[0] if iterations else code
+
+
+def msn_loss(target, anchors, prototypes, temperature=0.1, **code):
+    """MSNLoss of facebookresearch/msn before its mean over the batch, without the entropy: [B, D] and a list of [B, D] -> float64 [B]."""
+    codes, unit_prototypes = msn_codes(target, prototypes, temperature, **code), nn.functional.normalize(prototypes.double(), dim=1)
+    logits = [nn.functional.normalize(anchor.double(), dim=1) @ unit_prototypes.T / temperature for anchor in anchors]
+    return torch.stack([-(codes * z.log_softmax(1)).sum(1) for z in logits]).mean(0)
+
+
 def rounding(teacher_temperature, student_temperature, logits, prototypes):
     """How far a float32 term of logits up to a size may be off: see ``bound`` in cross_entropies.py, whose X and Y these are."""
     X, Y, K = 2 * logits / teacher_temperature, logits / student_temperature, prototypes
@@ -276,6 +295,23 @@ def dinov2(images=5, centering="softmax"):
     return Trainer(objective, model, train, {"params": make_rows(MASKED_RECIPE, images)})
 
 
+def msn(images=5):
+    """As lightly's example trains it, whose model holds the target network; nothing is masked."""
+    student = MultiCrop(make_encoder(), nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, WIDTH)))
+    teacher = train_mode_teacher(student)
+    prototypes = nn.Linear(WIDTH, PROTOTYPES, bias=False)
+    model = nn.ModuleDict({"student": student, "teacher": teacher, "prototypes": prototypes})
+
+    def train(views):
+        update_momentum(student, teacher, m=0.9)
+        target, *_ = teacher(views[:2]).chunk(2)
+        anchors = student(views[1:]).chunk(len(views) - 1)
+        return msn_loss(target.detach(), anchors, prototypes.weight).mean().float()
+
+    objective = objectives.MSN(student=student, teacher=teacher, prototypes=prototypes)
+    return Trainer(objective, model, train, {"params": make_rows(RECIPE, images)})
+
+
 @contextmanager
 def quiet(model):
     """The model as scoring runs it, without a selector: evaluation mode, no gradient."""
@@ -294,5 +330,5 @@ def chosen(pixels: list[Tensor], slots: Tensor) -> list[Tensor]:
     return [torch.stack([pixels[int(slot)][image] for image, slot in enumerate(column)]) for column in slots.unbind(1)]
 
 
-DISTILLERS = {"DINO": dino, "iBOT": ibot, "iBOT with one head": lambda: ibot(shared=True), "DINOv2": dinov2}
+DISTILLERS = {"DINO": dino, "iBOT": ibot, "iBOT with one head": lambda: ibot(shared=True), "DINOv2": dinov2, "MSN": msn}
 DISTILLERS["DINOv2 by Sinkhorn-Knopp"] = lambda: dinov2(centering="sinkhorn")

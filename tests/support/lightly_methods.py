@@ -11,7 +11,7 @@ from itertools import permutations
 from typing import Any
 
 import torch
-from lightly.loss import DCLWLoss, DINOLoss, NegativeCosineSimilarity, NTXentLoss, TiCoLoss, VICRegLoss
+from lightly.loss import DCLWLoss, DINOLoss, MSNLoss, NegativeCosineSimilarity, NTXentLoss, TiCoLoss, VICRegLoss
 from lightly.models.modules import (
     BYOLPredictionHead,
     BYOLProjectionHead,
@@ -24,12 +24,12 @@ from lightly.models.modules import (
     SimSiamPredictionHead,
     SimSiamProjectionHead,
 )
-from lightly.models.modules.heads import TiCoProjectionHead, VICRegProjectionHead
+from lightly.models.modules.heads import MSNProjectionHead, TiCoProjectionHead, VICRegProjectionHead
 from lightly.models.utils import deactivate_requires_grad, update_momentum
 from torch import Tensor, nn
 
 import hvs_data as hvs
-from distillers import cross_entropy
+from distillers import cross_entropy, msn_loss
 from pair_formulas import own_among, unit
 
 WIDTH, LENGTH, KEYS, PROTOTYPES = 16, 12, 40, 24
@@ -327,6 +327,44 @@ def dino() -> Method:
     return Method(model, loss, recipe, pair_losses, moved, clock=clock, added=added, options={"epoch": lambda: clock["epoch"]})
 
 
+def msn() -> Method:
+    """The first view is the target's, and with local views. Nothing is masked."""
+    model, names = Parts(anchor_backbone=backbone(), anchor_projection_head=MSNProjectionHead(WIDTH, WIDTH, LENGTH)), {}
+    for name in ("backbone", "projection_head"):
+        setattr(model, name, copy.deepcopy(getattr(model, f"anchor_{name}")))
+        deactivate_requires_grad(getattr(model, name))
+        names[name] = f"anchor_{name}"
+    model.prototypes = nn.Linear(LENGTH, PROTOTYPES, bias=False).weight
+    model.criterion, added = MSNLoss(), {}
+
+    def loss(views: list[Tensor]) -> Tensor:
+        for name, anchors in names.items():
+            update_momentum(getattr(model, anchors), getattr(model, name), m=MOMENTUM)
+        target = through(model, "backbone projection_head", views[0])
+        anchors = torch.cat([through(model, "anchor_backbone anchor_projection_head", view) for view in views[1:]])
+        return model.criterion(anchors, target, model.prototypes.data)
+
+    recipe = hvs.recipes.msn(candidates=4, local_candidates=5, local_views=3, size=16, local_size=8)
+
+    def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
+        """Of a pair of global views: with the three local views that add most."""
+        groups = [[view for view in views if view.shape[-1] == side] for side in (16, 8)]
+        target = each(parts, "backbone projection_head", groups[0])
+        own, local = (each(parts, "anchor_backbone anchor_projection_head", group) for group in groups)
+        prototypes = model.prototypes.detach()
+
+        def combined(i: int, j: int) -> Tensor:
+            added[i, j] = torch.stack([msn_loss(target[:, i], [anchor], prototypes) for anchor in local.unbind(1)], 1)
+            return (msn_loss(target[:, i], [own[:, j]], prototypes) + added[i, j].topk(3, 1).values.sum(1)) / 4
+
+        globals_ = table(len(groups[0]), combined)
+        whole = globals_.new_full((len(globals_), len(views), len(views)), torch.nan)
+        whole[:, : len(groups[0]), : len(groups[0])] = globals_
+        return whole
+
+    return Method(model, loss, recipe, pair_losses, tuple(names), added=added)
+
+
 METHODS: dict[str, Callable[[], Method]] = {
     "SimSiam": simsiam,
     "SimCLR": simclr,
@@ -336,6 +374,7 @@ METHODS: dict[str, Callable[[], Method]] = {
     "NNCLR": nnclr,
     "TiCo": tico,
     "DINO": dino,
+    "MSN": msn,
     "VICReg": vicreg,
 }
 

@@ -85,7 +85,7 @@ def test_every_batch_is_the_hardest_under_the_weights_of_its_step(name: str, pho
     losses = train(method, [loader] * 5)
     assert witness.checked == len(losses) == 5 * 4 and torch.tensor(losses).isfinite().all()
     # the others' losses move with what they are compared with: a queue, a teacher and a centre, variances, a covariance
-    assert falls(losses) or name in ("MoCo", "DINO", "VICReg", "TiCo")
+    assert falls(losses) or name in ("MoCo", "DINO", "VICReg", "TiCo", "MSN")
     assert min(witness.gained) >= -TOLERANCE and sum(witness.gained) > 0
 
 
@@ -204,6 +204,8 @@ def test_the_mean_over_pairs_is_what_the_criterion_gives(name: str, photos: Path
         outputs = objective.encode(torch.cat(views))
         stacked = [output.unflatten(0, (2, -1)).transpose(0, 1) for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
         table_BVV = objective.pair_losses(tuple(stacked) if len(stacked) > 1 else stacked[0])
+        if name == "MSN":  # of the batch
+            method.model.criterion.regularization_weight = 0.0
         expected = float(method.loss(views))
     got = float(table_BVV[:, 0, 1].double().mean())
     if name == "BYOL":  # lightly leaves the constants out
@@ -295,9 +297,9 @@ BRANCH = ("backbone", "projection_head")
     [
         (
             BRANCH,
-            criteria.MSNLoss(),
+            criteria.MACLLoss(),
             {},
-            "one of lightly's criteria NegativeCosineSimilarity, .*, got MSNLoss; .* subclass of hvs_data.Obj",
+            "one of lightly's criteria NegativeCosineSimilarity, .*, got MACLLoss; .* subclass of hvs_data.Obj",
         ),
         (BRANCH, criteria.DCLLoss(weight_fn=torch.dot), {}, "expected DCLLoss without weight_fn, or DCLWLoss"),
         (BRANCH, None, {}, "got None"),
@@ -313,6 +315,8 @@ BRANCH = ("backbone", "projection_head")
             "expected epoch= for a DINOLoss whose temperature moves from 0.01 to 0.04",
         ),
         (BRANCH, criteria.VICRegLoss(), {"epoch": 3}, "with DINOLoss, whose temperature they set, got them with VICRegLoss"),
+        (BRANCH, criteria.VICRegLoss(), {"sharpening": 0.2}, "sharpening= with MSNLoss, whose targets it sharpens, got it with VICRegLoss"),
+        (BRANCH, criteria.MSNLoss(), {}, "a MSN model with the attributes .anchor_backbone, .* got Parts"),
         (BRANCH, criteria.VICRegLoss(), {"queue": torch.zeros(3, 2)}, "queue= with SwaVLoss or NNCLR, got it with VICRegLoss"),
     ],
 )
