@@ -1,4 +1,4 @@
-"""Methods trained as lightly's examples train them, with small networks, and every pair's loss as each method's formula has it."""
+"""Methods trained as lightly's examples train them, with small networks, and every pair's loss by the method's formula."""
 
 # Axes: N image of a forward, B image, V view, L local view, D embedding, K prototype.
 
@@ -7,7 +7,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import permutations
 from typing import Any
 
 import torch
@@ -29,8 +28,8 @@ from lightly.models.utils import deactivate_requires_grad, update_momentum
 from torch import Tensor, nn
 
 import hvs_data as hvs
+import lightly_formulas as formulas
 from distillers import cross_entropy, msn_loss
-from pair_formulas import own_among, unit
 
 WIDTH, LENGTH, KEYS, PROTOTYPES = 16, 12, 40, 24
 MOMENTUM = 0.9
@@ -87,16 +86,11 @@ def each(parts: Mapping[str, nn.Module], names: str, views: list[Tensor]) -> Ten
     return through(parts, names, torch.cat(views)).double().unflatten(0, (len(views), -1)).transpose(0, 1)
 
 
-def table(views: int, loss: Callable[[int, int], Tensor]) -> Tensor:
-    """[B, V, V] of a loss [B] of two views."""
-    columns = {(i, j): loss(i, j) for i, j in permutations(range(views), 2)}
-    first = next(iter(columns.values()))
-    rows = [torch.stack([columns.get((i, j), torch.full_like(first, torch.nan)) for j in range(views)], 1) for i in range(views)]
-    return torch.stack(rows, 1)
-
-
-def cosine(a: Tensor, b: Tensor) -> Tensor:
-    return (unit(a) * unit(b)).sum(-1)
+def predicted(parts: Mapping[str, nn.Module], views: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Predictions and projections [B, V, D] in float64, all views in one batch."""
+    z = through(parts, "backbone projection_head", torch.cat(views))
+    p, z = (output.double().unflatten(0, (len(views), -1)).transpose(0, 1) for output in (parts["prediction_head"](z), z))
+    return p, z
 
 
 # ---- the methods ----
@@ -112,9 +106,7 @@ def simsiam() -> Method:
         return 0.5 * (model.criterion(z0.detach(), p1) + model.criterion(z1.detach(), p0))
 
     def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
-        z = through(parts, "backbone projection_head", torch.cat(views))
-        p, z = (output.double().unflatten(0, (len(views), -1)).transpose(0, 1) for output in (parts["prediction_head"](z), z))
-        return table(len(views), lambda i, j: -(cosine(p[:, i], z[:, j]) + cosine(p[:, j], z[:, i])) / 2)
+        return formulas.simsiam(*predicted(parts, views))
 
     return Method(model, loss, hvs.recipes.simsiam(candidates=4, size=16), pair_losses)
 
@@ -126,14 +118,7 @@ def simclr() -> Method:
         return model.criterion(*(through(model, "backbone projection_head", view) for view in views))
 
     def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
-        z = unit(each(parts, "backbone projection_head", views))
-        same = torch.eye(len(z), dtype=torch.bool)
-
-        def direction(i: int, j: int) -> Tensor:
-            others = (z[:, i] @ z[:, i].T / 0.5).masked_fill(same, -torch.inf)
-            return own_among(torch.cat([z[:, i] @ z[:, j].T / 0.5, others], 1), range(len(z)))
-
-        return table(len(views), lambda i, j: (direction(i, j) + direction(j, i)) / 2)
+        return formulas.simclr(each(parts, "backbone projection_head", views), 0.5)
 
     return Method(model, loss, hvs.recipes.simclr(candidates=4, size=16), pair_losses, lr=0.2)
 
@@ -146,8 +131,7 @@ def vicreg() -> Method:
         return model.criterion(*(through(model, "backbone projection_head", view) for view in views))
 
     def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
-        z = each(parts, "backbone projection_head", views)
-        return table(len(views), lambda i, j: 10 * (z[:, i] - z[:, j]).square().mean(1))
+        return formulas.vicreg(each(parts, "backbone projection_head", views), 10.0)
 
     return Method(model, loss, hvs.recipes.vicreg(candidates=4, size=16), pair_losses)
 
@@ -180,7 +164,7 @@ def byol() -> Method:
     def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
         p = each(parts, "backbone projection_head prediction_head", views)
         z = each(parts, "backbone_momentum projection_head_momentum", views)
-        return table(len(views), lambda i, j: 4 - 2 * cosine(p[:, i], z[:, j]) - 2 * cosine(p[:, j], z[:, i]))
+        return formulas.byol(p, z)
 
     moved = tuple(f"{name}_momentum" for name in names)
     return Method(model, loss, hvs.recipes.byol(candidates=4, size=16), pair_losses, moved)
@@ -196,15 +180,9 @@ def moco() -> Method:
         return criterion(query, through(model, "backbone_momentum projection_head_momentum", views[1]).detach())
 
     def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
-        q = unit(each(parts, "backbone projection_head", views))
-        k = unit(each(parts, "backbone_momentum projection_head_momentum", views))
-        queue = criterion.memory_bank.bank.double()
-
-        def direction(i: int, j: int) -> Tensor:
-            logits = torch.cat([(q[:, i] * k[:, j]).sum(1, keepdim=True), q[:, i] @ queue.T], 1) / 0.2
-            return own_among(logits, [0] * len(q))
-
-        return table(len(views), direction)
+        q = each(parts, "backbone projection_head", views)
+        k = each(parts, "backbone_momentum projection_head_momentum", views)
+        return formulas.moco(q, k, criterion.memory_bank.bank, 0.2)
 
     moved = tuple(f"{name}_momentum" for name in names)
     return Method(model, loss, hvs.recipes.moco_v2(candidates=4, size=16), pair_losses, moved)
@@ -217,16 +195,7 @@ def dclw() -> Method:
         return model.criterion(*(through(model, "backbone projection_head", view) for view in views))
 
     def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
-        z = unit(each(parts, "backbone projection_head", views))
-        same = torch.eye(len(z), dtype=torch.bool)
-
-        def direction(i: int, j: int) -> Tensor:
-            agree = (z[:, i] * z[:, j]).sum(1)
-            weight = 2 - len(z) * (agree / 0.4).softmax(0)
-            others = torch.cat([(z[:, i] @ z[:, k].T / 0.3).masked_fill(same, -torch.inf) for k in (i, j)], 1)
-            return others.logsumexp(1) - weight * agree / 0.3
-
-        return table(len(views), lambda i, j: (direction(i, j) + direction(j, i)) / 2)
+        return formulas.dcl(each(parts, "backbone projection_head", views), 0.3, 0.4)
 
     return Method(model, loss, hvs.recipes.simclr(candidates=4, size=16), pair_losses, lr=0.2)
 
@@ -243,18 +212,8 @@ def nnclr() -> Method:
         return 0.5 * (model.criterion(z0, p1) + model.criterion(z1, p0))
 
     def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
-        z = through(parts, "backbone projection_head", torch.cat(views))
-        p, z = (unit(output.double().unflatten(0, (len(views), -1)).transpose(0, 1)) for output in (parts["prediction_head"](z), z))
-        keys = unit(bank.bank.double())
-        near, same = keys[(z @ keys.T).argmax(-1)], torch.eye(len(z), dtype=torch.bool)
-
-        def half(i: int, j: int) -> Tensor:
-            total = 0.0
-            for a, b in ((near[:, i], p[:, j]), (p[:, j], near[:, i])):
-                total = total + own_among(torch.cat([a @ b.T / 0.4, (a @ a.T / 0.4).masked_fill(same, -torch.inf)], 1), range(len(z)))
-            return total / 2
-
-        return table(len(views), lambda i, j: (half(i, j) + half(j, i)) / 2)
+        p, z = predicted(parts, views)
+        return formulas.nnclr(z, p, bank.bank, 0.4)
 
     return Method(model, loss, hvs.recipes.simclr(candidates=4, size=16), pair_losses)
 
@@ -269,15 +228,9 @@ def tico() -> Method:
         return criterion(online, through(model, "backbone_momentum projection_head_momentum", views[1]).detach())
 
     def pair_losses(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
-        z = unit(each(parts, "backbone projection_head", views))
-        m = unit(each(parts, "backbone_momentum projection_head_momentum", views))
-        before = 0.0 if criterion.C is None else criterion.C.double()
-
-        def direction(i: int, j: int) -> Tensor:
-            covariance = 0.8 * before + 0.2 * z[:, i].T @ z[:, i] / len(z)
-            return 1 - (z[:, i] * m[:, j]).sum(1) + 3 * torch.einsum("nd,de,ne->n", z[:, i], covariance, z[:, i])
-
-        return table(len(views), direction)
+        z = each(parts, "backbone projection_head", views)
+        m = each(parts, "backbone_momentum projection_head_momentum", views)
+        return formulas.tico(z, m, criterion.C, 0.8, 3.0)
 
     moved = tuple(f"{name}_momentum" for name in names)
     return Method(model, loss, hvs.recipes.byol(candidates=4, size=16), pair_losses, moved)
@@ -318,7 +271,7 @@ def dino() -> Method:
             # 2 terms of the global views and 2 of each local one
             return (term(i, own[:, j]) + term(j, own[:, i]) + added[i, j].topk(3, 1).values.sum(1)) / 8
 
-        globals_ = table(len(groups[0]), combined)
+        globals_ = formulas.table(len(groups[0]), combined)
         whole = globals_.new_full((len(globals_), len(views), len(views)), torch.nan)
         whole[:, : len(groups[0]), : len(groups[0])] = globals_
         return whole
@@ -357,7 +310,7 @@ def msn() -> Method:
             added[i, j] = torch.stack([msn_loss(target[:, i], [anchor], prototypes) for anchor in local.unbind(1)], 1)
             return (msn_loss(target[:, i], [own[:, j]], prototypes) + added[i, j].topk(3, 1).values.sum(1)) / 4
 
-        globals_ = table(len(groups[0]), combined)
+        globals_ = formulas.table(len(groups[0]), combined)
         whole = globals_.new_full((len(globals_), len(views), len(views)), torch.nan)
         whole[:, : len(groups[0]), : len(groups[0])] = globals_
         return whole

@@ -156,7 +156,8 @@ def run_before(script: str, batches: list[hvs.Batch], *arguments: Any) -> Run:
 
     def make(dataset: Any, batch_size: int, **options: Any) -> Any:
         alone = torch.utils.data.DistributedSampler(views, num_replicas=1, rank=0, shuffle=False)
-        return original(views, batch_size, sampler=alone)
+        # a generator of its own, as a DataLoader draws a number of torch's at each start, which no training on the same views should see
+        return original(views, batch_size, sampler=alone, generator=torch.Generator())
 
     original = torch.utils.data.DataLoader
     return run_script(EXAMPLES / "before" / script, *arguments, replaced=(mock.patch.object(torch.utils.data, "DataLoader", make),))

@@ -1,0 +1,59 @@
+"""SimCLR, DCL, DCLW, VICReg or Barlow Twins with lightly on a folder of images: python lightly_two_views.py FOLDER --method dcl"""
+
+import argparse
+
+import torch
+from lightly.data import LightlyDataset
+from lightly.loss import BarlowTwinsLoss, DCLLoss, DCLWLoss, NTXentLoss, VICRegLoss
+from lightly.models.modules import BarlowTwinsProjectionHead, SimCLRProjectionHead
+from lightly.models.modules.heads import VICRegProjectionHead
+from lightly.transforms import BYOLTransform, BYOLView1Transform, BYOLView2Transform, SimCLRTransform, VICRegTransform
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision.models import resnet18
+
+
+class Model(nn.Module):
+    def __init__(self, head):
+        super().__init__()
+        self.backbone = nn.Sequential(*list(resnet18().children())[:-1], nn.Flatten())
+        self.projection_head = head(512, 512, 128)
+
+    def forward(self, x):
+        return self.projection_head(self.backbone(x))
+
+
+def byol_transform(size):
+    return BYOLTransform(BYOLView1Transform(size), BYOLView2Transform(size))
+
+
+METHODS = {
+    "simclr": (SimCLRProjectionHead, NTXentLoss, SimCLRTransform),
+    "dcl": (SimCLRProjectionHead, DCLLoss, SimCLRTransform),
+    "dclw": (SimCLRProjectionHead, DCLWLoss, SimCLRTransform),
+    "vicreg": (VICRegProjectionHead, VICRegLoss, VICRegTransform),
+    "barlow_twins": (BarlowTwinsProjectionHead, BarlowTwinsLoss, byol_transform),
+}
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("data")
+parser.add_argument("--method", choices=METHODS, default="simclr")
+parser.add_argument("--epochs", type=int, default=1)
+parser.add_argument("--batch-size", type=int, default=64)
+parser.add_argument("--size", type=int, default=224)
+args = parser.parse_args()
+device = "cuda" if torch.cuda.is_available() else "cpu"
+
+head, criterion, transform = METHODS[args.method]
+model, criterion = Model(head).to(device), criterion()
+optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
+dataset = LightlyDataset(args.data, transform=transform(args.size))
+dataloader = DataLoader(dataset, args.batch_size, shuffle=True, drop_last=True, num_workers=2)
+
+for epoch in range(args.epochs):
+    for views, *_ in dataloader:
+        z0, z1 = (model(view.to(device)) for view in views)
+        loss = criterion(z0, z1)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        print(f"epoch {epoch}, loss {loss.item():.4f}")

@@ -1,0 +1,173 @@
+"""docs/examples/lightly_*.py of more than one method: every batch the hardest, the losses of a plain dataset, and training."""
+
+# Axes: B image, V view, D embedding, S set of views.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import hvs_data as hvs
+import lightly_formulas as formulas
+from example_scripts import EXAMPLES, falls, write_photos
+from example_scripts import run_script as run_as_it_stands
+from lightly_methods import Copyable
+from script_twins import run_before, run_script, run_with_random_pairs, run_witnessed
+
+TWO_VIEWS = ("--batch-size", 12, "--size", 32)
+MULTI_CROP = ("--batch-size", 12, "--size", 32, 16)
+NETWORKS = (("encoder", "projector"), ("target_encoder", "target_projector"), ("momentum_encoder", "momentum_projector"))
+
+
+class Seen:
+    """The latest batch of a script and its objective; momentum networks as they were when it was chosen."""
+
+    def remember(self, batch: hvs.Batch, loader: hvs.HardViewLoader) -> None:
+        self.batch, self.objective = batch, loader.selector.objective
+        for part in self.momentum:
+            part.note()
+
+    def modules_of(self, objective: Any) -> dict[str, nn.Module]:
+        names = [*(name for names in NETWORKS for name in names), "predictor"]
+        found = {name: getattr(objective, name, None) for name in names}
+        parts = {name: part if name in NETWORKS[0] else Copyable(part, name != "predictor") for name, part in found.items() if part}
+        self.momentum = [part for name, part in parts.items() if name.startswith(("target", "momentum"))]
+        return parts
+
+
+def outputs_of(parts: Mapping[str, nn.Module], views: list[Tensor]) -> list[Tensor]:
+    """Projections [B, V, D] of the networks that there are, and predictions; all views of a size in one batch."""
+    sizes = list(dict.fromkeys(view.shape[-1] for view in views))
+    groups = [torch.cat([view for view in views if view.shape[-1] == size]) for size in sizes]
+
+    def through(*names: str) -> Tensor:
+        found = []
+        for pixels in groups:
+            for name in names:
+                pixels = parts[name](pixels)
+            found.append(pixels.unflatten(0, (-1, len(views[0]))))
+        return torch.cat(found).transpose(0, 1)
+
+    networks = [names for names in NETWORKS if names[0] in parts]
+    return [through(*names) for names in networks] + ([through(*NETWORKS[0], "predictor")] if "predictor" in parts else [])
+
+
+Losses = Callable[..., Tensor]
+
+
+def queue_of(objective: Any) -> Tensor:
+    queue_DK = objective.queue()
+    return queue_DK.T if queue_DK.shape[0] < queue_DK.shape[1] else queue_DK
+
+
+# From the outputs and what the trainer's loss keeps, to the loss of every pair.
+PAIRS: dict[tuple[str, ...], Losses] = {
+    ("lightly_two_views.py", "--method", "simclr"): lambda seen, z: formulas.simclr(z, 0.5),
+    ("lightly_two_views.py", "--method", "dcl"): lambda seen, z: formulas.dcl(z, 0.1),
+    ("lightly_two_views.py", "--method", "dclw"): lambda seen, z: formulas.dcl(z, 0.1, 0.5),
+    ("lightly_two_views.py", "--method", "vicreg"): lambda seen, z: formulas.vicreg(z, 25),
+    ("lightly_two_views.py", "--method", "barlow_twins"): lambda seen, z: formulas.barlow_twins(z, 0.005),
+    ("lightly_momentum.py", "--method", "byol"): lambda seen, z, target, p: formulas.byol(p, target),
+    ("lightly_momentum.py", "--method", "moco"): lambda seen, q, k: formulas.moco(q, k, queue_of(seen.objective), 0.2),
+    ("lightly_momentum.py", "--method", "tico"): lambda seen, z, m: formulas.tico(z, m, seen.objective.covariance(), 0.9, 8),
+    ("lightly_nnclr.py",): lambda seen, z, p: formulas.nnclr(z, p, queue_of(seen.objective), 0.5),
+}
+# The same, to the loss [B] of a set of slots.
+SETS: dict[tuple[str, ...], Callable[..., Callable[[list[int]], Tensor]]] = {
+    ("lightly_lejepa.py",): lambda z: lambda slots: formulas.lejepa(z[:, slots], 2),
+    ("lightly_mmcr.py",): lambda z, target: lambda slots: formulas.mmcr(z[:, slots], target[:, slots]),
+}
+SCRIPTS = [*PAIRS, *SETS]
+
+
+def arguments_of(script: tuple[str, ...]) -> tuple[Any, ...]:
+    return *script[1:], *(MULTI_CROP if script[0] == "lightly_lejepa.py" else TWO_VIEWS)
+
+
+def in_both_types(losses: Callable[[list[Tensor]], Tensor], outputs: list[Tensor]) -> tuple[Tensor, float]:
+    """Losses in float64, and four times what they err in float32: what is compared errs on both sides, and in other orders of sums."""
+    exact, rounded = (losses([output.to(dtype) for output in outputs]) for dtype in (torch.float64, torch.float32))
+    return exact, 4 * float((exact - rounded).nan_to_num().abs().max())
+
+
+@pytest.mark.parametrize("script", PAIRS, ids="-".join)
+def test_it_trains_on_the_hardest_pairs_of_every_step(script: tuple[str, ...], tmp_path: Path) -> None:
+    seen = Seen()
+    run = run_witnessed(
+        script[0],
+        write_photos(tmp_path, 36),
+        *("--epochs", 5),
+        *arguments_of(script),
+        modules_of=seen.modules_of,
+        pair_losses=lambda parts, views: in_both_types(lambda outputs: PAIRS[script](seen, *outputs), outputs_of(parts, views)),
+        with_batch=seen.remember,
+    )
+    assert run.witness is not None and run.witness.checked == len(run.losses) == 5 * 3
+    # the others' move with what they are compared with: a queue, a covariance, the hardest views of 11 other photos
+    assert falls(run.losses) or script[-1] != "byol"
+    assert torch.tensor(run.losses).isfinite().all() and min(run.witness.gained) >= -1e-4 and sum(run.witness.gained) > 0
+
+
+@pytest.mark.parametrize("script", SETS, ids="-".join)
+def test_it_trains_on_the_hardest_sets_of_every_step(script: tuple[str, ...], tmp_path: Path) -> None:
+    seen, gained = Seen(), []
+
+    def check(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
+        selection, roles = seen.batch.selection, seen.batch.params.role
+        sets = [list(slots) for slots in combinations(range(len(views)), selection.slots.shape[1]) if allowed(slots, roles)]
+        place_B = torch.tensor([sets.index(sorted(slots)) for slots in selection.slots.tolist()])
+        losses_BS, error = in_both_types(
+            lambda outputs: torch.stack([SETS[script](*outputs)(slots) for slots in sets], 1), outputs_of(parts, views)
+        )
+        chosen_B = losses_BS[torch.arange(len(place_B)), place_B]
+        assert (chosen_B >= losses_BS.amax(1) - error).all()
+        torch.testing.assert_close(selection.loss.double(), chosen_B, rtol=0, atol=error)
+        gained.append(float((chosen_B - losses_BS.mean(1)).mean()))
+        return torch.zeros(len(views[0]), len(views), len(views))
+
+    run = run_witnessed(
+        script[0],
+        write_photos(tmp_path, 36),
+        *("--epochs", 5),
+        *arguments_of(script),
+        modules_of=seen.modules_of,
+        pair_losses=check,
+        with_batch=seen.remember,
+    )
+    assert len(gained) == len(run.losses) == 5 * 3 and min(gained) > 0
+    assert falls(run.losses)
+
+
+def allowed(slots: tuple[int, ...], roles: tuple[str, ...]) -> bool:
+    """As many views of each role as the scripts' trainers take."""
+    names = [roles[slot] for slot in slots]
+    wanted = {"global1": 1, "global2": 1, "local": 4}
+    return all(names.count(name) == wanted.get(name, 4) for name in set(roles))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids="-".join)
+def test_random_views_train_as_the_same_views_in_a_data_loader(script: tuple[str, ...], tmp_path: Path) -> None:
+    photos = write_photos(tmp_path, 36)
+    run = run_with_random_pairs(script[0], photos, *arguments_of(script))
+    assert len(run.losses) == len(run.batches) == 3
+    assert run_before(script[0], run.batches, photos, *arguments_of(script)).losses == run.losses
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids="-".join)
+def test_it_ran_before(script: tuple[str, ...], tmp_path: Path) -> None:
+    run = run_script(EXAMPLES / "before" / script[0], write_photos(tmp_path, 24), *arguments_of(script))
+    assert len(run.losses) == 2 and torch.tensor(run.losses).isfinite().all()
+
+
+@pytest.mark.parametrize("script", sorted({script[0] for script in SCRIPTS}))
+def test_it_runs_as_it_stands(script: str, tmp_path: Path) -> None:
+    """With the whole ResNet."""
+    arguments = MULTI_CROP if script == "lightly_lejepa.py" else TWO_VIEWS
+    losses, _ = run_as_it_stands(script, write_photos(tmp_path, 12), *arguments, small=False)
+    assert len(losses) == 1 and torch.tensor(losses).isfinite().all()
