@@ -62,7 +62,7 @@ class Encoding:
         if self._tokens is None:
             return self.objective.around_forwards()
         if self._arguments is None:
-            refuse_compiled(self.objective.modules(), [block for block, _ in self._tokens.first_blocks()], "keep_tokens")
+            refuse_compiled(self.objective.modules(), self._tokens.first_blocks(), "keep_tokens")
         return self._both(self._tokens)
 
     @contextmanager
@@ -96,7 +96,7 @@ class Encoding:
         if self._tokens is None:
             return True
         teacher = {id(module) for root in reachable_modules(getattr(self.objective, "teacher", None)) for module in root.modules()}
-        return not any(id(block) in teacher for block, _ in self._tokens.first_blocks())
+        return not any(id(block) in teacher for block in self._tokens.first_blocks())
 
     def _as_set(self, name: str) -> Callable[..., Outputs]:
         encode = getattr(self.objective, name)

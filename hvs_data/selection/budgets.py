@@ -11,7 +11,7 @@ from typing import Any
 
 from hvs_data.errors import SelectionError
 from hvs_data.forwards.tokens import KeepTokens
-from hvs_data.modules.transformers import first_blocks
+from hvs_data.modules.transformers import vision_transformers
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective
 from hvs_data.policies.base import Policy
@@ -37,7 +37,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "balanced": {"score_size": 0.375, "prefilter": 3},
     "cheap": {"score_size": 0.375, "prefilter": 2},
 }
-# What is tried after a smaller size that the model does not take, before views are scored as they are.
+# What is tried after a smaller size, or fewer tokens, that the model does not take, before views are scored as they are.
 _LARGER = 0.5
 # In place of a smaller size, the share of its tokens that a vision transformer keeps, whose sides must be multiples of a patch.
 _TOKENS = {"balanced": 0.25, "cheap": 0.25}
@@ -76,7 +76,7 @@ def budgeted(budget: str | None, objective: Objective, policy: Policy, keep_teac
         if given["score_size"] is BY_BUDGET and given["keep_tokens"] is BY_BUDGET:
             chosen |= _smaller_forward(str(budget), objective, keep_teacher)
             if chosen:
-                chosen["concessions"] = _concessions(**chosen)
+                chosen["concessions"] = _concessions(keep_teacher, **chosen)
         # other policies are about candidates that rows would leave out
         if policy.may_prefilter:
             chosen["prefilter"] = BUDGETS[str(budget)]["prefilter"]
@@ -92,17 +92,17 @@ def _smaller_forward(budget: str, objective: Objective, keep_teacher: bool) -> d
         return {}
     modules = [module for root in objective.modules() for module in root.modules()]
     try:
-        is_transformer = bool(first_blocks(modules))
-    except SelectionError:  # one that cannot lose tokens, and whose sides and windows belong together
-        return {}
-    if not is_transformer:
+        loses_tokens = bool(vision_transformers(modules))
+    except SelectionError:  # one with positions of the whole grid, of which some take smaller views all the same
+        loses_tokens = False
+    if not loses_tokens:
         return {} if keep_teacher else {"score_size": BUDGETS[budget]["score_size"]}
     spared = keep_teacher and isinstance(objective, AdditiveObjective)
     return {"keep_tokens": KeepTokens(_TOKENS[budget], teacher=not spared)}
 
 
-def _concessions(score_size: float | None = None, keep_tokens: KeepTokens | None = None) -> tuple[Scoring, ...]:
-    larger: tuple[Scoring, ...] = () if score_size is None else ((_LARGER, None),)
+def _concessions(keep_teacher: bool, score_size: float | None = None, keep_tokens: KeepTokens | None = None) -> tuple[Scoring, ...]:
+    larger: tuple[Scoring, ...] = () if keep_teacher else ((_LARGER, None),)
     return ((score_size, keep_tokens), *larger, (None, None))
 
 

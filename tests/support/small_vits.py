@@ -65,11 +65,12 @@ class VisionTransformer(nn.Module):
         return self.norm(x)[:, 0]
 
 
-def kept_by_hand(side, share):
-    """The numbers of the patches that stay, in plain Python: the places of a lattice that come first."""
+def kept_by_hand(height, share, width=None):
+    """The numbers of the patches that stay, in plain Python: the places of a lattice that come first. Without a width, of a square grid."""
+    width = height if width is None else width
     steps = 3242174889, 2447445414
-    first = sorted(range(side * side), key=lambda place: (place // side * steps[0] + place % side * steps[1]) % 2**32)
-    return sorted(first[: max(1, math.floor(share * side * side + 0.5))])
+    first = sorted(range(height * width), key=lambda place: (place // width * steps[0] + place % width * steps[1]) % 2**32)
+    return sorted(first[: max(1, math.floor(share * height * width + 0.5))])
 
 
 def without_tokens(vit, pixels, share, prefix=1):

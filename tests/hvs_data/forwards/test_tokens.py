@@ -9,8 +9,8 @@ from torch import nn
 
 import hvs_data as hvs
 from hvs_data import KeepTokens, Objective, SelectionError
-from hvs_data.forwards.tokens import kept_patches
-from hvs_data.modules.transformers import first_blocks
+from hvs_data.forwards.kept_tokens import kept_patches
+from hvs_data.modules.transformers import vision_transformers
 from hvs_data.objectives import DINO, IBOT, EarlyFeatures
 from multi_crop import every_combination, make_pixels, make_recipe, make_rows, sum_of_terms
 from small_vits import GRID, WIDTH, TokensSeen, VisionTransformer, kept_by_hand, without_tokens
@@ -51,7 +51,7 @@ def terms_by_hand(pixels, teacher, student, center, views):
 @pytest.mark.parametrize("side", [1, 2, 3, 7, 14, 28])
 @pytest.mark.parametrize("share", [0.01, 0.125, 0.25, 0.5, 0.7, 1.0])
 def test_the_kept_patches_are_the_first_of_the_lattice(side, share):
-    kept = kept_patches(side, share, torch.device("cpu"))
+    kept = kept_patches(side, side, share, torch.device("cpu"))
     assert kept.tolist() == kept_by_hand(side, share) and kept.dtype == torch.int64
 
 
@@ -59,7 +59,7 @@ def test_the_kept_patches_are_the_first_of_the_lattice(side, share):
 @pytest.mark.parametrize("share", [0.25, 0.5])
 def test_the_kept_patches_cover_the_grid_evenly(side, share):
     grid = torch.zeros(side * side)
-    grid[kept_patches(side, share, torch.device("cpu"))] = 1
+    grid[kept_patches(side, side, share, torch.device("cpu"))] = 1
     grid = grid.view(side, side)
     for rows in (slice(0, side // 2), slice(side // 2, side)):
         for columns in (slice(0, side // 2), slice(side // 2, side)):
@@ -246,7 +246,8 @@ def test_transformers_of_the_public_packages_are_found_and_run(layout):
     make, block_of, prefix = LAYOUTS[layout]
     torch.manual_seed(5)
     model = make()
-    assert first_blocks(model.modules()) == [(block_of(model), prefix)]
+    (found,) = vision_transformers(model.modules())
+    assert (found.blocks[0], found.prefix) == (block_of(model), prefix)
     seen = TokensSeen(block_of(model))
     views = make_pixels(make_recipe(locals_=0), IMAGES)
     selection = hvs.HardViewSelector(Embeds(model), keep_tokens=0.5).select(views)
@@ -259,7 +260,8 @@ def test_transformers_of_the_public_packages_are_found_and_run(layout):
 @pytest.mark.parametrize("distillation", [False, True])
 def test_hugging_faces_layout(distillation):
     model = HuggingFace(distillation)
-    assert first_blocks(model.modules()) == [(model.encoder.layer[0], 1 + distillation)]
+    (found,) = vision_transformers(model.modules())
+    assert (found.blocks[0], found.prefix) == (model.encoder.layer[0], 1 + distillation)
 
 
 # ---- no trace ----
@@ -377,13 +379,6 @@ def test_relative_positions_are_refused():
     swin = create_model("swin_tiny_patch4_window7_224", img_size=32, window_size=4, embed_dim=8, depths=(1, 1), num_heads=(1, 1))
     with pytest.raises(SelectionError, match="got SwinTransformer, whose attention holds a bias for every two places"):
         hvs.HardViewSelector(Embeds(swin), keep_tokens=0.5)
-
-
-def test_rotary_positions_are_refused():
-    options = {"img_size": 8, "patch_size": 2, "embed_dim": 16, "depth": 1, "num_heads": 2, "num_classes": 0}
-    eva = create_model("eva02_tiny_patch14_224", **options)
-    with pytest.raises(SelectionError, match="called with tokens alone, got tensors beside them"):
-        hvs.HardViewSelector(Embeds(eva), keep_tokens=0.5).select(make_pixels(make_recipe(locals_=0), IMAGES))
 
 
 class Misled(VisionTransformer):

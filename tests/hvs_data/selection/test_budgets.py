@@ -52,11 +52,13 @@ def test_what_a_budget_sets(budget):
     assert options(hvs.HardViewSelector(Convolutional(), budget=budget, policy="softmax")) == (size, None, None)
 
 
-def test_a_transformer_that_cannot_lose_tokens_is_scored_whole():
+def test_a_transformer_that_cannot_lose_tokens_is_scored_smaller():
     objective = distillation()
     for network in (module for root in objective.modules() for module in root.modules() if isinstance(module, VisionTransformer)):
         network.blocks[0].register_buffer("relative_position_index", torch.zeros(1))
-    assert options(hvs.HardViewSelector(objective, budget="cheap")) == (None, None, 2)
+    assert options(hvs.HardViewSelector(objective, budget="cheap")) == (BUDGETS["cheap"]["score_size"], None, 2)
+    # with the teacher's outputs of whole views at hand, all are scored whole
+    assert options(hvs.HardViewSelector(objective, budget="cheap", keep_teacher=True)) == (None, None, 2)
 
 
 @pytest.mark.parametrize(
