@@ -94,7 +94,8 @@ class HardViewLoader(Fixed):
         self.selector = selector
         self.format = loader.format if format is None else checked_format(format)
         # rows are chosen from when a batch is begun, by weights that must be there by then
-        selector.geometry.delay = max(selector.geometry.delay, loader.prefetch + 1)
+        for geometry in (selector.geometry, selector.local_geometry):
+            geometry.delay = max(geometry.delay, loader.prefetch + 1)
         self._made = True
 
     @property

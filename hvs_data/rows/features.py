@@ -1,10 +1,11 @@
 """What the rows of two views say of how hard they are together."""
 
-# Axes: B image, V view, P pair, D feature.
+# Axes: B image, V W view, P pair, D feature, 1 an axis that broadcasts.
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,53 +32,84 @@ _OF_VIEWS = (
 FEATURES = (*_OF_BOXES, *(f"{name}_{kind}" for name in _OF_VIEWS for kind in ("difference", "sum")))
 
 
-def pair_scores(params: ViewParams, weight_D: Sequence[float]) -> NDArray[np.float32]:
-    """Weighted sum of the features of every two views: float32 [B, V, V], symmetric; the diagonal means nothing."""
+Floats: TypeAlias = NDArray[np.float32]
+
+
+def pair_scores(params: ViewParams, weight_D: Sequence[float], others: ViewParams | None = None) -> Floats:
+    """Weighted sum of the features of every two views: float32 [B, V, V], symmetric; the diagonal means nothing. With other views of the
+    same images, of every view and every other one: [B, V, W]."""
+    others = params if others is None else others
     weight_of = dict(zip(FEATURES, weight_D, strict=True))
-    own_BV = np.zeros((params.batch_size, params.num_views), dtype=np.float32)
-    total_BVV = np.zeros((params.batch_size, params.num_views, params.num_views), dtype=np.float32)
-    for name, value_BV in _of_views(params):
+    own_BV1 = np.zeros((params.batch_size, params.num_views, 1), dtype=np.float32)
+    own_B1W = own_BV1.transpose(0, 2, 1) if others is params else np.zeros((params.batch_size, 1, others.num_views), dtype=np.float32)
+    total_BVW = np.zeros((params.batch_size, params.num_views, others.num_views), dtype=np.float32)
+    for name, first_BV1, second_B1W in _of_views(params, others):
         if weight := weight_of[f"{name}_sum"]:
-            own_BV += np.float32(weight) * value_BV
+            own_BV1 += np.float32(weight) * first_BV1
+            if others is not params:
+                own_B1W += np.float32(weight) * second_B1W
         if weight := weight_of[f"{name}_difference"]:
-            total_BVV += _difference(name, np.float32(weight) * value_BV, abs(weight)) * np.float32(np.sign(weight))
-    total_BVV += _sum(own_BV)
-    for name, feature_BVV in _of_boxes(params):
+            scaled = np.float32(weight) * first_BV1, np.float32(weight) * second_B1W
+            total_BVW += _difference(name, *scaled, abs(weight)) * np.float32(np.sign(weight))
+    total_BVW += own_BV1 + own_B1W
+    for name, feature_BVW in _of_boxes(params, others):
         if weight := weight_of[name]:
-            feature_BVV *= np.float32(weight)
-            total_BVV += feature_BVV
-    return total_BVV
+            feature_BVW *= np.float32(weight)
+            total_BVW += feature_BVW
+    return total_BVW
 
 
 def pair_features(params: ViewParams, pair_P2: Sequence[Sequence[int]]) -> NDArray[np.float64]:
     """All features of some pairs of slots: float64 [B, P, D]."""
     first_P, second_P = np.asarray(pair_P2, dtype=np.int64).reshape(-1, 2).T
-    tables = dict(_of_boxes(params))
-    for name, value_BV in _of_views(params):
-        tables[f"{name}_difference"] = _difference(name, value_BV)
-        tables[f"{name}_sum"] = _sum(value_BV)
+    tables = _tables(params, params)
     return np.stack([tables[name][:, first_P, second_P].astype(np.float64) for name in FEATURES], axis=-1)
 
 
-def _of_boxes(params: ViewParams) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    top, left, height, width = np.moveaxis(params.source_box.numpy().astype(np.float32), -1, 0)
-    area = height * width
-    both = _overlap(top, height)
-    both *= _overlap(left, width)
-    yield "iou", both / (_sum(area) - both)
-    distance = _apart(top + height / 2)
+def cross_features(params: ViewParams, others: ViewParams) -> NDArray[np.float64]:
+    """All features of every view and every other one of the same images: float64 [B, V, W, D]."""
+    tables = _tables(params, others)
+    return np.stack([tables[name].astype(np.float64) for name in FEATURES], axis=-1)
+
+
+def _tables(params: ViewParams, others: ViewParams) -> dict[str, Floats]:
+    """Each feature by name: [B, V, W]."""
+    tables = dict(_of_boxes(params, others))
+    for name, first_BV1, second_B1W in _of_views(params, others):
+        tables[f"{name}_difference"] = _difference(name, first_BV1, second_B1W)
+        tables[f"{name}_sum"] = first_BV1 + second_B1W
+    return tables
+
+
+def _of_boxes(params: ViewParams, others: ViewParams) -> Iterator[tuple[str, Floats]]:
+    first, second = (np.moveaxis(rows.source_box.numpy().astype(np.float32), -1, 0) for rows in (params, others))
+    top1, left1, height1, width1 = first[..., :, None]
+    top2, left2, height2, width2 = second[..., None, :]
+    area1, area2 = height1 * width1, height2 * width2
+    both = _overlap(top1, height1, top2, height2)
+    both *= _overlap(left1, width1, left2, width2)
+    yield "iou", both / (area1 + area2 - both)
+    distance = _apart(top1 + height1 / 2, top2 + height2 / 2)
     distance *= distance
-    across = _apart(left + width / 2)
+    across = _apart(left1 + width1 / 2, left2 + width2 / 2)
     across *= across
     distance += across
-    distance /= area[:, :, None] ** 0.5 * area[:, None, :] ** 0.5
+    distance /= area1**0.5 * area2**0.5
     yield "center_distance", np.sqrt(distance, out=distance)
-    log_area = np.log(area)
-    yield "area_ratio", _apart(log_area)
-    yield "smaller_area", np.minimum(log_area[:, :, None], log_area[:, None, :])
+    log_area1, log_area2 = np.log(area1), np.log(area2)
+    yield "area_ratio", _apart(log_area1, log_area2)
+    yield "smaller_area", np.minimum(log_area1, log_area2)
 
 
-def _of_views(params: ViewParams) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def _of_views(params: ViewParams, others: ViewParams) -> Iterator[tuple[str, Floats, Floats]]:
+    """Each number of single views by name: of the first ones [B, V, 1], of the others [B, 1, W]."""
+    first = list(_of_each(params))
+    second = first if others is params else list(_of_each(others))
+    for (name, first_BV), (_, second_BW) in zip(first, second, strict=True):
+        yield name, first_BV[:, :, None], second_BW[:, None, :]
+
+
+def _of_each(params: ViewParams) -> Iterator[tuple[str, Floats]]:
     gray = params.gray.numpy().astype(np.float32)
     yield "brightness", params.brightness.numpy() - 1
     yield "contrast", params.contrast.numpy() - 1
@@ -88,23 +120,18 @@ def _of_views(params: ViewParams) -> Iterator[tuple[str, NDArray[np.float32]]]:
     yield "solarize", params.solarize.numpy().astype(np.float32)
 
 
-def _overlap(start: NDArray[np.float32], length: NDArray[np.float32]) -> NDArray[np.float32]:
-    stop = start + length
-    shared = np.minimum(stop[:, :, None], stop[:, None, :])
-    shared -= np.maximum(start[:, :, None], start[:, None, :])
+def _overlap(start1: Floats, length1: Floats, start2: Floats, length2: Floats) -> Floats:
+    shared = np.minimum(start1 + length1, start2 + length2)
+    shared -= np.maximum(start1, start2)
     return np.maximum(shared, 0, out=shared)
 
 
-def _sum(value_BV: NDArray[np.float32]) -> NDArray[np.float32]:
-    return value_BV[:, :, None] + value_BV[:, None, :]
-
-
-def _apart(value_BV: NDArray[np.float32]) -> NDArray[np.float32]:
-    difference = value_BV[:, :, None] - value_BV[:, None, :]
+def _apart(first: Floats, second: Floats) -> Floats:
+    difference = first - second
     return np.abs(difference, out=difference)
 
 
-def _difference(name: str, value_BV: NDArray[np.float32], turn: float = 1.0) -> NDArray[np.float32]:
+def _difference(name: str, first: Floats, second: Floats, turn: float = 1.0) -> Floats:
     """How far two views are apart; shifts of hue lie on a circle of so much around."""
-    difference = _apart(value_BV)
+    difference = _apart(first, second)
     return np.minimum(difference, turn - difference) if name == "hue" else difference

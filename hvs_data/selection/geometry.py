@@ -4,17 +4,20 @@ For two views i, j of an image, with features f of their rows (``FEATURES``), th
 own. Features and losses are taken from their means over an image's pairs, so that c cancels: what is fitted is which pair of an image is
 harder than its others, and images that are hard as a whole, or a loss that falls, leave no mark.
 
+What a local view adds to the loss beside a pair of global ones is a model of its own, ``loss = c + w . sum of f``, the sum over those of
+the global views that it is compared with and c a number of each image's pair: what is fitted is which local view adds more than the others.
+
 The weights minimise the sum of ``forgetting ** (age in steps) * error ** 2`` over all pairs seen: recursive least squares with exponential
 forgetting, kept as normal equations (d x d numbers), which lose nothing against the recursion and are solved in d^3 steps.
 """
 
-# Axes: B image, V view, P pair, D feature.
+# Axes: B image, V view, P pair, L local view, D feature, N group of losses that are compared with each other.
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +28,7 @@ from torch import Tensor
 
 from hvs_data.arguments.values import real_number
 from hvs_data.errors import SelectionError
-from hvs_data.rows.features import FEATURES, pair_features, pair_scores
+from hvs_data.rows.features import FEATURES, cross_features, pair_features, pair_scores
 from hvs_data.types import ViewParams
 
 # Weights before so many pairs were seen: the less overlap, the harder.
@@ -141,17 +144,32 @@ class Geometry:
             pair_P2: their pairs, by place.
             loss_BP: floating; what is not finite is left out.
         """
+        self._note(step, lambda: pair_features(params, pair_P2), loss_BP)
+
+    def observe_locals(
+        self, step: int, params: ViewParams, pair_P2: Sequence[Sequence[int]], local_L: Sequence[int], loss_BPL: Tensor
+    ) -> None:
+        """Take note of what local views add to the loss beside pairs, which may still be in the making.
+
+        Args:
+            step, params: as of :meth:`observe`.
+            pair_P2: the pairs, by place; or of each its first view alone, if local views are compared with that one only.
+            local_L: the local views, by place.
+            loss_BPL: floating; what is not finite is left out.
+        """
+        self._note(step, lambda: _beside(params, pair_P2, local_L), loss_BPL.flatten(0, 1))
+
+    def _note(self, step: int, features: Callable[[], NDArray[np.float64]], loss_NP: Tensor) -> None:
         while len(self._fitted) > 1 and self._fitted[1][0] <= step:
             del self._fitted[0]
-        self._pending.append(_Pending(step, params, pair_P2, HostCopy(loss_BP)))
+        self._pending.append(_Pending(step, features, HostCopy(loss_NP)))
 
     def _absorb(self, last: float = math.inf) -> None:
         """Fit to what came until this step."""
         while self._pending and self._pending[0].step <= last:
             seen = self._pending.popleft()
-            feature_BPD = pair_features(seen.params, seen.pair_P2)
             left = self.forgetting ** max(seen.step - self._last, 0)
-            self._sums, pairs = self._sums.after(feature_BPD, seen.loss.numpy(), left)
+            self._sums, pairs = self._sums.after(seen.features(), seen.loss.numpy(), left)
             self._pairs, self._last = self._pairs + pairs, seen.step
             if self._pairs >= ENOUGH_PAIRS:
                 self._fitted.append((seen.step + self.delay, self._sums.solved()))
@@ -190,9 +208,17 @@ class Geometry:
 @dataclass(frozen=True)
 class _Pending:
     step: int
-    params: ViewParams
-    pair_P2: Sequence[Sequence[int]]
+    features: Callable[[], NDArray[np.float64]]
     loss: HostCopy
+
+
+def _beside(params: ViewParams, pair_P2: Sequence[Sequence[int]], local_L: Sequence[int]) -> NDArray[np.float64]:
+    """The features of each local view and a pair's views, summed over these: float64 [B P, L, D]."""
+    global_G = sorted({view for pair in pair_P2 for view in pair})
+    feature_BGLD = cross_features(params.views(global_G), params.views(local_L))
+    feature_BPLD = sum(feature_BGLD[:, [global_G.index(view) for view in view_P]] for view_P in zip(*pair_P2, strict=True))
+    assert isinstance(feature_BPLD, np.ndarray)
+    return feature_BPLD.reshape(-1, *feature_BPLD.shape[2:])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ class HardnessWarning(UserWarning):
 # Measured in docs/evidence.md: SimCLR on views of 32 pixels with crops from .08, and the hardest of 16 candidates told from rows alone.
 SMALL_VIEW = 64  # pixels
 SMALL_CROP = 0.2  # of the area
-MANY_FROM_ROWS = 8  # candidates
+MANY_FROM_ROWS = 8  # candidates for the pair; of many local ones nothing was measured
 
 
 def seen_to_hurt(recipe: Recipe, policy: Policy, ruled: bool, prefilter: int | None) -> list[str]:

@@ -1,6 +1,6 @@
 """Which candidates are needed at all: told from the step and their rows, before any of them is rendered."""
 
-# Axes: B image, V view slot, G global view, K needed view, R role.
+# Axes: B image, V view slot, G global view, L local view, l chosen local view, K needed view, R role.
 
 from __future__ import annotations
 
@@ -39,6 +39,9 @@ class Narrowing:
         count: PROMISING: how many global views, without those that ``extra`` adds.
         weights: PROMISING: of the features of two views' rows.
         easiest: PROMISING: the views of the smallest losses, in place of the largest.
+        local_weights: PROMISING, where the model is not asked: of the features of a local view's and a global view's rows, which choose
+            the local views beside the pair. None for the first ones.
+        compared: with how many of the pair's views, the first ones, a local view is compared.
         allowed: a rule on rows, which the pairs obey that are chosen or that views are kept for.
         extra: how many extra views are handed out beside the pair. Where PROMISING views are scored, those that could be among these are
             needed too; the model is not asked for them.
@@ -52,6 +55,8 @@ class Narrowing:
     easiest: bool = False
     allowed: PairRule | None = None
     extra: int = 0
+    local_weights: Weights | None = None
+    compared: int = 2
 
     @property
     def partial(self) -> bool:
@@ -117,8 +122,19 @@ class Narrowing:
         globals_BK = torch.from_numpy(
             np.concatenate([self._promising(params.images(part), None if open_BGG is None else open_BGG[part]) for part in parts])
         )
+        if self.local_weights is not None:
+            return torch.cat([globals_BK, self._locals_beside(params, globals_BK, self.local_weights)], dim=1)
         locals_ = self.layout.local_slots if self.asks else self.layout.local_slots[: self.layout.emitted_locals]
         return torch.cat([globals_BK, torch.tensor(locals_, dtype=torch.int64).expand(images, -1)], dim=1)
+
+    def _locals_beside(self, params: ViewParams, pair_B2: Tensor, weights: Weights) -> Tensor:
+        """The local views that are foretold to add most to the loss beside a pair (where the smallest is sought, least), of equals the
+        first: slots, int64 [B, l], rising."""
+        slots = self.layout.local_slots
+        score_BGL = pair_scores(params.take(pair_B2[:, : self.compared]), weights.weight, params.views(slots))
+        score_BL = score_BGL.sum(1) if self.easiest else -score_BGL.sum(1)
+        place_Bl = np.sort(score_BL.argsort(axis=1, kind="stable")[:, : self.layout.emitted_locals], axis=1)
+        return torch.from_numpy(np.array(slots)[place_Bl])
 
     def _quotas(self) -> list[int]:
         """How many views of each role are kept: of two roles half each, and the rest of the other's where one has fewer."""

@@ -40,6 +40,7 @@ class Plan:
         extra_views: how many further candidates are handed out.
         scores_locals: whether an objective of pairs chooses local views too.
         geometry: what tells promising candidates from their rows.
+        local_geometry: what tells from rows how much local views add beside global ones.
 
     Raises:
         SelectionError: a setting that means nothing, or does not fit the policy.
@@ -51,6 +52,7 @@ class Plan:
     prefilter: int | None
     extra_views: int
     geometry: Geometry
+    local_geometry: Geometry
     scores_locals: bool = False
 
     def __post_init__(self) -> None:
@@ -98,6 +100,14 @@ class Plan:
         """Whether the geometry is fitted to losses."""
         return self.prefilter is not None or self.choice.policy.foretold
 
+    def learns_locals(self, layout: Layout) -> bool:
+        """Whether rows choose local views in some steps."""
+        return self.prefilter == 2 and 0 < layout.chosen_locals < len(layout.local_slots)
+
+    def compared(self, layout: Layout) -> int:
+        """With how many of a pair's views, the first ones, the loss compares local views."""
+        return 1 if layout.ordered and isinstance(self.objective, AdditiveObjective) else 2
+
     def narrowing(self, step: int, layout: Layout) -> Narrowing:
         """Which candidates a step needs.
 
@@ -114,7 +124,10 @@ class Plan:
         count = self.prefilter if self.prefilter != 2 or not asks else FIT_VIEWS
         if count is None or (asks and count >= len(layout.global_slots)):
             return Narrowing(layout, ALL, asks=True)
-        return Narrowing(layout, PROMISING, asks, count, self.geometry.at(step), policy.seeks < 0, rule, extra)
+        beside = self.local_geometry.at(step) if not asks and self.learns_locals(layout) else None
+        return Narrowing(
+            layout, PROMISING, asks, count, self.geometry.at(step), policy.seeks < 0, rule, extra, beside, self.compared(layout)
+        )
 
     def check(self, layout: Layout) -> None:
         """Refuse candidates that cannot be chosen from.

@@ -113,9 +113,9 @@ class HardViewSelector(Fixed):
             says more; None keeps all. See there for which.
         prefilter: ask the model for so many of an image's global candidates only, those that hold the hardest pairs as far as their rows
             tell (see :mod:`hvs_data.selection.geometry`; of two roles half each); None for all. A loader renders no others. With 2, the
-            rows alone choose the pair, and the model is asked in every eighth step, for four candidates, to keep up with it; local
-            views are then the first ones, as in other steps that do not score. Local candidates are all scored otherwise. For policies
-            that seek the largest or the smallest loss, and candidates with rows.
+            rows alone choose the pair, and the local views beside it where these are chosen by their loss; the model is asked in every
+            eighth step, for four candidates and all local ones, to keep up with it. Local candidates are all scored otherwise. For
+            policies that seek the largest or the smallest loss, and candidates with rows.
         compile: run the scoring forward through ``torch.compile``, as one graph for each shape: True, a mode such as "reduce-overhead"
             (CUDA graphs), or a dict of ``backend``, ``mode`` and ``options``. A forward that cannot be compiled raises.
         prepare: what the trainer's step does to its views before the model, such as normalising: a function of [N, 3, S, S], of the
@@ -138,6 +138,7 @@ class HardViewSelector(Fixed):
         step: how many selections were made; with ``geometry`` the state of a run beside the model.
         none_allowed: how many images so far had no pair that ``allowed`` allows.
         geometry: what ``prefilter``, or the policy "unforetold", has learned of the rows: ``geometry.weights`` by name, ``pairs``, ``r2``.
+        local_geometry: the same of what local views add to the loss beside a pair, for ``prefilter=2``.
         watchers: functions that are called with every selection, such as that of a :class:`hvs_data.Monitor`.
 
     Raises:
@@ -191,7 +192,10 @@ class HardViewSelector(Fixed):
         given = {"score_size": score_size, "keep_tokens": keep_tokens, "prefilter": prefilter}
         options = budgeted(budget, objective, choice.policy, keep_teacher, given)
         self.geometry = Geometry()
-        self._plan = Plan(objective, choice, self.schedule, options.prefilter, extra_views, self.geometry, bool(score_locals))
+        self.local_geometry = Geometry()
+        self._plan = Plan(
+            objective, choice, self.schedule, options.prefilter, extra_views, self.geometry, self.local_geometry, bool(score_locals)
+        )
         self._scorer = Scorer(objective, asking, options, budget, compile, keep_teacher)
         self.objective = objective
         self.budget = budget
@@ -312,7 +316,11 @@ class HardViewSelector(Fixed):
         state: dict[str, Any] = {"step": self.step, "seed": self.seed}
         if self.allowed is not None:
             state["none_allowed"] = self.none_allowed
-        return {**state, "geometry": self.geometry.state_dict()} if self._plan.learns else state
+        if self._plan.learns:
+            state["geometry"] = self.geometry.state_dict()
+        if self.local_geometry.pairs:
+            state["local_geometry"] = self.local_geometry.state_dict()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the selector of :meth:`state_dict` stood.
@@ -327,6 +335,7 @@ class HardViewSelector(Fixed):
         self.step = int(state["step"])
         self.none_allowed = int(state.get("none_allowed", 0))
         self.geometry.load_state_dict(state.get("geometry"))
+        self.local_geometry.load_state_dict(state.get("local_geometry"))  # older versions had none
 
     # --- settings ------------------------------------------------------------------------------------------------------
 
@@ -403,6 +412,9 @@ class HardViewSelector(Fixed):
         self._unfit.note(step, chosen.best[:, None])
         if self._plan.learns and rows is not None:
             self.geometry.observe(step, rows, layout.pairs, chosen.pair_losses)
+        if self._plan.learns_locals(layout) and rows is not None and scores.parts.local is not None:
+            compared_PG = [pair[: self._plan.compared(layout)] for pair in layout.pairs]
+            self.local_geometry.observe_locals(step, rows, compared_PG, layout.local_slots, scores.parts.local)
         selection = scored_selection(chosen, scores, layout, rows, choice.policy.name, step, self._weights(), foretold_BP)
         selection = widened(selection, given)
         selection = selection if allowed is None else with_slots(selection, allowed.oriented(selection.slots))
