@@ -9,7 +9,10 @@ is 1 stands in the recipe (``value_range``). What Pillow would clip or cut to 8 
 from __future__ import annotations
 
 import io
+import math
+import re
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -21,6 +24,7 @@ from hvs_data.types import MAX_CHANNELS
 
 _KEPT = (np.uint8, np.uint16, np.float32)
 _NPY_START = b"\x93NUMPY"
+_PNM_START = re.compile(rb"(P[56])\s(\d{1,9})\s(\d{1,9})\s255\s")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Pillow's modes.
@@ -40,20 +44,42 @@ def npy_pixels(encoded: bytes | memoryview) -> np.ndarray:
     Raises:
         DecodeError: objects, which could run code, or a file that holds fewer or more bytes than it says.
     """
-    file = io.BytesIO(encoded)
-    version = np.lib.format.read_magic(file)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read_header(file)
-    count = 1
-    for length in shape:
-        count *= length
-    if dtype.hasobject or count * dtype.itemsize != len(encoded) - file.tell():
+    width = 2 if encoded[6] == 1 else 4  # of the header's length, by the version of the format
+    start = 8 + width + int.from_bytes(encoded[8 : 8 + width], "little")
+    shape, fortran, dtype = _npy_header(bytes(encoded[:start]))
+    count = math.prod(shape)
+    if dtype.hasobject or count * dtype.itemsize != len(encoded) - start:
         raise DecodeError(
             f"expected a .npy file of numbers, as long as its header says, got {dtype} of shape {shape} in {len(encoded)} bytes; save the "
             "array anew with np.save"
         )
-    values = np.frombuffer(encoded, dtype, count, file.tell())
+    values = np.frombuffer(encoded, dtype, count, start)
     return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
+
+
+@lru_cache(maxsize=1024)  # it is Python text, slow to parse, and the same for all images of a size
+def _npy_header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    file = io.BytesIO(head)
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read_header(file)
+
+
+def pnm_pixels(encoded: bytes | memoryview, check_size: CheckSize) -> np.ndarray | None:
+    """Pixels [H, W, C] of a plain PPM or PGM file of 8 bits, where they lie; None for any other, which Pillow may still read.
+
+    Source: netpbm's "ppm" and "pgm".
+    """
+    found = _PNM_START.match(bytes(encoded[:40]))
+    if found is None:
+        return None
+    width, height = int(found[2]), int(found[3])
+    check_size(height, width)
+    channels = 3 if found[1] == b"P6" else 1
+    count = height * width * channels
+    if len(encoded) - found.end() < count:
+        return None
+    return np.frombuffer(encoded, np.uint8, count, found.end()).reshape(height, width, channels)
 
 
 def stored_pixels(encoded: bytes | memoryview, check_size: CheckSize, channels: int, deep: bool) -> np.ndarray | None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hvs_data.arguments.values import whole_number
 from hvs_data.errors import DecodeError, HvsError, MissingDependencyError
-from hvs_data.pipelines.any_channels import array_of, fitted, is_npy, npy_pixels, pillow_pixels, stored_pixels
+from hvs_data.pipelines.any_channels import array_of, fitted, is_npy, npy_pixels, pillow_pixels, pnm_pixels, stored_pixels
 from hvs_data.pipelines.eight_bits import check_fourth, check_image, check_jpeg2000
 from hvs_data.threads.pillow import is_closed, turn_with
 from hvs_data.threads.share import default_threads
@@ -219,6 +219,9 @@ def _rgb_of(data: Any, exif_orientation: bool, max_pixels: int, denominator: int
         return _upright(pixels, _jpeg_orientation(encoded)) if upright else pixels
     if is_npy(encoded):
         return _rgb_of_pixels(npy_pixels(encoded), max_pixels)
+    plain = pnm_pixels(encoded, lambda height, width: _check_size(height, width, max_pixels)) if mode is None else None
+    if plain is not None:
+        return _rgb_of_pixels(plain, max_pixels)
     image = _open(encoded, max_pixels)
     if is_jpeg:
         _check_scans(encoded, image.height * image.width)

@@ -27,7 +27,7 @@ LAYERS = {
     8: ("forwards",),
     9: ("policies", "selection"),
     10: ("loaders", "monitoring", "evaluation"),
-    11: ("integrations", "demo", "checking", "commands"),
+    11: ("integrations", "demo", "checking", "packing", "commands"),
 }
 LAYER_OF = {f"hvs_data.{room}": layer for layer, rooms in LAYERS.items() for room in rooms}
 TOP = max(LAYERS)

@@ -62,7 +62,7 @@ def look_at(source: Source, index: int) -> Look:
     kind, turned, size, label = "unknown", False, 0, -1
     try:
         data, label = source.read(index)
-        kind, turned, size = _described(data)
+        kind, turned, size = described(data)
         pixels_HWC = decode_image(data)
     except (OSError, HvsError) as error:
         return Look(index, label, kind, size, turned=turned, problem=f"{type(error).__name__}: {error}")
@@ -72,7 +72,7 @@ def look_at(source: Source, index: int) -> Look:
     return Look(index, label, kind, size, height, width, turned, digest, mean, square)
 
 
-def _described(data: Any) -> tuple[str, bool, int]:
+def described(data: Any) -> tuple[str, bool, int]:
     """Kind, whether it is to be turned, and encoded bytes, as the header has them; the pixels are not looked at."""
     if isinstance(data, Image.Image):
         return f"{data.format or 'Pillow'} {data.mode}", _turned(data), 0

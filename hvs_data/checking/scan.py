@@ -6,12 +6,16 @@ import json
 import math
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 from hvs_data.checking.looks import Look, look_at
 from hvs_data.sources.base import Source
+
+T = TypeVar("T")
 
 AHEAD = 4  # images under way, for each thread
 # Beyond these an image is told of: sides in pixels, and the longer side over the shorter.
@@ -94,19 +98,22 @@ def scan(source: Source, threads: int, told: Callable[[int], object] = lambda im
         told: called with the number of images that were looked at, after each.
     """
     findings = Findings()
-    for look in _in_order(source, threads):
+    for look in in_order(partial(look_at, source), range(len(source)), threads):
         findings.add(look)
         told(findings.images)
     return findings
 
 
-def _in_order(source: Source, threads: int) -> Iterator[Look]:
-    """Looks in the order of the source, few of them ahead; at an interrupt those that have not begun are left."""
+def in_order(function: Callable[[int], T], indices: Iterable[int], threads: int) -> Generator[T, None, None]:
+    """What a function returns for each index, in their order, made by several threads, few of them ahead.
+
+    At an interrupt those that have not begun are left.
+    """
     with ThreadPoolExecutor(threads, thread_name_prefix="hvs-check") as pool:
-        under_way: deque[Future[Look]] = deque()
+        under_way: deque[Future[T]] = deque()
         try:
-            for index in range(len(source)):
-                under_way.append(pool.submit(look_at, source, index))
+            for index in indices:
+                under_way.append(pool.submit(function, index))
                 if len(under_way) >= AHEAD * threads:
                     yield under_way.popleft().result()
             while under_way:

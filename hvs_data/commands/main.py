@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import hvs_data
-from hvs_data.commands import bench, check, range, views
+from hvs_data.commands import bench, check, pack, range, views
 from hvs_data.commands.arguments import positive, whole
 from hvs_data.demo.settings import Settings
 from hvs_data.errors import HvsError
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands.add_parser("demo", help="pretrain a small model on hardest pairs and write a report", description=_DEMO))
     check.add(commands.add_parser("check", help="read and decode every image of a source once: is it sound", description=check.ABOUT))
+    pack.add(commands.add_parser("pack", help="copy a source into shards that are read faster", description=pack.ABOUT))
     range.add(commands.add_parser("range", help="which values images of any bits have: lines for a recipe", description=range.ABOUT))
     views.add(commands.add_parser("views", help="a page of images, boxes and views as a trainer will see them", description=views.ABOUT))
     bench.add(commands.add_parser("bench", help="how fast views come from a source here, and what limits them", description=bench.ABOUT))

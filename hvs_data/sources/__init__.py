@@ -14,6 +14,7 @@ from hvs_data.sources.folder import LAYOUTS, open_folder, open_paths
 from hvs_data.sources.hugging_face import open_hugging_face
 from hvs_data.sources.labels import FIND
 from hvs_data.sources.map_dataset import open_map_dataset
+from hvs_data.sources.pack_file import load_complete
 from hvs_data.sources.parquet import open_parquet
 from hvs_data.sources.parts import WithoutLabels, open_parts
 from hvs_data.sources.shards import open_shards
@@ -51,7 +52,7 @@ def open_source(
     Args:
         data: one of
 
-            - the path of a folder: one sub-folder a class, or images directly in it;
+            - the path of a folder: one sub-folder a class, or images directly in it; or what ``hvs-data pack`` wrote;
             - tar shards in WebDataset's layout, ``.tar``, or Parquet files, ``.parquet``: a path, a URL (http, s3, gs, ..., through
               fsspec), a pattern such as ``shards/train-{0000..0146}.tar`` or ``shards/*.tar``, or a list of these;
             - a Hugging Face ``datasets.Dataset``;
@@ -127,7 +128,7 @@ def _open_path(path: str, options: dict[str, Any]) -> Source:
         raise SourceError(
             f'expected a path, got {path!r}, such as of a variable that is not set; pass the folder or the shards, "." for this folder'
         )
-    if not os.path.isdir(os.path.expanduser(path)):
+    if not os.path.isdir(folder := os.path.expanduser(path)):
         paths = _expanded(path)
         if kind := _kind_of(paths, path):
             return _open_files(kind, paths, options, path)
@@ -136,6 +137,12 @@ def _open_path(path: str, options: dict[str, Any]) -> Source:
                 f"expected tar shards (.tar) or Parquet files (.parquet) at a URL, got {shown(path)!r}; name them, such as "
                 ".../train-{0000..0146}.tar, or copy a folder of images to this machine"
             )
+    if packing := load_complete(folder):
+        image = packing.image if options["image"] is None else options["image"]
+        shards = [os.path.join(folder, shard.name) for shard in packing.shards]
+        source = _open_files("tar shards", shards, {**options, "image": image}, path)
+        source.classes = packing.classes if options["label"] is not None else ()
+        return source
     _refuse(options, "a folder", repr(path))
     return open_folder(path, options["layout"], labels=options["label"] is not None, image=options["image"])
 

@@ -71,11 +71,11 @@ class IndexCache:
             self._warn("this user has no home folder")  # else a folder of that name would be made here
             return build()
         path = os.path.join(self.folder, f"{key}.index")
-        index = _load(path, key)
+        index = load_index(path, key)
         if index is not None:
             return index
         with self._locked(path + ".lock"):
-            index = _load(path, key)  # another process may have built it in the meantime
+            index = load_index(path, key)  # another process may have built it in the meantime
             if index is None:
                 index = build()
                 self._save(path, key, index)
@@ -88,7 +88,7 @@ class IndexCache:
             part = f"{path}.{uuid.uuid4().hex}.part"
             with open(part, "xb") as file:  # not by tempfile, whose files nobody else may read
                 try:
-                    file.write(_packed(key, index))
+                    file.write(packed_index(key, index))
                     file.close()
                     os.replace(part, path)
                 except BaseException:
@@ -133,14 +133,14 @@ class IndexCache:
                 os.close(descriptor)
 
 
-def _packed(key: str, index: ShardIndex) -> bytes:
+def packed_index(key: str, index: ShardIndex) -> bytes:
     about = json.dumps({"version": VERSION, "key": key, "samples": len(index)}).encode() + b"\n"
     columns = (index.names.ends, index.offset_N, index.size_N, index.label_N)
     content = b"".join([_MAGIC, about, *(column.astype("<i8").tobytes() for column in columns), index.names.block])
     return content + hashlib.sha256(content).digest()
 
 
-def _load(path: str, key: str) -> ShardIndex | None:
+def load_index(path: str, key: str) -> ShardIndex | None:
     """The index in a file; None where there is none of this key and version, or a broken one."""
     try:
         with open(path, "rb", buffering=0) as file:

@@ -24,6 +24,9 @@ class Place(NamedTuple):
     def read_at(self, offset: int, size: int) -> bytes:
         return self.storage.read_at(self.path, offset, size)
 
+    def view_at(self, offset: int, size: int) -> bytes | memoryview:
+        return self.storage.view_at(self.path, offset, size)
+
     def state(self) -> FileState:
         return self.storage.state(self.path)
 

@@ -66,6 +66,8 @@ class RemoteStorage:
     def read_at(self, path: str, offset: int, size: int) -> bytes:
         return self._retries.call(self._read_once, path, offset, size) if size else b""
 
+    view_at = read_at
+
     def _read_once(self, path: str, offset: int, size: int) -> bytes:
         data = self._ask_once("cat_file", path, start=offset, end=offset + size)
         if len(data) > size:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hvs_data.errors import SourceError
 from hvs_data.sources.base import NO_LABEL, Sample, Source, checked_index, digest
+from hvs_data.sources.index_beside import load_beside
 from hvs_data.sources.index_cache import VERSION, IndexCache, default_folder
 from hvs_data.sources.labels import FIND, WITHOUT
 from hvs_data.sources.places import Place, each, places
@@ -27,12 +28,16 @@ from hvs_data.sources.storage import FileState, what_to_do
 from hvs_data.sources.tar import NOWHERE, Window
 
 DAMAGED = ("raise", "keep")
+# Pixels that are not compressed: read where they lie.
+_RAW = (".ppm", ".pgm", ".npy")
 
 logger = logging.getLogger("hvs_data")
 
 
 class ShardSource(Source):
-    """Images of tar shards, given out as encoded bytes. Made by :func:`open_shards`.
+    """Images of tar shards, given out as encoded bytes, or as a view of the mapped file where pixels are not compressed.
+
+    Made by :func:`open_shards`.
 
     Args:
         shards: the files.
@@ -80,7 +85,9 @@ class ShardSource(Source):
                 f"expected a whole number as the label of {self.name_of(position)}, got something else; repair its .cls or .json, or "
                 f"{WITHOUT}"
             )
-        return Sample(self._shard_of(position).read_at(offset, size), label)
+        shard = self._shard_of(position)
+        is_raw = self.index.names[position].lower().endswith(_RAW)
+        return Sample(shard.view_at(offset, size) if is_raw else shard.read_at(offset, size), label)
 
     def name_of(self, index: int) -> str:
         """The shard, below the folder of all shards, and the member in it."""
@@ -124,6 +131,8 @@ def open_shards(
 
     def opened(shard: Place) -> tuple[int, ShardIndex]:
         state = shard.state()
+        if (beside := load_beside(shard, state.size, choice)) is not None:
+            return state.size, beside
 
         def build() -> ShardIndex:
             return index_shard(Window(shard.read_at, state.size, shard.storage.block), shard.name, choice, damaged_shards)

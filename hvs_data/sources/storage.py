@@ -8,6 +8,8 @@ import os
 import sys
 from typing import Any, NamedTuple, Protocol
 
+import torch
+
 from hvs_data.errors import SourceError
 from hvs_data.sources.regular import open_regular
 from hvs_data.sources.retry import USUAL, Retries
@@ -19,6 +21,8 @@ except ImportError:  # Windows
 
 # Files kept open at a time by one source. Reading from one more costs an open() more, and nothing else.
 OPEN_FILES = 64
+# Files kept mapped at a time, which takes addresses alone.
+MAPPED_FILES = 1024
 # Nor more than this share of what the process may have open, which others need too.
 _SHARE_OF_LIMIT = 4
 _TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
@@ -51,6 +55,9 @@ class Storage(Protocol):
     def read_at(self, path: str, offset: int, size: int) -> bytes:
         """Exactly these bytes. Raises OSError, or SourceError where the file is no longer, or never was, as long as that."""
 
+    def view_at(self, path: str, offset: int, size: int) -> bytes | memoryview:
+        """The same bytes where they lie, if the file can be mapped into memory; writing to them changes no file. Raises as ``read_at``."""
+
 
 class LocalStorage:
     """Files by path. There is no shared position in a file, and no lock: threads, and processes after a fork, do not meet.
@@ -67,9 +74,10 @@ class LocalStorage:
     def __init__(self, retries: Retries = USUAL) -> None:
         self._retries = retries
         self._open: dict[str, _OpenFile] = {}
+        self._mapped: dict[str, memoryview] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}
+        return {**self.__dict__, "_open": {}, "_mapped": {}}
 
     def find(self, pattern: str) -> list[str]:
         return sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) and not os.path.exists(pattern) else [pattern]
@@ -80,6 +88,30 @@ class LocalStorage:
 
     def read_at(self, path: str, offset: int, size: int) -> bytes:
         return self._retries.call(self._read_once, path, offset, size)
+
+    def view_at(self, path: str, offset: int, size: int) -> bytes | memoryview:
+        if not size:
+            return b""
+        try:
+            mapped = self._mapped.get(path) or self._map(path)
+            length = min(len(mapped), os.stat(path).st_size)  # as it was when it was mapped, and as it is now
+        except (OSError, RuntimeError, UnicodeError):
+            return self.read_at(path, offset, size)  # a file system without maps, too many of them, or a name that torch cannot take
+        if offset + size > length:
+            raise _cut(path, offset, size, max(0, length - offset))
+        return mapped[offset : offset + size]
+
+    def _map(self, path: str) -> memoryview:
+        descriptor, size = open_regular(path)
+        os.close(descriptor)
+        # private to this process: pixels that are a view of it may be handed to what asks for memory that can be written. Of torch, since
+        # Python's own keeps a file open for every map, as long as anybody has a view of it
+        mapped = torch.from_file(path, shared=False, size=size, dtype=torch.uint8).numpy().data
+        while len(self._mapped) >= MAPPED_FILES:
+            # whoever has a view of the oldest one holds it
+            self._mapped.pop(next(iter(self._mapped.copy()), path), None)
+        self._mapped[path] = mapped
+        return mapped
 
     def _read_once(self, path: str, offset: int, size: int) -> bytes:
         file = self._open.get(path) or self._opened(path)
@@ -95,7 +127,7 @@ class LocalStorage:
         while len(data) < size:
             more = os.pread(file.descriptor, size - len(data), offset + len(data))
             if not more:
-                raise SourceError(f"expected {size} bytes at offset {offset} of {path}, got {len(data)}: it was cut; restore it")
+                raise _cut(path, offset, size, len(data))
             data += more
         return data
 
@@ -112,6 +144,10 @@ class LocalStorage:
             self._open.pop(next(iter(self._open.copy()), path), None)
         self._open[path] = file
         return file
+
+
+def _cut(path: str, offset: int, size: int, found: int) -> SourceError:
+    return SourceError(f"expected {size} bytes at offset {offset} of {path}, got {found}: it was cut; restore it")
 
 
 class _OpenFile:

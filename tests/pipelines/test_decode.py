@@ -149,7 +149,29 @@ def test_files_become_what_pillow_makes_of_them(kind: str, mode: str, options: d
             decode_image(data)
     else:
         assert_image(decode_image(data), expected)
-    assert pillow_opened == [kind]
+    assert pillow_opened == ([] if data[:2] in (b"P5", b"P6") else [kind])
+
+
+@pytest.mark.parametrize(
+    "header", [b"P6\n7 5\n255\n", b"P6 7 5 255 ", b"P6\n# a remark\n7 5\n255\n", b"P6  7\t5\n255\n", b"P6\n7 5\n100\n"]
+)
+@pytest.mark.parametrize("beside", [b"", b"and more"], ids=["alone", "with more behind"])
+def test_ppm_pixels_are_those_of_pillow(header: bytes, beside: bytes) -> None:
+    data = header + np.random.default_rng(0).integers(0, 100, 7 * 5 * 3, dtype=np.uint8).tobytes() + beside
+    assert_image(decode_image(data), by_pillow(data))
+    grey = data.replace(b"P6", b"P5", 1)
+    assert_image(decode_image(grey), by_pillow(grey))
+
+
+def test_plain_ppm_pixels_are_a_view_of_the_file_and_are_checked() -> None:
+    data = bytearray(b"P6\n7 5\n255\n" + bytes(range(105)))
+    assert np.shares_memory(decode_image(data), np.frombuffer(data, np.uint8))
+    with pytest.raises(hvs.DecodeError, match="at most 34 pixels, got 5 x 7"):
+        decode_image(data, max_pixels=34)
+    with pytest.raises(hvs.DecodeError, match="intact"):
+        decode_image(data[:-1])
+    with pytest.raises(hvs.DecodeError, match="at most .* pixels, got 999999999 x 7"):
+        decode_image(b"P6 7 999999999 255 " + bytes(105))
 
 
 @pytest.mark.usefixtures("no_warnings")

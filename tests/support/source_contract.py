@@ -21,6 +21,8 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, Subset
 
 import hvs_data as hvs
+from hvs_data.packing.images import Form
+from hvs_data.packing.pack import pack
 from hvs_data.sources.base import NO_LABEL, Source
 
 
@@ -80,6 +82,12 @@ def shards(root: Path, images: Sequence[Photo], **options: Any) -> str:
     for number, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
         write_tar(root / f"train-{number:04}.tar", images[start:stop], **options)
     return str(root / "train-{0000..0002}.tar")
+
+
+def packed(root: Path, images: Sequence[Photo]) -> Path:
+    """What ``hvs-data pack`` makes of a folder."""
+    pack(hvs.open_source(folder(root, images)), str(root / "packed"), Form(), shard_bytes=25_000, threads=2)
+    return root / "packed"
 
 
 def in_memory(root: Path, images: Sequence[Photo]) -> str:
@@ -191,6 +199,7 @@ FORMATS = {
     "shards, no labels": Format(lambda root, images: shards(root, images, label=""), labels=False),
     "shards, listed": Format(lambda root, images: [Path(shards(root, images))]),
     "shards, glob": Format(lambda root, images: shards(root, images).replace("{0000..0002}", "*")),
+    "packed shards": Format(packed, classes=True),
     "shards in memory://": Format(in_memory, needs="fsspec"),
     "Parquet, bytes": Format(parquet, needs="pyarrow", unnoticed=("another order",)),
     "Parquet, struct": Format(lambda root, images: parquet(root, images, struct=True), needs="pyarrow", unnoticed=("another order",)),

@@ -138,7 +138,7 @@ class Database:
 
 def test_the_example_of_the_page_works() -> None:
     page = (Path(__file__).parents[3] / "docs" / "sources.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    example = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
     names: dict[str, Any] = {"database": Database()}
     exec(example, names)
     loader = names["loader"]

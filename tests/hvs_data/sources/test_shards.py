@@ -262,10 +262,11 @@ def test_relative_paths_and_the_home_folder(tmp_path: Path, monkeypatch: pytest.
     assert [source.read(0).data for source in sources] == [b"1"] * 3
 
 
-def test_few_files_are_open_however_many_shards(tmp_path: Path) -> None:
+@pytest.mark.parametrize("extension", ["jpg", "ppm"], ids=["read", "mapped"])
+def test_few_files_are_open_however_many_shards(extension: str, tmp_path: Path) -> None:
     count = OPEN_FILES + 20
     for number in range(count):
-        tar_of(tmp_path / f"{number:03}.tar", [("1.jpg", str(number).encode())])
+        tar_of(tmp_path / f"{number:03}.tar", [(f"1.{extension}", str(number).encode())])
     before = len(os.listdir("/proc/self/fd"))
     source = hvs.open_source(str(tmp_path / f"{{000..{count - 1:03}}}.tar"))
     order = np.random.default_rng(0).integers(0, count, 2000).tolist()
@@ -364,10 +365,11 @@ def test_a_name_with_braces_is_a_file_that_is_there(tmp_path: Path) -> None:
     check_samples(hvs.open_source([tmp_path / "x{1,2}.tar"]), PHOTOS)
 
 
-def test_a_low_limit_on_open_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("extension", ["jpg", "ppm"], ids=["read", "mapped"])
+def test_a_low_limit_on_open_files(extension: str, tmp_path: Path) -> None:
     """OPEN_FILES ignored the limit, and the error pointed at the path."""
     for number in range(60):
-        tar_of(tmp_path / f"{number:02}.tar", [("1.jpg", str(number).encode())])
+        tar_of(tmp_path / f"{number:02}.tar", [(f"1.{extension}", str(number).encode())])
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = len(os.listdir("/proc/self/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (taken + 30, hard))
