@@ -28,10 +28,12 @@ TRAINERS = {
     "lightly_nnclr": "lightly, NNCLR",
     "lightly_lejepa": "lightly, LeJEPA with local views",
     "lightly_mmcr": "lightly, MMCR (four views)",
+    "lightly_msn": "lightly, MSN",
     "solo_learn_style": "solo-learn style",
     "with_stable_pretraining": "stable-pretraining",
     "with_accelerate": "Hugging Face Accelerate",
     "with_transformers": "Hugging Face Trainer",
+    "clip": "Image and text, Hugging Face's CLIPModel",
 }
 
 

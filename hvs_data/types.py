@@ -343,7 +343,7 @@ class Selection:
     Attributes:
         pair: int64 [B, 2], the chosen slots: first < second, or first of the first role, unless the objective's pairs are ordered. Under
             the policy "anchored" the anchor first, or second if they are ordered. Where more than two global views are chosen, the pair of
-            the largest loss among them, or the first two if the model was not asked.
+            the largest loss among them, or the first two if the model was not asked. Where one is chosen, that one twice.
         losses: float32 [B, V, V], the loss of every pair, larger = harder; NaN where the pair is not legal, not allowed or was not
             scored (``prefilter``), and everywhere if the model was not asked. Symmetric, unless the objective's pairs are ordered. With
             local views, the loss of the hardest combination that holds the pair (under policy "easiest" the easiest one), of those that
@@ -376,7 +376,7 @@ class Selection:
             is not known.
         extra_views: how many views stand between the chosen global views and the local ones, random candidates that the selector's
             ``extra_views`` adds.
-        global_views: how many views were chosen together, local and extra ones apart: 2, a pair, unless the recipe emits more.
+        global_views: how many views were chosen together, local and extra ones apart: 2, a pair, unless the recipe emits another number.
     """
 
     pair: Tensor
@@ -420,10 +420,13 @@ class Selection:
         return self.mean_of_pairs(pairwise_iou(self.params.source_box))
 
     def mean_of_pairs(self, table_BVV: Tensor) -> Tensor:
-        """The mean over the pairs of the chosen global views of a symmetric table, on its device: floating [B, V, V] -> [B]."""
+        """The mean over the pairs of the chosen global views of a symmetric table, on its device: floating [B, V, V] -> [B]. Of one view
+        its own entry."""
         chosen_BK = self.slots[:, : self.global_views].to(table_BVV.device, non_blocking=table_BVV.is_cuda)
         image_B = torch.arange(len(chosen_BK), device=table_BVV.device)
-        return torch.stack([table_BVV[image_B, first_B, second_B] for first_B, second_B in combinations(chosen_BK.unbind(1), 2)]).mean(0)
+        chosen = chosen_BK.unbind(1)
+        pairs = combinations(chosen if len(chosen) > 1 else 2 * chosen, 2)
+        return torch.stack([table_BVV[image_B, first_B, second_B] for first_B, second_B in pairs]).mean(0)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Selection:
         """The same selection with its tensors on another device (rows stay on the CPU)."""
@@ -449,7 +452,7 @@ class Batch:
 
     Attributes:
         views: list of [B, C, H, W] tensors, one a view that the trainer expects, in the order of ``selection.slots``.
-        labels: int64 [B]; -1 where the source has none.
+        labels: int64 [B]; -1 where the source has none. Or what ``HardViewLoader(labels=)`` made of the batch.
         index: int64 [B], the sample's index in the source.
         params: the rows of all candidates; for a loader without selection these are the rows of ``views``.
         epoch: the epoch whose rows these are.
@@ -494,7 +497,7 @@ class Batch:
         return replace(
             self,
             views=[view.to(device, non_blocking=non_blocking) for view in self.views],
-            labels=self.labels.to(device, non_blocking=non_blocking),
+            labels=_moved(self.labels, device, non_blocking),
             index=self.index.to(device, non_blocking=non_blocking),
             selection=None if self.selection is None else self.selection.to(device, non_blocking),
         )

@@ -51,7 +51,7 @@ class Forward:
         group: Group,
         local: Group | None = None,
         sets_QK: Tensor | None = None,
-        labels: Tensor | None = None,
+        labels: Any = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """An objective's pair losses [B, V, V] of candidates of one size, those of local candidates beside them [B, V, L], and those of
         sets of views [B, Q] where they are asked for and the objective has them."""
@@ -130,11 +130,11 @@ class Forward:
         return prepared
 
 
-def _labels(objective: Objective, labels: Tensor | None) -> Tensor:
+def _labels(objective: Objective, labels: Any) -> Any:
     if labels is None:
         raise SelectionError(
-            f"{type(objective).__name__} takes the images' labels, got none; a loader passes its source's, a call is "
-            "selector(candidates, params, labels=labels)"
+            f"{type(objective).__name__} takes the images' labels, got none; a loader passes its source's, or what its labels= makes of a "
+            "batch, a call is selector(candidates, params, labels=labels)"
         )
     return labels
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -48,6 +48,9 @@ class HardViewLoader(Fixed):
         loader: of the candidates, on the device of the selector's model.
         selector: what chooses.
         format: as for :class:`ViewLoader`; by default that of ``loader``.
+        labels: what stands in place of the source's labels, for the objective and in the batch that is handed out: a function of the batch
+            of candidates that returns a tensor with first axis B, or a dict of such tensors, such as ``lambda batch: tokens[batch.index]``.
+            None for the source's.
 
     Warns:
         UserWarning: the loader's views are not normalised, and the selector has no ``prepare``.
@@ -57,15 +60,17 @@ class HardViewLoader(Fixed):
             candidates of which rows alone choose. A rule (``allowed=``, or the policy "feasible") says that this was thought of.
 
     Raises:
-        HvsError: something else than a ViewLoader and a HardViewSelector, or a recipe with one candidate only.
+        HvsError: something else than a ViewLoader and a HardViewSelector, a recipe with one candidate only, or labels that are no function.
         SelectionError: a recipe of which the selector cannot choose, such as one of too few candidates for its ``extra_views``.
         AttributeError: something that is set afterwards, but ``format``.
     """
 
-    _decided = ViewLoader._decided | {"loader", "selector"}
+    _decided = ViewLoader._decided | {"loader", "selector", "labels"}
     _instead = "make another HardViewLoader of a ViewLoader that was made with it"
 
-    def __init__(self, loader: ViewLoader, selector: HardViewSelector, *, format: Format | None = None):
+    def __init__(
+        self, loader: ViewLoader, selector: HardViewSelector, *, format: Format | None = None, labels: Callable[[Batch], Any] | None = None
+    ):
         if not isinstance(loader, ViewLoader):
             raise HvsError(
                 f"expected a ViewLoader, which renders the candidates, got {type(loader).__name__}; call the selector on views of others"
@@ -87,12 +92,18 @@ class HardViewLoader(Fixed):
                 UserWarning,
                 stacklevel=2,
             )
+        if labels is not None and not callable(labels):
+            raise HvsError(
+                f"expected labels as a function of a batch, got {type(labels).__name__}; for a table of one row a sample write "
+                "labels=lambda batch: table[batch.index]"
+            )
         selector.check(loader.recipe)
         for message in seen_to_hurt(loader.recipe, selector.policy, selector.allowed is not None, selector.prefilter):
             warnings.warn(message, HardnessWarning, stacklevel=2)
         self.loader = loader
         self.selector = selector
         self.format = loader.format if format is None else checked_format(format)
+        self.labels = labels
         # rows are chosen from when a batch is begun, by weights that must be there by then
         for geometry in (selector.geometry, selector.local_geometry):
             geometry.delay = max(geometry.delay, loader.prefetch + 1)
@@ -208,7 +219,8 @@ class HardViewLoader(Fixed):
                 continue
 
     def _selected(self, product: Product) -> Batch:
-        rows, views, slots, selector = product.batch.params, product.batch.views, product.slots, self.selector
+        batch = product.batch if self.labels is None else replace(product.batch, labels=self.labels(product.batch))
+        rows, views, slots, selector = batch.params, batch.views, product.slots, self.selector
         wanted = self._wanted(0)
         if wanted != product.wanted:
             # the selector's step or weights are not those that this batch was made for
@@ -217,13 +229,13 @@ class HardViewLoader(Fixed):
         if not selector.scores(selector.step):
             selection = selector.select(None, rows, slots=slots)
         elif self._late:
-            selection = selector.select(views, rows, slots=slots, labels=product.batch.labels)
+            selection = selector.select(views, rows, slots=slots, labels=batch.labels)
             views = product.render(rows.take(selection.slots))
         else:
-            views = selector(views, rows, slots=slots, labels=product.batch.labels)
+            views = selector(views, rows, slots=slots, labels=batch.labels)
             assert selector.last is not None
             selection = selector.last
-        return replace(product.batch, views=views, selection=selection)
+        return replace(batch, views=views, selection=selection)
 
     def __repr__(self) -> str:
         return f"HardViewLoader({self.loader!r}, score_size {self.selector.score_size})"

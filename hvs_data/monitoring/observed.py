@@ -73,9 +73,10 @@ class Observed:
         if self._allowed is not None:
             yield Told("none_allowed", self._none_allowed, len(slots_BK))
         if self._params is not None:
-            first_P, second_P = np.nonzero(np.triu(legal_VV | legal_VV.T, 1))
-            yield from self._overlaps(first_P, second_P, slots_BK, legal_VV)
-            yield from self._areas(np.union1d(first_P, second_P), slots_BK)
+            if self._global_views > 1:
+                first_P, second_P = np.nonzero(np.triu(legal_VV | legal_VV.T, 1))
+                yield from self._overlaps(first_P, second_P, slots_BK, legal_VV)
+            yield from self._areas(np.nonzero((legal_VV | legal_VV.T).any(0))[0], slots_BK)
         if self._losses is not None:
             yield from self._hardness(legal_VV, geometry, number)
         if self._output_std is not None:

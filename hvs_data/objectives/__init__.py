@@ -10,6 +10,7 @@ from hvs_data.objectives.dinov2 import DINOv2
 from hvs_data.objectives.early_features import EarlyFeatures
 from hvs_data.objectives.fast_siam import FastSiam
 from hvs_data.objectives.ibot import IBOT
+from hvs_data.objectives.image_text import CLIP, SigLIP
 from hvs_data.objectives.lejepa import LeJEPA
 from hvs_data.objectives.mmcr import MMCR
 from hvs_data.objectives.moco import MoCoV2, MoCoV3
@@ -27,6 +28,7 @@ __all__ = [
     "AdditiveObjective",
     "BYOL",
     "BarlowTwins",
+    "CLIP",
     "DCL",
     "DINO",
     "DINOv2",
@@ -40,6 +42,7 @@ __all__ = [
     "MoCoV3",
     "NNCLR",
     "Objective",
+    "SigLIP",
     "SimCLR",
     "SimSiam",
     "SupCon",

@@ -36,14 +36,18 @@ class Objective:
         local_weight: how much the loss of a local view beside a global one counts in an image's loss, a pair's being 1.
         extras: names of per-view tensors of the candidates' rows (:class:`hvs_data.ViewParams`, such as "mask" or "box") that
             ``encode`` takes as keyword arguments beside the pixels, with first axis N, on the pixels' device.
-        takes_labels: whether ``pair_losses`` takes ``labels=``: what the source says of each image, int64 [B], -1 where it has no label, or
-            what the selector's caller passes. The hardest pair may then depend on what an image shows.
+        takes_labels: whether ``pair_losses`` takes ``labels=``: what the source says of each image, int64 [B], -1 without a label; or what
+            the loader's ``labels=`` makes of a batch, or the selector's caller passes, a tensor or a dict of tensors with first axis B.
+            The hardest pair may then depend on what an image shows.
+        single_views: whether the loss is of each view by itself, so that a recipe may emit one: ``pair_losses(outputs)[b, i, i]`` is the
+            loss of view i, and that of a pair the mean of both.
     """
 
     ordered: bool = False
     local_weight: float = 1.0
     extras: tuple[str, ...] = ()
     takes_labels: bool = False
+    single_views: bool = False
     # Attributes that are read and not called in a forward: functions there show no modules of the model.
     _read_only: tuple[str, ...] = ()
 

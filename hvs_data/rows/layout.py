@@ -29,7 +29,7 @@ class Layout:
     Attributes:
         roles: V names.
         global_slots, local_slots: in order.
-        pairs: the pairs of slots that may be chosen, in lexicographic order of roles and slots.
+        pairs: the pairs of slots that may be chosen, in lexicographic order of roles and slots. Where one view is chosen, each with itself.
         ordered: whether (i, j) and (j, i) are different pairs.
         emitted_locals: how many local views reach the trainer.
         chosen: how many global views of each role are chosen, the roles in the order of ``slots_of_roles``. Where these are more than two
@@ -73,7 +73,7 @@ class Layout:
     @property
     def num_sets(self) -> int:
         """How many sets of global views may be chosen: of two views, the pairs."""
-        if self.emitted_globals == 2:
+        if self.emitted_globals <= 2:
             return len(self.pairs)
         return prod(comb(len(slots), count) for slots, count in zip(self.slots_of_roles, self.chosen, strict=True))
 
@@ -126,14 +126,16 @@ def _layout(roles: tuple[str, ...], emitted: tuple[tuple[str, int], ...], ordere
     local_slots = slots_of.pop(LOCAL, [])
     names, counts = list(slots_of), dict(emitted)
     chosen = tuple(counts.get(name, 2 // len(names)) for name in names)
-    if sum(chosen) < 2 or any(not 0 < count <= len(slots_of[name]) for name, count in zip(names, chosen, strict=True)):
+    if not chosen or any(not 0 < count <= len(slots_of[name]) for name, count in zip(names, chosen, strict=True)):
         raise SelectionError(
-            "expected at least 2 emitted views of an image besides local ones, of each role at least one and no more than it has "
+            "expected emitted views of an image besides local ones, of each role at least one and no more than it has "
             f"candidates, got {dict(zip(names, chosen, strict=True))} of the roles {list(roles)}; set emitted= in the recipe's roles"
         )
     pairs: Iterable[tuple[int, int]]
     if sum(chosen) > 2:
         pairs = _pairs_of_sets(list(slots_of.values()), chosen, ordered)
+    elif sum(chosen) == 1:
+        pairs = ((slot, slot) for slot in slots_of[names[0]])
     elif len(names) == 1:
         pairs = permutations(slots_of[names[0]], 2) if ordered else combinations(slots_of[names[0]], 2)
     else:
@@ -162,7 +164,7 @@ class Tables:
     Attributes:
         pair: int64 [P, 2], slots.
         sets: int64 [Q, K], slots of every set of global views that may be chosen, in lexicographic order of roles and slots; ``pair`` where
-            these are pairs, and none where there are more than ``MAX_SETS``.
+            these are pairs, single slots where one view is, and none where there are more than ``MAX_SETS``.
         legal: bool [V, V].
         place: int64 [P, 2], the same pairs by place among the global slots.
         set_place: int64 [Q, K], the same sets.
@@ -215,7 +217,7 @@ def _tables(layout: Layout, device: torch.device) -> Tables:
 
     pair, pair_place = whole(layout.pairs), whole(places)
     sets, set_place = pair, pair_place
-    if layout.emitted_globals > 2:
+    if layout.emitted_globals != 2:
         sets = whole(_sets(layout)).reshape(-1, layout.emitted_globals)
         set_place = whole(position)[sets]
     return Tables(

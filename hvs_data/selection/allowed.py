@@ -90,7 +90,8 @@ class AllowedPairs:
     def choosable(self) -> Tensor:
         """bool [B, V, V]: the pairs to choose from, or to make sets of, enough for one of each image."""
         otherwise_BVV = torch.zeros_like(self.allowed_BVV)
-        for first_B, second_B in combinations(self.otherwise_BK.unbind(1), 2):
+        chosen = self.otherwise_BK.unbind(1)
+        for first_B, second_B in combinations(chosen if len(chosen) > 1 else 2 * chosen, 2):
             otherwise_BVV[torch.arange(len(otherwise_BVV)), first_B, second_B] = True
         if self.layout.ordered and self.layout.emitted_globals > 2:
             otherwise_BVV |= otherwise_BVV.transpose(1, 2).clone()
@@ -128,7 +129,7 @@ class AllowedPairs:
 def _all_held(open_BVV: Tensor, layout: Layout) -> Tensor:
     """The pairs or sets of global views all of whose pairs are open, where they are ordered both ways in a set: bool [B, Q]."""
     tables = tables_of(layout, open_BVV.device)
-    if layout.emitted_globals == 2:
+    if layout.emitted_globals <= 2:
         return open_BVV[:, tables.pair[:, 0], tables.pair[:, 1]]
     either_BVV = open_BVV & open_BVV.transpose(1, 2) if layout.ordered else open_BVV | open_BVV.transpose(1, 2)
     return sums_of((~either_BVV).to(torch.int32), tables.sets) == 0
@@ -145,7 +146,7 @@ def _with_anchor(anchor_B: Tensor, layout: Layout) -> Tensor:
 def first_of(open_BP: Tensor, layout: Layout) -> Tensor:
     """int64 [B, K]: each image's first pair or set to choose from, by slots of the layout, and its first local views."""
     tables = tables_of(layout, open_BP.device)
-    if layout.emitted_globals == 2:
+    if layout.emitted_globals <= 2:
         open_BQ = open_BP
     else:
         open_BVV = torch.zeros(len(open_BP), layout.views, layout.views, dtype=torch.bool, device=open_BP.device)

@@ -115,7 +115,7 @@ def pair_parts(losses_BGG: Tensor, local_BGL: Tensor | None, layout: Layout, tab
     """
     first_P, second_P = tables.place.unbind(1)
     pair_BP = losses_BGG.detach()[:, first_P, second_P].to(torch.float32)
-    pairs = comb(layout.emitted_globals, 2)
+    pairs = max(1, comb(layout.emitted_globals, 2))
     if local_BGL is None:
         return Parts(pair_BP, share=1 / pairs)
     share = 1 / (pairs + local_weight * layout.emitted_globals * layout.chosen_locals)
@@ -193,11 +193,12 @@ def with_first_locals(slots_BK: Tensor, tables: Tables) -> Tensor:
 def _loss_of(slots_BK: Tensor, parts: Parts, tables: Tables) -> Tensor:
     """The loss of some combinations: floating [B]."""
     image_B = torch.arange(len(slots_BK), device=slots_BK.device)
-    place_B = (slots_BK[:, None, :2] == tables.pair).all(2).to(torch.uint8).argmax(1)
+    views = tables.sets.shape[1]
+    place_B = (slots_BK[:, None, :views] == tables.sets).all(2).to(torch.uint8).argmax(1)
     loss_B = parts.pair[image_B, place_B]
     if parts.local is None:
         return loss_B
-    return loss_B + parts.local[image_B, place_B].gather(1, tables.position[slots_BK[:, 2:]]).sum(1)
+    return loss_B + parts.local[image_B, place_B].gather(1, tables.position[slots_BK[:, views:]]).sum(1)
 
 
 def _best_locals(local_BPL: Tensor, chosen: int, policy: Policy) -> Tensor:

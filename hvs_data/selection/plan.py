@@ -12,7 +12,7 @@ from hvs_data.arguments.values import whole_number
 from hvs_data.errors import SelectionError
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective
-from hvs_data.policies.base import FIRST
+from hvs_data.policies.base import FIRST, LEAST_OVERLAP
 from hvs_data.recipes.spec import Recipe
 from hvs_data.rows.layout import MAX_SETS, Layout, layout_of, tables_of
 from hvs_data.selection.candidates import Candidates, narrowed, of_shown
@@ -154,8 +154,29 @@ class Plan:
                 'and student roles of their own in the recipe, "global1" and "global2", the first with larger crops'
             )
         check_enough(layout, self.extra_views)
+        if layout.emitted_globals == 1:
+            self._check_single(layout)
         if layout.emitted_globals > 2:
             self._check_sets(layout)
+
+    def _check_single(self, layout: Layout) -> None:
+        """Refuse what does not go with one global view.
+
+        Raises:
+            SelectionError: see above.
+        """
+        objective, policy = self.objective, self.choice.policy
+        if not objective.single_views:
+            raise SelectionError(
+                f"expected at least 2 emitted views of an image besides local ones under {type(objective).__name__}, whose loss is of two, "
+                "got 1; set emitted= in the recipe's roles, or take an objective of single views, such as objectives.CLIP"
+            )
+        if layout.chosen_locals or self.prefilter is not None or policy.anchor is not None or policy.unasked == LEAST_OVERLAP:
+            raise SelectionError(
+                "expected one emitted view of an image without prefilter, also that of a budget, without scored local views, and under no "
+                f"policy of pairs, got prefilter={self.prefilter}, {layout.chosen_locals} scored local views and policy {policy.name!r}; "
+                "pass prefilter=None, draw no local views, or emit two views"
+            )
 
     def _check_sets(self, layout: Layout) -> None:
         """Refuse what does not go with more than two global views.

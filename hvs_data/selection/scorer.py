@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,7 +84,7 @@ class Scorer:
                 f"got {type(objective).__name__}, score_size={self.score_size!r} and keep_tokens={self.keep_tokens!r}"
             )
 
-    def scores(self, candidates: Candidates, device: torch.device, allowed: AllowedPairs | None, labels: Tensor | None = None) -> Scores:
+    def scores(self, candidates: Candidates, device: torch.device, allowed: AllowedPairs | None, labels: Any = None) -> Scores:
         """Ask the model, and give up what a budget set if the model does not take it.
 
         Raises:
@@ -113,7 +114,7 @@ class Scorer:
                 f"{sizes[0].own}; give them at the sizes that selector.score_sizes now tells"
             ) from error
 
-    def _asked(self, candidates: Candidates, device: torch.device, allowed: AllowedPairs | None, labels: Tensor | None) -> Scores:
+    def _asked(self, candidates: Candidates, device: torch.device, allowed: AllowedPairs | None, labels: Any) -> Scores:
         groups, layout, asking, objective = candidates.groups, candidates.layout, self.asking, self.objective
         tables = tables_of(layout, device)
         open_BP = None if allowed is None else allowed.pairs(layout, candidates.slots).to(device, non_blocking=True)

@@ -56,6 +56,8 @@ class HardViewSelector(Fixed):
     largest, of equal ones the first; every pair of it is legal and allowed. All sets are looked at up to 16,384 an image; of more, one
     of a large mean is searched for (:mod:`hvs_data.selection.set_search`), if the policy seeks the largest or the smallest loss.
 
+    One view: where the recipe emits one, under an objective of single views, the view of the largest loss.
+
     Multi-crop: with candidates of the role "local", which may have a size of their own, a pair is chosen of the others and as many
     local views as the recipe emits, under an :class:`~hvs_data.objectives.additive.AdditiveObjective`, such as DINO; under an objective
     of pairs with ``score_locals``, and otherwise local views are handed out unseen.
@@ -215,7 +217,7 @@ class HardViewSelector(Fixed):
         params: ViewParams | Recipe | None = None,
         *,
         slots: Tensor | None = None,
-        labels: Tensor | None = None,
+        labels: Any = None,
     ) -> list[Tensor]:
         """Select, and return the chosen views.
 
@@ -226,7 +228,7 @@ class HardViewSelector(Fixed):
                 these are chosen. Candidates that were made without rows take the recipe whose slots they fill.
             slots: int64 [B, K], for callers who render those candidates only that are needed: the slots that ``candidates`` show, as
                 :meth:`narrowing` gave them for this step. ``params`` are the rows of all V.
-            labels: of the images, first axis B, for objectives that take them (``Objective.takes_labels``).
+            labels: of the images, a tensor with first axis B or a dict of such, for objectives that take them (``Objective.takes_labels``).
 
         Returns:
             ``[x1, x2]``, or ``[x1, x2, ..., extra views..., local views by number...]``, each [B, 3, S, S] with the candidates' type,
@@ -245,7 +247,7 @@ class HardViewSelector(Fixed):
         params: ViewParams | Recipe | None = None,
         *,
         slots: Tensor | None = None,
-        labels: Tensor | None = None,
+        labels: Any = None,
     ) -> Selection:
         """The selection alone. Arguments and errors as for calling the selector; where :meth:`scores` is false for ``step``, rows are
         enough, and ``candidates`` may be None."""
@@ -386,7 +388,7 @@ class HardViewSelector(Fixed):
 
     # --- how -----------------------------------------------------------------------------------------------------------
 
-    def _select(self, given: Candidates, device: torch.device, labels: Tensor | None) -> Selection:
+    def _select(self, given: Candidates, device: torch.device, labels: Any) -> Selection:
         step, plan = self.step, self._plan
         narrowing = plan.narrowing(step, given.all_layout)
         allowed = AllowedPairs.of(plan.choice.rule, given.all_layout, given.all_rows)
@@ -402,7 +404,7 @@ class HardViewSelector(Fixed):
             watch(selection)
         return selection
 
-    def _scored(self, given: Candidates, step: int, device: torch.device, allowed: AllowedPairs | None, labels: Tensor | None) -> Selection:
+    def _scored(self, given: Candidates, step: int, device: torch.device, allowed: AllowedPairs | None, labels: Any) -> Selection:
         layout, rows, choice = given.layout, given.rows, self._plan.choice
         foretold_BP = choice.foretold(self.geometry, step, rows, layout, device)
         scores = self._scorer.scores(given, device, allowed, labels)

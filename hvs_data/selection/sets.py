@@ -83,8 +83,8 @@ def choose_views(
     listed: Listed | None = None,
     first_BK: Tensor | None = None,
 ) -> Chosen:
-    """Choose for every image a pair or a larger set of global views, and local views. Arguments as of ``choose_combination``."""
-    if layout.emitted_globals == 2:
+    """Choose for every image a view, a pair or a larger set of global views, and local views. Arguments as of ``choose_combination``."""
+    if layout.emitted_globals <= 2:
         return choose_combination(parts, layout, tables, policy, moment, listed, first_BK)
     first_BK = tables.first.expand(len(parts.pair), -1) if first_BK is None else first_BK
     return choose_set(parts, layout, tables, policy, moment, listed, first_BK)

@@ -38,12 +38,13 @@ def scored_selection(
     """
     tables = tables_of(layout, chosen.slots.device)
     loss_BP = chosen.pair_losses.to(torch.float32)
-    pairs_alone = layout.emitted_globals == 2 and not layout.chosen_locals
-    if layout.chosen_locals and layout.emitted_globals == 2:
+    views = layout.emitted_globals
+    pairs_alone = views <= 2 and not layout.chosen_locals
+    if layout.chosen_locals and views == 2:
         loss_BP = loss_BP.where(loss_BP.isfinite(), torch.nan)
     losses_BVV = _by_views(loss_BP, layout, tables)
     return Selection(
-        pair=chosen.slots[:, :2] if layout.emitted_globals == 2 else _hardest_of(chosen.slots[:, : layout.emitted_globals], losses_BVV),
+        pair=_hardest_of(chosen.slots[:, :views], losses_BVV) if views > 2 else _pair_of(chosen.slots, views),
         losses=losses_BVV,
         legal=tables.legal,
         non_finite=scores.non_finite,
@@ -55,9 +56,14 @@ def scored_selection(
         num_losses=scores.num_losses,
         output_std=scores.output_std,
         combination_loss=None if pairs_alone else chosen.loss.to(torch.float32),
-        global_views=layout.emitted_globals,
+        global_views=views,
         foretold=None if foretold_BP is None else _by_views(foretold_BP, layout, tables),
     )
+
+
+def _pair_of(slots_BK: Tensor, views: int) -> Tensor:
+    """The first two slots, or the first one twice where one view is chosen: int64 [B, 2]."""
+    return slots_BK[:, :2] if views > 1 else slots_BK[:, :1].expand(-1, 2)
 
 
 def _hardest_of(set_BK: Tensor, losses_BVV: Tensor) -> Tensor:
@@ -84,7 +90,7 @@ def unscored_selection(slots_BK: Tensor, layout: Layout, params: ViewParams | No
     """A selection of these slots, on their device, for which the model was not asked."""
     device = slots_BK.device
     return Selection(
-        pair=slots_BK[:, :2],
+        pair=_pair_of(slots_BK, layout.emitted_globals),
         losses=torch.full((len(slots_BK), layout.views, layout.views), torch.nan, dtype=torch.float32, device=device),
         legal=tables_of(layout, device).legal,
         non_finite=torch.zeros((), dtype=torch.int64, device=device),
@@ -99,7 +105,8 @@ def unscored_selection(slots_BK: Tensor, layout: Layout, params: ViewParams | No
 
 def with_slots(selection: Selection, slots_BK: Tensor) -> Selection:
     """The same of these slots, a pair first where it is one that was chosen."""
-    return replace(selection, pair=slots_BK[:, :2] if selection.global_views == 2 else selection.pair, slots=slots_BK)
+    views = selection.global_views
+    return replace(selection, pair=selection.pair if views > 2 else _pair_of(slots_BK, views), slots=slots_BK)
 
 
 def with_teacher(selection: Selection, teacher: Outputs, given: Candidates) -> Selection:

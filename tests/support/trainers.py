@@ -226,6 +226,21 @@ def reducible(make):
     return changed
 
 
+def image_text(images=5):
+    """With two views of an image, and a text encoder that drops out."""
+    text = nn.Sequential(nn.Embedding(9, WIDTH), nn.Dropout(0.3), nn.Flatten(), nn.Linear(3 * WIDTH, WIDTH))
+    model = Parts(image_encoder=make_encoder(), text_encoder=text)
+    tokens = torch.randint(9, (images, 3), generator=torch.Generator().manual_seed(0))
+
+    def loss(views):
+        t, target = F.normalize(model.text_encoder(tokens), dim=1), torch.arange(images)
+        logits = [F.normalize(model.image_encoder(view), dim=1) @ t.T / 0.07 for view in views]
+        return sum(F.cross_entropy(x, target) + F.cross_entropy(x.T, target) for x in logits) / (2 * len(views))
+
+    objective = objectives.CLIP(image_encoder=model.image_encoder, text_encoder=model.text_encoder)
+    return Trainer(objective, model, loss, {"labels": tokens})
+
+
 TRAINERS = {
     "SimSiam": simsiam,
     "SimCLR": one_branch(objectives.SimCLR, nt_xent, temperature=0.5),
@@ -245,6 +260,7 @@ TRAINERS = {
     "TiCo": tico,
     "TiCo, reducible": reducible(tico),
     "SwAV": swav,
+    "CLIP": image_text,
     "VICReg": one_branch(objectives.VICReg, VICRegLoss),
     "Barlow Twins": one_branch(objectives.BarlowTwins, BarlowTwinsLoss),
     "Barlow Twins by cosine": one_branch(objectives.BarlowTwins, BarlowTwinsLoss, proxy="cosine"),

@@ -102,7 +102,7 @@ def test_random_pairs_train_as_from_a_plain_dataset(name: str, photos: Path) -> 
     assert all(torch.equal(a, b) for a, b in zip(method.model.state_dict().values(), again.model.state_dict().values(), strict=True))
 
 
-SCRIPTS = {"lightly_simsiam.py": ["--size", 32], "lightly_dino.py": ["--size", 32, 16]}
+SCRIPTS = {"lightly_simsiam.py": ["--size", 32], "lightly_dino.py": ["--size", 32, 16], "lightly_msn.py": ["--size", 28, 14]}
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -230,7 +230,7 @@ def test_too_many_combinations_to_rank_are_refused():
     ("recipe", "message"),
     [
         (make_recipe(["a", "b", "c"], 0), r"got \{'a': 0, 'b': 0, 'c': 0\} of the roles \['a', 'b', 'c'\]"),
-        (make_recipe(["view"], 3, 1), r"expected at least 2 emitted views.* got \{'view': 1\}"),
+        (make_recipe(["view"], 3, 1), "expected at least 2 emitted views.* under Terms, whose loss is of two, got 1"),
         (make_recipe(["a", "b"], 0).with_roles(emitted=0), r"of each role at least one.* got \{'a': 0, 'b': 0\}"),
         (make_recipe(["view"] * 3, 0).with_roles(emitted=3), "expected 2 emitted global views under Terms.* got 3"),
     ],
