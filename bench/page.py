@@ -32,7 +32,7 @@ from hvs_data.demo.charts import Line, line_chart
 DOCS = results.ROOT / "docs"
 # The machine whose results the README's plots and tables show.
 SHOWN_MACHINE = "intel-xeon-2-cores"
-METHODS = {"simsiam": "SimSiam", "simclr": "SimCLR", "byol": "BYOL", "dino": "DINO"}
+METHODS = {"simsiam": "SimSiam", "simclr": "SimCLR", "byol": "BYOL", "dino": "DINO", "dinov2": "DINOv2"}
 # Curves of box overlap: which arms, in which colours.
 SHOWN_ARMS = {"vanilla": "var(--b)", "hardest": "var(--a)", "cheap-16": "var(--c3)"}
 
@@ -81,13 +81,14 @@ def selection_section(result: dict[str, Any]) -> str:
     header = ["setting", "x step", "quartiles", "hardness (error)", "of own candidates", "selecting", "x memory"]
     best = {place for place, its in enumerate(its_settings) if its["on_frontier"]}
     its = result["conditions"]
+    loaded = " --loaded" if result["bench"].endswith("_loaded") else ""
     options = f"--method {its['settings']['network']} --batch-size {its['sizes']['batch']:g}"
     names = [one["name"] for one in its_settings if one["name"] not in ("vanilla", EXACT)]
     if set(every_setting(its["settings"]["network"])) - {EXACT, *names, *result["not_run"]}:  # a run of some settings only
         options += " --settings " + " ".join(map(shlex.quote, names))
-    command = f"python bench/selection.py --data FOLDER {options}"
+    command = f"python bench/selection.py --data FOLDER {options}{loaded}"
     return html.section(
-        f"What selection costs: {method}",
+        f"What selection costs: {method}" + (", on a loaded machine (times are indicative only)" if loaded else ""),
         f"Hardness is the gain of the chosen pairs' loss over random ones, in units of the exact choice's among 4 candidates. "
         f"{target_line(result)[:1].upper()}{target_line(result)[1:]}.",
         html.figure(plots.selection_frontier(result["settings"], result["target"]), html.conditions_of(result, command))

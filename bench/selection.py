@@ -1,6 +1,6 @@
 """What does selection cost, and how much of the hardness does it capture? Whole training steps, setting by setting.
 
-    python bench/selection.py [--data FOLDER_OR_SHARDS] [--method simsiam|simclr|dino]
+    python bench/selection.py [--data FOLDER_OR_SHARDS] [--method simsiam|simclr|dino|dinov2]
 
 Trains for a while on exactly selected pairs, so that the network is neither random nor finished. From there it measures, for every
 setting of ``harness/selection/settings.py``: the time of a training step over that of a vanilla one, in alternation and with the loader;
@@ -109,8 +109,8 @@ def entry(bench: Bench, name: str, times: dict[str, list[StepTimes]], hardness: 
     }
 
 
-def run(bench: Bench, arguments: list[str], quick: bool) -> dict[str, Any]:
-    """Measure everything; the whole result."""
+def run(bench: Bench, arguments: list[str], quick: bool, loaded: bool = False) -> dict[str, Any]:
+    """Measure everything; the whole result. On a machine that is loaded with other work, hardness counts, and times tell little."""
     print("training on exactly selected pairs", file=sys.stderr, flush=True)
     bench.trained()
     fine, not_run = usable(bench)
@@ -128,7 +128,7 @@ def run(bench: Bench, arguments: list[str], quick: bool) -> dict[str, Any]:
     best = frontier([(its["cost"]["median"], its["of_four"]) for its in entries])
     amounts, sizes = bench.amounts, bench.setup.as_json()["sizes"]
     return {
-        "bench": f"selection_{bench.setup.method}{_suffix(bench.setup)}",
+        "bench": f"selection_{bench.setup.method}{_suffix(bench.setup)}{'_loaded' if loaded else ''}",
         "question": "what selection costs in units of a vanilla training step, and how much of the hardness it captures",
         "quick": quick,
         "conditions": results.conditions(
@@ -149,6 +149,7 @@ def run(bench: Bench, arguments: list[str], quick: bool) -> dict[str, Any]:
                 "precision of the training": bench.setup.precision,
                 "network": bench.setup.method,
                 "weights": f"after {amounts.trained} steps on exactly selected pairs, of a schedule of {4 * amounts.trained}",
+                **({"times and memory": "indicative only, the machine did other work at the same time"} if loaded else {}),
                 "memory": "resident memory of a process that makes some steps; on CUDA what torch allocates",
             },
         ),
@@ -184,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.no_check:
         refuse_if_tests_fail(TESTS)
     bench = bench_of(arguments)
-    result = run(bench, arguments, options.quick)
+    result = run(bench, arguments, options.quick, options.loaded)
     path = results.write_result(result, options.out, check=lambda its: check_form(its, SELECTION))
     print(report(json.loads(path.read_text())))
     print(f"\nwritten to {os.path.relpath(path)}")

@@ -78,11 +78,16 @@ class VisionTransformer(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """[N, 3, S, S] -> the class token [N, F]."""
-        patches_NTF = self.patch_embed(pixels).flatten(2).transpose(1, 2)
-        tokens_NTF = torch.cat([self.cls_token.expand(len(pixels), -1, -1), patches_NTF], dim=1) + self._positions(pixels.shape[-1])
+        return self.norm(self._tokens(self._patches(pixels), pixels.shape[-1])[:, 0])
+
+    def _patches(self, pixels: Tensor) -> Tensor:
+        return self.patch_embed(pixels).flatten(2).transpose(1, 2)
+
+    def _tokens(self, patches_NTF: Tensor, size: int) -> Tensor:
+        tokens_NTF = torch.cat([self.cls_token.expand(len(patches_NTF), -1, -1), patches_NTF], dim=1) + self._positions(size)
         for block in self.blocks:
             tokens_NTF = block(tokens_NTF)
-        return self.norm(tokens_NTF[:, 0])
+        return tokens_NTF
 
     def _positions(self, size: int) -> Tensor:
         grid = size // self.patch_size
@@ -91,6 +96,33 @@ class VisionTransformer(nn.Module):
         learnt = self.pos_embed[:, 1:].transpose(1, 2).unflatten(2, (self.grid, self.grid))
         scaled = F.interpolate(learnt.float(), size=(grid, grid), mode="bicubic", align_corners=False)
         return torch.cat([self.pos_embed[:, :1], scaled.flatten(2).transpose(1, 2).to(learnt.dtype)], dim=1)
+
+
+class MaskedVisionTransformer(VisionTransformer):
+    """The same with patches that are hidden, and with patch tokens beside the class token."""
+
+    def __init__(self, size: int, patch_size: int, width: int, depth: int, heads: int):
+        super().__init__(size, patch_size, width, depth, heads)
+        self.mask_token = nn.Parameter(torch.zeros(width))
+
+    def forward(self, pixels: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """[N, 3, S, S], bool [N, P] or of the grid's shape -> class token [N, F], patch tokens [N, P, F]."""
+        patches_NPF = self._patches(pixels)
+        if mask is not None:
+            patches_NPF = torch.where(mask.flatten(1)[:, :, None], self.mask_token.to(patches_NPF.dtype), patches_NPF)
+        tokens_NTF = self.norm(self._tokens(patches_NPF, pixels.shape[-1]))
+        return tokens_NTF[:, 0], tokens_NTF[:, 1:]
+
+
+class ClassToken(nn.Module):
+    """The class token of a masked transformer's output: [N, 3, S, S] -> [N, F]."""
+
+    def __init__(self, backbone: MaskedVisionTransformer):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.backbone(pixels)[0]
 
 
 class Block(nn.Module):

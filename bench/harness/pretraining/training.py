@@ -123,7 +123,8 @@ class Training:
             group["lr"] = self.setup.sizes.learning_rate * schedule(self.step, self.steps)
         with self.setup.casting():
             kept = None if batch.selection is None else batch.selection.teacher_outputs
-            loss = self.method.loss(batch.views, kept)
+            masks = {"masks": batch.masks} if self.method.masked else {}
+            loss = self.method.loss(batch.views, kept, **masks)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

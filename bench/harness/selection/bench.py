@@ -27,12 +27,14 @@ SIZES = {
     "simsiam": methods.Sizes(view=64, width=32, stem_stride=2, batch=32, learning_rate=0.05),
     "simclr": methods.Sizes(view=64, width=32, stem_stride=2, batch=32, learning_rate=0.1),
     "dino": methods.Sizes(view=64, width=12, batch=32, learning_rate=1e-3),
+    "dinov2": methods.Sizes(view=64, width=12, batch=16, learning_rate=1e-3),
 }
-# ResNet-50 and ViT-S/16 (of DINO 4 + 16 candidates for 2 + 8 views), for a GPU
+# ResNet-50 and ViT-S/16 (of DINO and DINOv2 4 + 16 candidates for 2 + 8 views), for a GPU
 PUBLISHED_SIZES = {
     "simsiam": methods.Sizes(view=224, batch=256, learning_rate=0.05, published=True),
     "simclr": methods.Sizes(view=224, batch=256, learning_rate=0.3, published=True),
     "dino": methods.Sizes(view=224, batch=128, learning_rate=2.5e-4, published=True),
+    "dinov2": methods.Sizes(view=224, batch=64, learning_rate=2.5e-4, published=True),
 }
 
 
@@ -133,6 +135,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--published", action="store_true", help="networks, views and batches of the publications; meant for a GPU")
     made.add_argument("--quick", action="store_true", help="try in a minute whether everything works; the numbers mean nothing")
     made.add_argument("--no-check", action="store_true", help="time even if the tests of what is timed fail")
+    made.add_argument("--loaded", action="store_true", help="the machine does other work too; the result says so, in a file of its own")
     made.add_argument("--width", type=int, help="channels of the network's first stage")
     made.add_argument("--batch-size", type=int, help="images of a step (32)")
     made.add_argument("--trained", type=int, help="steps before anything is measured (200)")

@@ -92,6 +92,7 @@ OF_METHOD: dict[str, dict[str, Arm]] = {
         "teacher alone, a quarter of the tokens": _teacher(keep_tokens=0.25),
         "teacher alone, a quarter of the tokens, bf16": _teacher(keep_tokens=0.25, autocast=BF16),
     },
+    "dinov2": {"keep teacher": _with(keep_teacher=True)},
 }  # fmt: skip
 
 

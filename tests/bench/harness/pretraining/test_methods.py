@@ -22,10 +22,11 @@ def views_of(method: methods.Method) -> list[Tensor]:
 @pytest.mark.parametrize("name", list(methods.METHODS))
 def test_the_loss_is_the_one_that_is_scored(name: str) -> None:
     method = methods.build(name, SIZES, seed=0)
-    views = views_of(method)
+    views, recipe = views_of(method), method.recipe(2)
+    rows = hvs.sample_views(recipe, seed=0, epoch=0, index=range(6), height=[40] * 6, width=[50] * 6)
     selector = hvs.HardViewSelector(method.objective(), bn="per_view")
-    scored = selector.select(views, method.recipe(2)).loss.mean()
-    loss = method.loss(views)
+    scored = selector.select(views, rows).loss.mean()
+    loss = method.loss(views, **({"masks": rows.mask[:, :2].unbind(1)} if method.masked else {}))
     # float32: the same sums of a few hundred terms near 1, taken in another order
     torch.testing.assert_close(loss.detach(), scored, rtol=1e-5, atol=2e-5)
     loss.backward()
@@ -38,6 +39,18 @@ def test_a_teacher_that_was_kept_gives_the_same_loss() -> None:
     selector = hvs.HardViewSelector(method.objective(), keep_teacher=True)
     kept = selector.select(views, method.recipe(2)).teacher_outputs
     torch.testing.assert_close(method.loss(views, kept), method.loss(views), rtol=1e-5, atol=1e-5)
+
+
+def test_a_masked_methods_kept_teacher_gives_the_same_loss() -> None:
+    method = methods.build("dinov2", SIZES, seed=0)
+    views, recipe = views_of(method), method.recipe(2)
+    rows = hvs.sample_views(recipe, seed=0, epoch=0, index=range(6), height=[40] * 6, width=[50] * 6)
+    kept = hvs.HardViewSelector(method.objective(), keep_teacher=True).select(views, rows).teacher_outputs
+    masks = rows.mask[:, :2].unbind(1)
+    torch.testing.assert_close(method.loss(views, kept, masks=masks), method.loss(views, masks=masks), rtol=1e-5, atol=1e-5)
+    center = method.model.patch_center.clone()
+    method.after_step()
+    assert not torch.equal(method.model.patch_center, center)
 
 
 def test_a_third_view_is_foretold_and_foretells_nothing() -> None:
