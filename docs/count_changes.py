@@ -17,6 +17,7 @@ TRAINERS = {
     "plain": "Plain PyTorch, as official SimSiam",
     "dino": "Official DINO",
     "ibot": "Official iBOT",
+    "dinov2": "Official DINOv2",
     "distributed": "torchrun, DDP or FSDP2",
     "lightning_simsiam": "PyTorch Lightning",
     "lightly_simsiam": "lightly, SimSiam",

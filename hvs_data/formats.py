@@ -20,6 +20,7 @@ from hvs_data.types import LOCAL, Batch
 
 __all__ = [
     "as_dict",
+    "dinov2",
     "images_and_labels",
     "mmpretrain",
     "named_views",
@@ -61,6 +62,33 @@ def with_masks(batch: Batch) -> tuple[list[Tensor], Tensor, list[Tensor]]:
     if batch.masks is None:
         raise HvsError("with_masks expects a recipe with masking, got rows without masks; make it with hvs_data.recipes.ibot(masking=...)")
     return batch.views, batch.labels, [mask.to(batch.labels.device, non_blocking=True) for mask in batch.masks]
+
+
+def dinov2(batch: Batch) -> dict[str, Any]:
+    """The dict of ``collate_data_and_cast``, which ``SSLMetaArch.forward_backward`` of facebookresearch/dinov2 and dinov3 takes.
+
+    Crops one after the other, all first ones first: ``collated_global_crops`` [2 B, C, S, S] and ``collated_local_crops`` [L B, C, S, S].
+    Of the global ones ``collated_masks`` bool [2 B, P], the masked patches among all of them as ``mask_indices_list`` [M], one over the
+    number of each one's view as ``masks_weight`` [M], M as ``n_masked_patches`` [1] and as ``upperbound``; these are on the CPU, and the
+    step moves them. Copies the pixels.
+
+    Raises:
+        HvsError: rows without masks.
+    """
+    if batch.masks is None:
+        raise HvsError("dinov2 expects a recipe with masking, got rows without masks; make it with hvs_data.recipes.dinov2(masking=...)")
+    count = len(batch.masks)
+    mask_NP = torch.cat(batch.masks).flatten(1)
+    indices_M = mask_NP.flatten().nonzero().flatten()
+    return {
+        "collated_global_crops": torch.cat(batch.views[:count]),
+        "collated_local_crops": torch.cat(batch.views[count:] or [batch.views[0][:0]]),
+        "collated_masks": mask_NP,
+        "mask_indices_list": indices_M,
+        "masks_weight": (1 / mask_NP.sum(1).clamp_min(1))[:, None].expand_as(mask_NP)[mask_NP],
+        "upperbound": len(indices_M),
+        "n_masked_patches": torch.tensor([len(indices_M)]),
+    }
 
 
 def with_index(batch: Batch) -> list[Any]:

@@ -1,7 +1,8 @@
-"""The official code of DINO and iBOT: objectives that read centres and temperatures off the trainer's loss object.
+"""The official code of DINO, iBOT, DINOv2 and DINOv3: objectives that read centres and temperatures off the trainer's loss objects.
 
-The loops are github.com/facebookresearch/dino's main_dino.py and github.com/bytedance/ibot's main_ibot.py, and others in their way. Nothing
-of them is imported: what counts are the attributes of the loss.
+The loops are github.com/facebookresearch/dino's main_dino.py, github.com/bytedance/ibot's main_ibot.py and the train.py of
+github.com/facebookresearch/dinov2 and dinov3, and others in their way. Nothing of them is imported: what counts are the attributes of the
+losses.
 """
 
 from __future__ import annotations
@@ -10,13 +11,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch.distributed as dist
+from torch import Tensor
+
 from hvs_data.arguments.values import type_name, whole_number
 from hvs_data.errors import SelectionError
 from hvs_data.objectives.dino import DINO
+from hvs_data.objectives.dinov2 import DINOv2
+from hvs_data.objectives.gather import is_distributed
 from hvs_data.objectives.ibot import IBOT
 from hvs_data.objectives.networks import Network
+from hvs_data.objectives.parts import Number
 
-__all__ = ["dino", "ibot"]
+__all__ = ["dino", "dinov2", "ibot"]
 
 # The epoch that the loss is called with, or a function that returns it.
 Epoch = int | Callable[[], int]
@@ -77,12 +84,69 @@ def ibot(student: Network, teacher: Network, ibot_loss: Any, epoch: Epoch, **opt
     )
 
 
+def dinov2(model: Any, teacher_temp: Number, **options: Any) -> DINOv2:
+    """The objective of ``SSLMetaArch``, the model of facebookresearch/dinov2 and dinov3: its loss less KoLeo's and the Gram term.
+
+    The losses are read at each scoring and never called. Under ``cfg.train.centering == "centering"`` these are the centres that the step
+    will use: an update that the last step left for the next one to apply is applied to a copy. Under "sinkhorn_knopp" codes are made over
+    all global candidates of all processes.
+
+    Args:
+        model: the trainer's SSLMetaArch: ``student`` and ``teacher`` with backbone, dino_head and perhaps ibot_head, ``dino_loss``,
+            ``ibot_patch_loss``, their weights and ``cfg.train.centering``, which are read now.
+        teacher_temp: what the loop passes to ``forward_backward``: a number, or a function that is called at each scoring, such as
+            ``lambda: teacher_temp_schedule[iteration]`` where the loop counts iterations on at their end.
+        options: further arguments of :class:`hvs_data.objectives.DINOv2`, such as ``patch_size`` where views are scored smaller.
+
+    Raises:
+        SelectionError: a model without these attributes; one whose loss is another: that compares a crop with itself
+            (``dino.global_ignore_diagonal`` off), reweighs local crops by a schedule, or distils a fixed teacher.
+    """
+    names = ("student", "teacher", "dino_loss", "ibot_patch_loss", "dino_loss_weight", "ibot_loss_weight", "cfg")
+    _check("SSLMetaArch", model, *names)
+    reweighed = getattr(getattr(model.cfg, "dino", None), "reweight_dino_local_loss", False)
+    if not getattr(model, "dino_global_ignore_diagonal", True) or reweighed or getattr(model, "is_distillation_enabled", False):
+        raise SelectionError(
+            "expected an SSLMetaArch that compares different crops with equal weights, with a teacher that follows the student, got one "
+            "with dino.global_ignore_diagonal off, dino.reweight_dino_local_loss on or distillation; write a subclass of "
+            "hvs_data.objectives.DINOv2"
+        )
+    sinkhorn = model.cfg.train.centering == "sinkhorn_knopp"
+    return DINOv2(
+        model.student,
+        model.teacher,
+        None if sinkhorn else partial(_coming_center, model.dino_loss),
+        None if sinkhorn else partial(_coming_center, model.ibot_patch_loss),
+        teacher_temp,
+        partial(getattr, model.dino_loss, "student_temp"),
+        **{
+            "centering": "sinkhorn" if sinkhorn else "softmax",
+            "gather": sinkhorn,
+            "class_weight": model.dino_loss_weight,
+            "patch_weight": model.ibot_loss_weight,
+            **options,
+        },
+    )
+
+
+def _coming_center(loss: Any) -> Tensor:
+    """The centre that the loss will use: with the update that it holds back until then."""
+    center: Tensor = loss.center
+    if loss.updated:
+        return center
+    if loss.reduce_handle is not None:
+        loss.reduce_handle.wait()
+    count = getattr(loss, "len_teacher_output", None) or loss.len_teacher_patch_tokens
+    mean = loss.async_batch_center / (count * (dist.get_world_size() if is_distributed() else 1))
+    return center * loss.center_momentum + mean * (1 - loss.center_momentum)
+
+
 def _check(expected: str, loss: Any, *names: str) -> None:
     missing = [name for name in names if not hasattr(loss, name)]
     if missing:
         raise SelectionError(
             f"expected the official {expected} or one with its attributes {', '.join(names)}, got {type_name(loss)} without "
-            f"{', '.join(missing)}; for another loss make hvs_data.objectives.DINO or IBOT and pass centres and temperatures yourself"
+            f"{', '.join(missing)}; for another loss make hvs_data.objectives.DINO, IBOT or DINOv2 and pass centres and temperatures"
         )
 
 

@@ -150,14 +150,18 @@ class PlainMaskedViews(PlainViews):
         """As official iBOT's dataset has it."""
 
 
-def run_before(script: str, batches: list[hvs.Batch], *arguments: Any) -> Run:
-    """The script as it was before hvs_data, whose DataLoader holds the views of these batches of one epoch, in their order."""
+def run_before(script: str, batches: list[hvs.Batch], *arguments: Any, collate: Callable[[list[Any]], Any] | None = None) -> Run:
+    """The script as it was before hvs_data, whose DataLoader holds the views of these batches of one epoch, in their order.
+
+    Args:
+        collate: in place of the script's own, from items of :class:`PlainViews`.
+    """
     views = PlainViews(batches) if batches[0].masks is None else PlainMaskedViews(batches)
 
     def make(dataset: Any, batch_size: int, **options: Any) -> Any:
         alone = torch.utils.data.DistributedSampler(views, num_replicas=1, rank=0, shuffle=False)
         # a generator of its own, as a DataLoader draws a number of torch's at each start, which no training on the same views should see
-        return original(views, batch_size, sampler=alone, generator=torch.Generator())
+        return original(views, batch_size, sampler=alone, collate_fn=collate, generator=torch.Generator())
 
     original = torch.utils.data.DataLoader
     return run_script(EXAMPLES / "before" / script, *arguments, replaced=(mock.patch.object(torch.utils.data, "DataLoader", make),))

@@ -92,11 +92,16 @@ def warmed_up(first, last, warmup_epochs, epochs):
     return np.concatenate([np.linspace(first, last, warmup_epochs), np.full(max(0, epochs - warmup_epochs), float(last))])
 
 
+def sum_over_processes(values):
+    """The sum of a tensor of each process."""
+    total = values.clone()
+    dist.all_reduce(total)
+    return total
+
+
 def mean_over_processes(values):
     """The mean over the first axis, of all processes."""
-    total = values.sum(0, keepdim=True)
-    dist.all_reduce(total)
-    return total / (len(values) * dist.get_world_size())
+    return sum_over_processes(values.sum(0, keepdim=True)) / (len(values) * dist.get_world_size())
 
 
 def random_mask(side, ratio, draw):

@@ -13,6 +13,7 @@ import torch
 from example_scripts import EXAMPLES, falls, write_photos
 from hvs_data.errors import SelectionError
 from hvs_data.integrations import official
+from multi_crop_terms import Candidates, cross_entropy, table_of
 from script_twins import run_before, run_script, run_with_random_pairs, run_witnessed
 
 SMALL = ("--batch-size", 8, "--size", 32, 16, "--patch-size", 8, "--out-dim", 64, "--lr", 0.01)
@@ -26,20 +27,8 @@ def no_process_group_left_over():
     gc.collect()
 
 
-class Candidates:
-    """The latest batch of a script and its loader, of which the formulas need rows and the trainer's centres."""
-
-    def remember(self, batch, loader):
-        self.batch, self.objective = batch, loader.selector.objective
-
-
 def modules_of(objective):
     return {"student": objective.student[0], "teacher": objective.teacher[0]}
-
-
-def cross_entropy(teacher, student, center, temperature, student_temperature):
-    target = ((teacher - center) / temperature).softmax(-1)
-    return -(target * (student / student_temperature).log_softmax(-1)).sum(-1)
 
 
 def terms_of(seen, networks, views, dtype):
@@ -82,38 +71,6 @@ def terms_of(seen, networks, views, dtype):
     return found
 
 
-def loss_of(terms, pair, local, image=None):
-    """The published loss of a choice, of all images, or of one."""
-
-    def value(t, s):
-        return terms[t, s] if image is None else terms[t, s][image]
-
-    chosen = (*pair, *local)
-    cls = [value(t, s) for t in pair for s in chosen if s != t]
-    patches = [value(t, t) for t in pair] if (pair[0], pair[0]) in terms else []
-    return sum(cls) / len(cls) + sum(patches) / 2
-
-
-def table_of(seen, networks, views):
-    """For each pair the loss with its hardest local views, in float64, and what float32 networks err; checks the chosen local views."""
-    exact, rounded = (terms_of(seen, networks, views, dtype) for dtype in (torch.float64, torch.float32))
-    # a choice's loss is a mean of terms, and a sum of two means with patches; what is compared errs on both sides
-    error = 4 * max(float((exact[key] - rounded[key]).abs().max()) for key in exact)
-    selection, params = seen.batch.selection, seen.batch.params
-    local = [v for v, role in enumerate(params.role) if role == "local"]
-    images, count = len(selection.pair), len(views)
-    table = torch.full((images, count, count), -torch.inf, dtype=torch.float64)
-    for i, j in selection.legal.nonzero().tolist():
-        gains = torch.stack([exact[i, v] + exact[j, v] for v in local], 1)
-        best = gains.argsort(1, descending=True)[:, : params.emitted["local"]]
-        for b in range(images):
-            table[b, i, j] = loss_of(exact, (i, j), [local[place] for place in best[b].tolist()], b)
-    for b in range(images):
-        i, j, *chosen = selection.slots[b].tolist()
-        assert loss_of(exact, (i, j), chosen, b) >= table[b].max() - error
-    return table, error
-
-
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_it_trains_on_the_hardest_views_of_every_step(script, tmp_path):
     seen = Candidates()
@@ -123,7 +80,9 @@ def test_it_trains_on_the_hardest_views_of_every_step(script, tmp_path):
         *("--epochs", 2),
         *SMALL,
         modules_of=modules_of,
-        pair_losses=lambda networks, views: table_of(seen, networks, views),
+        pair_losses=lambda networks, views: table_of(
+            seen, *(terms_of(seen, networks, views, dtype) for dtype in (torch.float64, torch.float32))
+        ),
         with_batch=seen.remember,
     )
     assert run.witness.checked == len(run.losses) == 6
