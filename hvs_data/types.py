@@ -199,6 +199,12 @@ class ViewParams:
         image_B1 = torch.arange(self.batch_size)[:, None]
         return self._each(lambda value: value[image_B1, slots_BK], columns)
 
+    def undistorted(self) -> ViewParams:
+        """The same crops, flips and turns without colours, blur, erasing and dropped channels."""
+        neutral: dict[str, Any] = dict.fromkeys(("brightness", "contrast", "saturation"), torch.ones_like(self.brightness))
+        neutral |= {name: torch.zeros_like(getattr(self, name)) for name in ("hue", "gray", "solarize", "blur_sigma")}
+        return replace(self, **neutral, posterize=None, erase=None, dropped=None)
+
     def _each(self, change: Callable[[Tensor], Tensor], slots: Sequence[int] | None = None, **others: Any) -> ViewParams:
         """Rows with every per-view tensor changed, and named and sized after these slots (None: as they are), and other fields set."""
         changed: dict[str, Any] = {name: change(value) for name, value in self.tensors().items()} | others
@@ -458,6 +464,7 @@ class Batch:
         epoch: the epoch whose rows these are.
         selection: the chosen candidates; None for a loader without selection.
         normalized: whether the views are normalised as the recipe says.
+        twins: for each of the recipe's twins a list of [B, C, H, W] tensors, one for each of ``views`` that is not local, in order.
     """
 
     views: list[Tensor]
@@ -467,6 +474,7 @@ class Batch:
     epoch: int = 0
     selection: Selection | None = None
     normalized: bool = True
+    twins: list[list[Tensor]] = field(default_factory=list)
 
     @property
     def masks(self) -> list[Tensor] | None:
@@ -499,5 +507,6 @@ class Batch:
             views=[view.to(device, non_blocking=non_blocking) for view in self.views],
             labels=_moved(self.labels, device, non_blocking),
             index=self.index.to(device, non_blocking=non_blocking),
+            twins=_moved(self.twins, device, non_blocking),
             selection=None if self.selection is None else self.selection.to(device, non_blocking),
         )

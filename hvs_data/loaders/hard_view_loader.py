@@ -19,6 +19,7 @@ from hvs_data.formats import Format
 from hvs_data.loaders.production import Product
 from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.loaders.sampler import EpochSampler
+from hvs_data.loaders.twins import with_twins
 from hvs_data.loaders.view_loader import NO_BATCH_SAMPLER, ViewLoader, checked_format
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.modules.freshness import KeptBatches, LookAhead
@@ -176,7 +177,7 @@ class HardViewLoader(Fixed):
             self.selector.load_state_dict(state["selector"])
 
     def __iter__(self) -> Iterator[Any]:
-        keep_images = self._late or self.selector.narrows
+        keep_images = self._late or self.selector.narrows or bool(self.recipe.twins)
         return self._run(self.loader.products(wanted=self._wanted, keep_images=keep_images))
 
     @property
@@ -235,7 +236,7 @@ class HardViewLoader(Fixed):
             views = selector(views, rows, slots=slots, labels=batch.labels)
             assert selector.last is not None
             selection = selector.last
-        return replace(batch, views=views, selection=selection)
+        return with_twins(replace(batch, views=views, selection=selection), product)
 
     def __repr__(self) -> str:
         return f"HardViewLoader({self.loader!r}, score_size {self.selector.score_size})"

@@ -24,6 +24,7 @@ from hvs_data.loaders.samples import DecodedSample, Opened, SampleReader
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.loaders.watch import Watch
 from hvs_data.pipelines.scaled import boxes_in_decoded
+from hvs_data.recipes.spec import Twin
 from hvs_data.threads.openmp import let_openmp_count
 from hvs_data.types import Batch, ImageBatch, ViewParams
 
@@ -49,6 +50,11 @@ class Product:
     wanted: Wanted
     slots: Tensor | None
     _production: Production
+
+    @property
+    def twins(self) -> tuple[Twin, ...]:
+        """Those of the recipe."""
+        return self._production.twins
 
     def render(self, params: ViewParams, sizes_K: Sequence[Size] | None = None) -> list[Tensor]:
         """Render rows [B, K] of the kept images, at the rows' own sizes by default: K tensors [B, C, H, W]."""
@@ -92,6 +98,10 @@ class Production:
     def close(self) -> None:
         """End the threads, after the image that each is busy with; those that storage holds up are left behind."""
         self._crew.close(0 if self._watch.stalled else CLOSE_PATIENCE)
+
+    @property
+    def twins(self) -> tuple[Twin, ...]:
+        return self._plan.recipe.twins
 
     def batches(self, steps: Iterable[NDArray[np.int64]]) -> Iterator[Product]:
         """The batch of each step, in order, while the next ones are in the making.

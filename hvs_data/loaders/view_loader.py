@@ -29,6 +29,7 @@ from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Product
 from hvs_data.loaders.quarantine import Quarantine
 from hvs_data.loaders.sampler import EpochSampler, InOrderSampler
+from hvs_data.loaders.twins import check_twins, with_twins
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.pipelines.decode import DEFAULT_MAX_PIXELS, usable_device
 from hvs_data.pipelines.engine import choose_engine
@@ -187,6 +188,7 @@ class ViewLoader(Fixed):
         self.drop_last = drop_last
         self.prefetch = prefetch
         self.quarantine = Quarantine(len(self.dataset), bad_share, quarantine)
+        check_twins(recipe, scaled_decode=scaled_decode, staged=extra_stage is not None)
         self.sampler = EpochSampler(self) if shuffle else InOrderSampler(self)
         self._plan = Plan(
             source=self.dataset,
@@ -333,7 +335,7 @@ class ViewLoader(Fixed):
 
     def __iter__(self) -> Iterator[Any]:
         shape = self.format or _unchanged
-        return (shape(product.batch) for product in self.products())
+        return (shape(with_twins(product.batch, product)) for product in self.products(keep_images=bool(self.recipe.twins)))
 
     def products(
         self, *, sizes_V: Sequence[Size] | None = None, wanted: Callable[[int], Wanted] | None = None, keep_images: bool = False

@@ -63,6 +63,8 @@ class DINOv2(AdditiveObjective):
         centering: "softmax" or "sinkhorn".
         iterations: of Sinkhorn-Knopp.
         class_weight, patch_weight: at least 0.
+        local_class_weight: what class terms of local views count, global ones' being 1: a number, or a function that returns the current
+            one, such as DINOv3's schedule (``reweight_dino_local_loss``).
         masked_share: the largest share of a batch's patches that are masked, so that patch heads are called for no more, without waiting
             for the device: with masks that half of the views have, and of at most half of their patches, .25. Where it is exceeded all
             losses are NaN.
@@ -76,7 +78,7 @@ class DINOv2(AdditiveObjective):
 
     extras = ("mask",)
     any_globals = True
-    _read_only = ("center", "patch_center", "teacher_temperature", "student_temperature")
+    _read_only = ("center", "patch_center", "teacher_temperature", "student_temperature", "local_class_weight")
 
     def __init__(
         self,
@@ -91,6 +93,7 @@ class DINOv2(AdditiveObjective):
         iterations: int = 3,
         class_weight: float = 1.0,
         patch_weight: float = 1.0,
+        local_class_weight: Number = 1.0,
         masked_share: float = 0.5,
         gather: bool = False,
         patch_size: int | None = None,
@@ -112,6 +115,7 @@ class DINOv2(AdditiveObjective):
         self.iterations = int(iterations)
         self.class_weight = _at_least_0("class_weight", class_weight)
         self.patch_weight = _at_least_0("patch_weight", patch_weight)
+        self.local_class_weight = checked_number("local_class_weight", local_class_weight)
         share = real_number(masked_share)
         if share is None or not 0 < share <= 1:
             raise SelectionError(f"masked_share must satisfy 0 < masked_share <= 1, got {masked_share!r}; it is a share of the patches")
@@ -161,6 +165,8 @@ class DINOv2(AdditiveObjective):
         same_TS = torch.eye(*table_BTS.shape[1:], dtype=torch.bool, device=table_BTS.device)
         terms = number_of_terms(views, global_views)
         table_BTS = table_BTS * (self.class_weight / terms)
+        if local is not None:
+            table_BTS[..., -local.shape[1] :] *= current_number("local_class_weight", self.local_class_weight)
         patch_BT = self._patch_losses(teacher[1], *student[1:]) * (self.patch_weight / global_views)
         own_BTS = F.pad(torch.diag_embed(patch_BT.to(table_BTS.dtype)), (0, table_BTS.shape[2] - table_BTS.shape[1]))
         return torch.where(same_TS, own_BTS, table_BTS)

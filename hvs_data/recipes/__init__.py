@@ -3,7 +3,7 @@
 from hvs_data.recipes.files import from_dict, load, save, to_dict
 from hvs_data.recipes.masking import Masking
 from hvs_data.recipes.presets import barlow_twins, byol, dino, dinov2, evaluation, ibot, moco_v2, moco_v3, msn, simclr, simsiam, vicreg
-from hvs_data.recipes.spec import ColorJitter, Erasing, Recipe, Role
+from hvs_data.recipes.spec import ColorJitter, Erasing, Recipe, Role, Twin
 
 __all__ = [
     "ColorJitter",
@@ -11,6 +11,7 @@ __all__ = [
     "Masking",
     "Recipe",
     "Role",
+    "Twin",
     "barlow_twins",
     "byol",
     "dino",

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from hvs_data.errors import RecipeError
 from hvs_data.recipes.masking import Masking
-from hvs_data.recipes.spec import ColorJitter, Erasing, Recipe, Role
+from hvs_data.recipes.spec import ColorJitter, Erasing, Recipe, Role, Twin
 
 _PARTS = {"jitter": ColorJitter, "erase": Erasing, "masking": Masking}
 Made = TypeVar("Made")
@@ -36,6 +36,7 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
     if not isinstance(roles, (list, tuple)):
         raise RecipeError(f"roles must be a list of dictionaries, one for each role, got {type(roles).__name__}")
     given["roles"] = tuple(_made(f"role {number}", Role, role) for number, role in enumerate(roles))
+    given["twins"] = tuple(_made(f"twin {number}", Twin, twin) for number, twin in enumerate(given.get("twins", ())))
     return _made("a recipe", Recipe, given)
 
 

@@ -249,6 +249,25 @@ def _check_shared(shared: Any) -> None:
 
 
 @dataclass(frozen=True)
+class Twin:
+    """A second form of every global view that reaches the trainer: the same crop, flips and turn at a size of its own.
+
+    What DINOv3's Gram teacher sees (Siméoni et al. 2025, arXiv 2508.10104: ``gram_teacher_crops_size``), or a teacher without colours
+    (``teacher_no_color_jitter``). It is rendered for the chosen views alone, and stands in ``batch.twins``.
+
+    Attributes:
+        size: side of a square in pixels, or (height, width).
+        distorted: with the view's colours, blur, erasing and dropped channels, the blur scaled with the size; or without them.
+    """
+
+    size: Size
+    distorted: bool = False
+
+    def __post_init__(self) -> None:
+        _set(self, size=_size(self.size), distorted=bool(self.distorted))
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A named distribution of an image's candidate views.
 
@@ -262,6 +281,7 @@ class Recipe:
         mean, std: normalisation per channel, on the 0-1 scale. As many numbers as the images have channels, from 1 to 16; three are RGB.
         value_range: the images' values that become 0 and 1, as (lo, hi) or such a pair for each channel; what lies outside is clipped.
             None is for pictures of 8 bits. :meth:`with_channels` sets these three.
+        twins: in what further forms the views of all roles but "local" that reach the trainer are handed out; see :class:`Twin`.
         masking: which patches of views of all roles but "local" are hidden from the student; None for methods without masks.
     """
 
@@ -273,8 +293,13 @@ class Recipe:
     std: tuple[float, ...] = RenderSpec.std
     masking: Masking | None = None
     value_range: Any = None
+    twins: tuple[Twin, ...] = ()
 
     def __post_init__(self) -> None:
+        twins = listed(self.twins)
+        if twins is None or not all(isinstance(twin, Twin) for twin in twins):
+            raise RecipeError(f"twins must hold Twins and nothing else, got {self.twins!r}; write (Twin(512),) for a single one")
+        _set(self, twins=twins)
         roles = listed(self.roles)
         if not roles or not all(isinstance(role, Role) for role in roles):
             raise RecipeError(f"roles must hold at least one Role and nothing else, got {self.roles!r}; write (role,) for a single one")

@@ -108,7 +108,8 @@ def _multi_crop(transforms: Any, own: dict[str, Any], path: str, report: Report)
             path,
             class_name(transforms),
             f"views of one image depend on each other, or more are made of it, with {', '.join(sorted(changed))} as they are set",
-            "leave these at their defaults",
+            "leave these at their defaults; a Gram teacher's crops are twins of the recipe's views: "
+            "dataclasses.replace(recipe, twins=(hvs_data.recipes.Twin(size),))",
         )
     unknown = sorted(others - _AS_DINOV2.keys() - {_DOES_NOTHING})
     if unknown:

@@ -70,9 +70,10 @@ def against_code(target: Tensor, student: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["two heads", "one head"])
-@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.3, 2.0)], ids=str)
-def test_the_choice_is_the_hardest_of_all_combinations(shared: bool, weights: tuple[float, float]) -> None:
-    images, objective = 100, make(shared=shared, class_weight=weights[0], patch_weight=weights[1])
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (0.3, 2.0, 1.0), (1.0, 0.5, 0.4)], ids=str)
+def test_the_choice_is_the_hardest_of_all_combinations(shared: bool, weights: tuple[float, float, float]) -> None:
+    """The weights of class terms, of patches, and of local views' class terms."""
+    images, objective = 100, make(shared=shared, class_weight=weights[0], patch_weight=weights[1], local_class_weight=lambda: weights[2])
     pixels, rows = make_pixels(MASKED_RECIPE, images, dtype=torch.float64), make_rows(MASKED_RECIPE, images)
     selection = hvs.HardViewSelector(objective).select(pixels, rows)
     masks = list(rows.mask[:, :4].unbind(1))
@@ -83,7 +84,9 @@ def test_the_choice_is_the_hardest_of_all_combinations(shared: bool, weights: tu
         one, two = ([outputs[slot] for slot in c[:2]] for outputs in (teachers, students))
         of_classes, of_patches = ([[o[kind] for o in part] for part in (one, two)] for kind in (0, 1))
         of_classes[1] += [local[slot - 4] for slot in c[2:]]
-        classes = dino_loss(*of_classes, objective.center, TEACHER, STUDENT)
+        terms = 2 * (len(c) - 1)
+        among_globals = 2 / terms * dino_loss(of_classes[0], of_classes[1][:2], objective.center, TEACHER, STUDENT)
+        classes = among_globals + weights[2] * (dino_loss(*of_classes, objective.center, TEACHER, STUDENT) - among_globals)
         patches = patch_loss(*of_patches, [masks[slot] for slot in c[:2]], objective.patch_center, TEACHER, STUDENT)
         columns.append(weights[0] * classes + weights[1] * patches)
     losses = torch.stack(columns, dim=1)
