@@ -12,16 +12,23 @@ from torch import Tensor
 
 import hvs_data as hvs
 from harness.loaders import peers
+from harness.loaders.packing import packed
 from harness.measuring.machine import cores
+from hvs_data.packing.images import Form
 from hvs_data.recipes.spec import Recipe
 
 OURS = "hvs_data"
 HARD, CHEAP, SCALED = "hvs_data-hard", "hvs_data-cheap", "hvs_data-scaled"
+RAW, RAW_512, JPEG_512 = "hvs_data-raw", "hvs_data-raw-512", "hvs_data-jpeg-512"
+_FORMS = {RAW: Form("raw"), RAW_512: Form("raw", short_side=512), JPEG_512: Form("jpeg", short_side=512)}
 DIFFERS = {
     OURS: "nothing: float arithmetic, antialiased, true Gaussian up to 4 sigma, one rounding; rows by seed, epoch and index",
     HARD: "gives a pair, chosen by an objective that costs nothing; candidates at score_size, the pair rendered again at size",
     CHEAP: "gives a pair, chosen with budget='cheap': by the candidates' rows, but in every eighth step, which scores some of them",
     SCALED: "JPEG files are decoded at 1/2, 1/4 or 1/8 where every view is smaller still: close to the exact pixels, not equal",
+    RAW: "nothing in the pixels: from shards that hvs-data pack --as raw wrote before, which take about five times the bytes",
+    RAW_512: "from shards that hvs-data pack --as raw --short-side 512 wrote before: views of smaller photographs",
+    JPEG_512: "the same with --as jpeg, at quality 90",
     "resident": "no work at all: one batch in memory, handed out again and again; the ceiling of any loader",
     "copied": "no work but a copy of one batch in memory into new memory: what any loader that makes new batches must write",
     **peers.DIFFERS,
@@ -85,10 +92,11 @@ class Contestant:
         if self.loader in ("resident", "copied"):
             return ResidentBatch(self, len(paths) // self.batch_size)
         scaled = self.loader == SCALED
+        source = packed(paths, _FORMS[self.loader]) if self.loader in _FORMS else list(paths)
         loader = hvs.ViewLoader(
-            list(paths), self.recipe, self.batch_size, seed=self.seed, drop_last=True, num_threads=workers, scaled_decode=scaled
+            source, self.recipe, self.batch_size, seed=self.seed, drop_last=True, num_threads=workers, scaled_decode=scaled
         )
-        if self.loader in (OURS, SCALED):
+        if self.loader in (OURS, SCALED, *_FORMS):
             return loader
         how: dict[str, Any] = {"budget": "cheap"} if self.loader == CHEAP else {"score_size": self.score_size}
         return hvs.HardViewLoader(loader, hvs.HardViewSelector(FewPixels(), **how))
