@@ -52,9 +52,10 @@ class Forward:
         local: Group | None = None,
         sets_QK: Tensor | None = None,
         labels: Any = None,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """An objective's pair losses [B, V, V] of candidates of one size, those of local candidates beside them [B, V, L], and those of
-        sets of views [B, Q] where they are asked for and the objective has them."""
+        keep_teacher: bool = False,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Outputs]:
+        """An objective's pair losses [B, V, V] of candidates of one size, those of local candidates beside them [B, V, L], those of
+        sets of views [B, Q] where they are asked for and the objective has them, and what the teacher gave if it is kept."""
         images, views = group.views[0].shape[0], len(group.views)
         encoding, all_images = self.encoding or Encoding(objective), slice(0, images)
         outputs = self._outputs(objective, encoding.encode, group, all_images, self.sizes[0], objective.extras)
@@ -63,13 +64,14 @@ class Forward:
         pair_losses: Callable[..., Tensor] = objective.pair_losses
         losses = pair_losses(outputs, **more)
         _check_table("pair_losses", losses, (images, views, views))
+        kept = objective.teacher_outputs(outputs) if keep_teacher else None
         if local is None:
-            return losses, None, None if sets_QK is None else objective.set_losses(outputs, sets_QK)
+            return losses, None, None if sets_QK is None else objective.set_losses(outputs, sets_QK), kept
         local_outputs = self._outputs(objective, encoding.encode_local, local, all_images, self.sizes[1], ())
         of_local: Callable[..., Tensor] = objective.local_losses
         local_losses = of_local(outputs, local_outputs, **more)
         _check_table("local_losses", local_losses, (images, views, len(local.views)))
-        return losses, local_losses, None
+        return losses, local_losses, None, kept
 
     def term_table(
         self, objective: AdditiveObjective, groups: list[Group], views: int, global_views: int, keep_teacher: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import random
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
@@ -146,6 +147,13 @@ def _keeps_mode(module: nn.Module) -> bool:
 
 def _is_normalisation(module: nn.Module) -> bool:
     return any(name.startswith("running_") for name in module._buffers)
+
+
+def uses_batch_statistics(modules: Iterable[nn.Module]) -> bool:
+    """Whether any of the modules normalises by its batch, so that an image's output depends on the others."""
+    norms = [module for module in modules if isinstance(module, _BatchNorm) or _is_normalisation(module)]
+    of_batch = [norm for norm in norms if not isinstance(norm, _InstanceNorm)]
+    return any(norm.training or getattr(norm, "running_mean", norm) is None for norm in of_batch)
 
 
 def _is_torch_layer(module: nn.Module) -> bool:

@@ -26,6 +26,10 @@ class AdditiveObjective(Objective):
     any_globals: bool = False
     has_teacher: bool = True
 
+    def teacher_outputs(self, outputs: tuple[Outputs, Outputs]) -> Outputs:
+        """The first of ``encode``'s outputs."""
+        return outputs[0]
+
     def encode(self, pixels: Tensor) -> tuple[Outputs, Outputs]:
         """Run teacher and student on global views.
 

@@ -39,6 +39,8 @@ class Objective:
         takes_labels: whether ``pair_losses`` takes ``labels=``: what the source says of each image, int64 [B], -1 without a label; or what
             the loader's ``labels=`` makes of a batch, or the selector's caller passes, a tensor or a dict of tensors with first axis B.
             The hardest pair may then depend on what an image shows.
+        has_teacher: whether the trainer has a teacher, or a momentum network, whose outputs of the chosen views it may reuse: those that
+            :meth:`teacher_outputs` picks. Its modules are those behind the attribute ``teacher``.
         single_views: whether the loss is of each view by itself, so that a recipe may emit one: ``pair_losses(outputs)[b, i, i]`` is the
             loss of view i, and that of a pair the mean of both.
     """
@@ -47,6 +49,7 @@ class Objective:
     local_weight: float = 1.0
     extras: tuple[str, ...] = ()
     takes_labels: bool = False
+    has_teacher: bool = False
     single_views: bool = False
     # Attributes that are read and not called in a forward: functions there show no modules of the model.
     _read_only: tuple[str, ...] = ()
@@ -111,6 +114,13 @@ class Objective:
         views = next(output_tensors(outputs)).shape[1]
         losses_BVV = self.pair_losses(map_outputs(lambda *parts: torch.cat(parts, dim=1), outputs, local))
         return losses_BVV[:, views:, :views].transpose(1, 2) if self.ordered else losses_BVV[:, :views, views:]
+
+    def teacher_outputs(self, outputs: Outputs) -> Outputs:
+        """Those of ``encode``'s outputs that the trainer's teacher would give, which a selector's ``keep_teacher`` keeps: asked for where
+        ``has_teacher``."""
+        raise SelectionError(
+            f"{type(self).__name__} has no teacher_outputs(outputs), which keep_teacher asks for; write one, such as return outputs[1]"
+        )
 
     def momentum_outputs(self, outputs: Outputs) -> Outputs:
         """The outputs as they would be if the momentum network stood in the trained one's place, which

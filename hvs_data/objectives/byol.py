@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from hvs_data.kernels.pair_scores.reference import cosine_table
-from hvs_data.objectives.base import Objective, Owner, unwrapped
+from hvs_data.objectives.base import Owner, unwrapped
+from hvs_data.objectives.momentum import MomentumObjective
 from hvs_data.objectives.parts import Part, embedded, of_one_shape, take_parts
 
 _KNOWN = (
@@ -50,7 +51,7 @@ _KNOWN = (
 )
 
 
-class BYOL(Objective):
+class BYOL(MomentumObjective):
     """BYOL's loss of views i and j: ``[2 - 2 cos(p_i, z'_j)] + [2 - 2 cos(p_j, z'_i)]``.
 
     p is the prediction of the online network and z' the projection of the target network, which is called as it is and never
@@ -97,9 +98,10 @@ class BYOL(Objective):
         z = embedded("BYOL", pixels, _first_output(self.target_encoder), self.target_projector)
         return of_one_shape("BYOL", predictions=p, target_projections=z)
 
-    def momentum_outputs(self, outputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """The target network's projections in place of predictions: no momentum network predicts."""
-        return outputs[1], outputs[1]
+    @property
+    def teacher(self) -> tuple[Any, Any]:
+        """The target network's parts."""
+        return self.target_encoder, self.target_projector
 
     def pair_losses(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
         """(p, z'), each [B, V, D] of any floating type -> float32 [B, V, V], symmetric."""

@@ -16,8 +16,9 @@ from hvs_data.arguments.values import type_name
 from hvs_data.errors import SelectionError
 from hvs_data.kernels.pair_scores.contrast.blocks import lse_table
 from hvs_data.kernels.pair_scores.reference import cosine_table, dot_table
-from hvs_data.objectives.base import Objective, Owner, unwrapped
+from hvs_data.objectives.base import Owner, unwrapped
 from hvs_data.objectives.gather import gathered
+from hvs_data.objectives.momentum import MomentumObjective
 from hvs_data.objectives.parts import (
     LOSS,
     POSITIVE,
@@ -73,7 +74,7 @@ _KNOWN_V3 = (
 )
 
 
-class MoCoV2(Objective):
+class MoCoV2(MomentumObjective):
     """MoCo v2's loss (arXiv 2003.04297) of query i and key j: cross-entropy of ``[q_i.k_j, q_i.queue] / temperature``.
 
     q and k are the outputs of encoder and momentum encoder at length 1. The pair is ordered, as the trainer's is: its first view is
@@ -135,10 +136,6 @@ class MoCoV2(Objective):
         q = embedded("MoCoV2", pixels, self.encoder, self.projector)
         return of_one_shape("MoCoV2", queries=q, keys=embedded("MoCoV2", pixels, self.momentum_encoder, self.momentum_projector))
 
-    def momentum_outputs(self, outputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Keys in place of queries."""
-        return outputs[1], outputs[1]
-
     def pair_losses(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
         """(q, k), each [B, V, D] of any floating type -> float32 [B, V, V]: the first view is the query, or symmetric."""
         temperature = current_number("temperature", self.temperature)
@@ -159,7 +156,7 @@ class MoCoV2(Objective):
         return (direction_BVVS[..., -1] + direction_BVVS[..., 0].transpose(1, 2)) / 2
 
 
-class MoCoV3(Objective):
+class MoCoV3(MomentumObjective):
     """MoCo v3's loss (arXiv 2104.02057) of views i and j: ``2 t {CE(q_i . all k_j / t) + CE(q_j . all k_i / t)}``, t the temperature.
 
     q is a view's prediction and k its projection by the momentum encoder, both at length 1; CE is the cross-entropy of the image's own
@@ -217,10 +214,6 @@ class MoCoV3(Objective):
         """[N, 3, S, S] -> predictions and keys (q, k), each [N, D]."""
         q = self.predictor(embedded("MoCoV3", pixels, self.encoder, self.projector))
         return of_one_shape("MoCoV3", predictions=q, keys=embedded("MoCoV3", pixels, self.momentum_encoder, self.momentum_projector))
-
-    def momentum_outputs(self, outputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Keys in place of predictions: no momentum network predicts."""
-        return outputs[1], outputs[1]
 
     def pair_losses(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
         """(q, k), each [B, V, D] of any floating type -> float32 [B, V, V], symmetric."""

@@ -72,10 +72,20 @@ class _Reducible(Objective):
         self.objective = objective
         self.weight = checked_number("weight", weight)
         self.ordered, self.extras, self.local_weight = objective.ordered, objective.extras, objective.local_weight
+        self.has_teacher = objective.has_teacher
 
     def encode(self, pixels: Tensor, **extras: Any) -> Outputs:
         """As the objective inside."""
         return self.objective.encode(pixels, **extras)
+
+    @property
+    def teacher(self) -> Any:
+        """The objective's teacher, if that is what it calls it: options that spare it look for it here."""
+        return getattr(self.objective, "teacher", None)
+
+    def teacher_outputs(self, outputs: Outputs) -> Outputs:
+        """As the objective inside."""
+        return self.objective.teacher_outputs(outputs)
 
     def modules(self) -> list[nn.Module]:
         """Those of the objective inside."""
@@ -100,12 +110,7 @@ class ReducibleTerms(_Reducible, AdditiveObjective):
 
     def __init__(self, objective: AdditiveObjective, weight: Number):
         super().__init__(objective, weight)
-        self.has_teacher, self.any_globals = objective.has_teacher, objective.any_globals
-
-    @property
-    def teacher(self) -> Any:
-        """The objective's teacher, if that is what it calls it: options that spare it look for it here."""
-        return getattr(self.objective, "teacher", None)
+        self.any_globals = objective.any_globals
 
     def encode_local(self, pixels: Tensor) -> tuple[Outputs, Outputs]:
         """Local views [N, 3, S, S] -> the student's outputs and the teacher's."""

@@ -15,8 +15,9 @@ from hvs_data.arguments.values import real_number
 from hvs_data.errors import SelectionError
 from hvs_data.kernels.pair_scores.product import unrounded_product
 from hvs_data.kernels.pair_scores.reference import dot_table
-from hvs_data.objectives.base import Objective, Owner, unwrapped
+from hvs_data.objectives.base import Owner, unwrapped
 from hvs_data.objectives.gather import gathered
+from hvs_data.objectives.momentum import MomentumObjective
 from hvs_data.objectives.parts import Number, Part, checked_number, current_number, describe, embedded, of_one_shape, take_parts
 
 _KNOWN = (
@@ -32,7 +33,7 @@ _KNOWN = (
 Covariance = Tensor | Callable[[], Tensor | None] | nn.Module | None
 
 
-class TiCo(Objective):
+class TiCo(MomentumObjective):
     """TiCo's loss of views i and j: ``1 - <z_i, m_j> + rho z_i' C_i z_i``.
 
     z_i is the projection of view i and m_j that of view j by the momentum network, both at length 1; ``C_i = beta C + (1 - beta)`` times
@@ -92,10 +93,6 @@ class TiCo(Objective):
         z = embedded("TiCo", pixels, self.encoder, self.projector)
         m = embedded("TiCo", pixels, self.momentum_encoder, self.momentum_projector)
         return of_one_shape("TiCo", projections=z, momentum_projections=m)
-
-    def momentum_outputs(self, outputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """The momentum network's projections in place of the trained one's."""
-        return outputs[1], outputs[1]
 
     def pair_losses(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
         """(z, m), each [B, V, D] of any floating type -> float32 [B, V, V]: the first view is the trained network's."""

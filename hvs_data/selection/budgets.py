@@ -12,7 +12,6 @@ from typing import Any
 from hvs_data.errors import SelectionError
 from hvs_data.forwards.tokens import KeepTokens
 from hvs_data.modules.transformers import vision_transformers
-from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective
 from hvs_data.policies.base import Policy
 from hvs_data.selection.concessions import Scoring
@@ -97,7 +96,7 @@ def _smaller_forward(budget: str, objective: Objective, keep_teacher: bool) -> d
         loses_tokens = False
     if not loses_tokens:
         return {} if keep_teacher else {"score_size": BUDGETS[budget]["score_size"]}
-    spared = keep_teacher and isinstance(objective, AdditiveObjective)
+    spared = keep_teacher and objective.has_teacher
     return {"keep_tokens": KeepTokens(_TOKENS[budget], teacher=not spared)}
 
 

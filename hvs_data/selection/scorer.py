@@ -17,7 +17,8 @@ from hvs_data.forwards.compiled import Compile
 from hvs_data.forwards.encoding import Encoding
 from hvs_data.forwards.forward import Forward
 from hvs_data.forwards.spread import OutputSpread
-from hvs_data.modules.trace_free import scoring
+from hvs_data.modules.reachable import reachable_modules
+from hvs_data.modules.trace_free import scoring, uses_batch_statistics
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective, Outputs
 from hvs_data.rows.layout import tables_of
@@ -76,11 +77,11 @@ class Scorer:
         self._concessions = Concessions(budget, options.concessions)
         self._settled = False  # whether a forward has gone through
         self._keep_teacher = keep_teacher
-        reusable = getattr(objective, "has_teacher", False) and self.score_size is None and self._encoding.spares_teacher()
+        reusable = objective.has_teacher and self.score_size is None and self._encoding.spares_teacher()
         if keep_teacher and not reusable:
             raise SelectionError(
-                "keep_teacher needs an objective with a teacher, such as DINO, candidates scored at their own size (score_size=None), and "
-                "a teacher that sees all tokens (keep_tokens=KeepTokens(share, teacher=False)), "
+                "keep_teacher needs an objective with a teacher or a momentum network, such as DINO or BYOL, candidates scored at their "
+                "own size (score_size=None), and a teacher that sees all tokens (keep_tokens=KeepTokens(share, teacher=False)), "
                 f"got {type(objective).__name__}, score_size={self.score_size!r} and keep_tokens={self.keep_tokens!r}"
             )
 
@@ -116,6 +117,8 @@ class Scorer:
 
     def _asked(self, candidates: Candidates, device: torch.device, allowed: AllowedPairs | None, labels: Any) -> Scores:
         groups, layout, asking, objective = candidates.groups, candidates.layout, self.asking, self.objective
+        if self._keep_teacher and not self._settled:
+            _refuse_batch_statistics(objective)
         tables = tables_of(layout, device)
         open_BP = None if allowed is None else allowed.pairs(layout, candidates.slots).to(device, non_blocking=True)
         sizes = self._group_sizes(candidates)
@@ -135,8 +138,8 @@ class Scorer:
                 non_finite = (~table_BTS.isfinite() & tables.read).sum()
             else:
                 sets_QK = tables.set_place if layout.emitted_globals > 2 else None
-                losses_BGG, local_BGL, of_sets_BQ = forward.pair_losses(
-                    objective, groups[0], groups[1] if layout.chosen_locals else None, sets_QK, labels
+                losses_BGG, local_BGL, of_sets_BQ, teacher = forward.pair_losses(
+                    objective, groups[0], groups[1] if layout.chosen_locals else None, sets_QK, labels, self._keep_teacher
                 )
                 parts = replace(pair_parts(losses_BGG, local_BGL, layout, tables, objective.local_weight), sets=of_sets_BQ)
                 non_finite = (~parts.pair.isfinite() if open_BP is None else ~parts.pair.isfinite() & open_BP).sum()
@@ -163,3 +166,13 @@ class Scorer:
             return (None,) * len(candidates.groups)
         roles = [candidates.layout.roles[group.slots[0]] for group in candidates.groups]
         return scored_sizes(self.score_size, roles, candidates.own_sizes)
+
+
+def _refuse_batch_statistics(objective: Objective) -> None:
+    teacher = getattr(objective, "teacher", None)
+    if uses_batch_statistics(module for root in reachable_modules(teacher) for module in root.modules()):
+        raise SelectionError(
+            f"keep_teacher expected a teacher of {type(objective).__name__} whose outputs are of one view at a time, got batch "
+            "normalisation in training mode, which makes them others among all candidates than among the chosen ones; set the teacher to "
+            "eval(), or leave it to the trainer's own forward: keep_teacher=False"
+        )

@@ -57,6 +57,7 @@ class Amounts:
     warm_up: int = 48
 
 
+LOADED = Amounts(timed=8)  # beside other work: hardness as ever, times that tell little in any case
 QUICK = Amounts(trained=4, timed=6, repeats=2, batches=6, warm_up=6)
 
 
@@ -153,7 +154,7 @@ def bench_of(arguments: Sequence[str]) -> Bench:
     options = parser().parse_args(arguments)
     threads = options.threads or machine.cores()
     torch.set_num_threads(threads)
-    amounts = QUICK if options.quick else Amounts()
+    amounts = QUICK if options.quick else LOADED if options.loaded else Amounts()
     amounts = replace(amounts, trained=options.trained or amounts.trained, repeats=options.repeats or amounts.repeats)
     its = (PUBLISHED_SIZES if options.published else SIZES)[options.method]
     its = replace(its, width=8, batch=4) if options.quick else its
