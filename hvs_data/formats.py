@@ -70,7 +70,7 @@ def dinov2(batch: Batch) -> dict[str, Any]:
     Crops one after the other, all first ones first: ``collated_global_crops`` [2 B, C, S, S] and ``collated_local_crops`` [L B, C, S, S].
     Of the global ones ``collated_masks`` bool [2 B, P], the masked patches among all of them as ``mask_indices_list`` [M], one over the
     number of each one's view as ``masks_weight`` [M], M as ``n_masked_patches`` [1] and as ``upperbound``; these are on the CPU, and the
-    step moves them. Copies the pixels.
+    step moves them. A recipe's first twins are the ``collated_gram_teacher_crops`` [2 B, C, S', S'] of DINOv3. Copies the pixels.
 
     Raises:
         HvsError: rows without masks.
@@ -88,6 +88,7 @@ def dinov2(batch: Batch) -> dict[str, Any]:
         "masks_weight": (1 / mask_NP.sum(1).clamp_min(1))[:, None].expand_as(mask_NP)[mask_NP],
         "upperbound": len(indices_M),
         "n_masked_patches": torch.tensor([len(indices_M)]),
+        **({"collated_gram_teacher_crops": torch.cat(batch.twins[0])} if batch.twins else {}),
     }
 
 

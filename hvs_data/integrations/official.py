@@ -100,16 +100,20 @@ def dinov2(model: Any, teacher_temp: Number, **options: Any) -> DINOv2:
 
     Raises:
         SelectionError: a model without these attributes; one whose loss is another: that compares a crop with itself
-            (``dino.global_ignore_diagonal`` off), reweighs local crops by a schedule, or distils a fixed teacher.
+            (``dino.global_ignore_diagonal`` off), or distils a fixed teacher; one that reweighs local crops, without
+            ``local_class_weight``.
     """
     names = ("student", "teacher", "dino_loss", "ibot_patch_loss", "dino_loss_weight", "ibot_loss_weight", "cfg")
     _check("SSLMetaArch", model, *names)
-    reweighed = getattr(getattr(model.cfg, "dino", None), "reweight_dino_local_loss", False)
-    if not getattr(model, "dino_global_ignore_diagonal", True) or reweighed or getattr(model, "is_distillation_enabled", False):
+    if not getattr(model, "dino_global_ignore_diagonal", True) or getattr(model, "is_distillation_enabled", False):
         raise SelectionError(
-            "expected an SSLMetaArch that compares different crops with equal weights, with a teacher that follows the student, got one "
-            "with dino.global_ignore_diagonal off, dino.reweight_dino_local_loss on or distillation; write a subclass of "
-            "hvs_data.objectives.DINOv2"
+            "expected an SSLMetaArch that compares different crops, with a teacher that follows the student, got one with "
+            "dino.global_ignore_diagonal off or distillation; write a subclass of hvs_data.objectives.DINOv2"
+        )
+    if getattr(getattr(model.cfg, "dino", None), "reweight_dino_local_loss", False) and "local_class_weight" not in options:
+        raise SelectionError(
+            "expected local_class_weight= for an SSLMetaArch with dino.reweight_dino_local_loss on, got none; pass what the step uses: "
+            "local_class_weight=lambda: model.dino_local_loss_schedule[iteration]"
         )
     sinkhorn = model.cfg.train.centering == "sinkhorn_knopp"
     return DINOv2(

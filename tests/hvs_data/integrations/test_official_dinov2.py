@@ -184,8 +184,9 @@ def test_another_loss_is_refused():
             official.dinov2(arch(**changed), 0.05)
     model = arch()
     model.cfg.dino.reweight_dino_local_loss = True
-    with pytest.raises(SelectionError, match="reweight_dino_local_loss on"):
+    with pytest.raises(SelectionError, match="expected local_class_weight= .* pass what the step uses"):
         official.dinov2(model, 0.05)
+    assert official.dinov2(model, 0.05, local_class_weight=lambda: 0.5).local_class_weight() == 0.5
 
 
 def test_batches_need_masks(tmp_path):
@@ -196,3 +197,13 @@ def test_batches_need_masks(tmp_path):
     (batch,) = hvs.ViewLoader(write_photos(tmp_path, 4), recipe, 4, format=hvs.formats.dinov2)
     assert batch["collated_global_crops"].shape == (8, 3, 16, 16) and batch["collated_local_crops"].shape[0] == 0
     assert batch["collated_masks"].shape == (8, 16) and batch["masks_weight"].sum() == batch["collated_masks"].any(1).sum()
+    assert "collated_gram_teacher_crops" not in batch
+
+
+def test_twins_are_the_gram_teachers_crops(tmp_path):
+    recipe = hvs.recipes.dinov2(4, size=16, local_size=8, masking=hvs.recipes.Masking(4), twins=(hvs.recipes.Twin(24),))
+    views = hvs.ViewLoader(write_photos(tmp_path, 4), recipe, 4)
+    selector = hvs.HardViewSelector(hvs.objectives.SimSiam(encoder=nn.Flatten(), predictor=nn.Identity()), policy="random")
+    batch = next(iter(hvs.HardViewLoader(views, selector)))
+    crops = hvs.formats.dinov2(batch)["collated_gram_teacher_crops"]
+    assert crops.shape == (8, 3, 24, 24) and torch.equal(crops[4:], batch.twins[0][1])
