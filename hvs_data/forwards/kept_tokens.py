@@ -138,8 +138,8 @@ class KeptTokens:
         if patches < 1 or height * width != patches:
             raise SelectionError(
                 f"keep_tokens expected {self._prefix} tokens and then a square grid of patches in {type_name(block)}, got "
-                f"{tokens.shape[1]} tokens; give the number of other tokens with keep_tokens=KeepTokens(share, blocks=, prefix=), or "
-                "square views"
+                f"{tokens.shape[1]} tokens; a model that drops patches itself needs dropout=False; else give the number of other tokens "
+                "with keep_tokens=KeepTokens(share, blocks=, prefix=), or square views"
             )
         patch_K = kept_patches(height, width, self._share, tokens.device)
         before = torch.arange(self._prefix, device=tokens.device)

@@ -134,6 +134,17 @@ def test_blocks_that_are_named_keep_their_positions_and_grid():
         assert torch.equal(model(views), expected)
 
 
+@pytest.mark.parametrize("name", ["eva02_tiny_patch14_224", "vit_small_patch16_rope_mixed_224"])
+def test_patches_that_the_model_drops_in_training_stay_while_scoring(name):
+    torch.manual_seed(5)
+    model = create_model(name, **TIMM, patch_drop_rate=0.25)
+    views = make_pixels(make_recipe(locals_=0), 3)
+    losses = [hvs.HardViewSelector(Embeds(model.train(mode)), keep_tokens=0.5).select(views).losses for mode in (True, False)]
+    assert torch.equal(*(table.nan_to_num() for table in losses))
+    with pytest.raises(SelectionError, match="a model that drops patches itself needs dropout=False"):
+        hvs.HardViewSelector(Embeds(model.train()), keep_tokens=0.5, dropout=True).select(views)
+
+
 def test_an_oblong_grid_without_rotary_positions():
     torch.manual_seed(5)
     vit = create_model("vit_tiny_patch16_224", **TIMM).eval()
