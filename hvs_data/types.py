@@ -280,19 +280,19 @@ class ImageBatch(Sequence[Tensor]):
         devices = {image.device for image in self._images}
         if len(devices) > 1:
             raise HvsError(f"expected images on one device, got {sorted(map(str, devices))}; move them to one of these first")
-        kinds = dict.fromkeys(f"{image.dtype} of {image.shape[2]} channels" for image in self._images)
+        shapes = [image.shape for image in self._images]
+        kinds = dict.fromkeys((image.dtype, shape[2]) for image, shape in zip(self._images, shapes, strict=True))
         if len(kinds) > 1:
-            raise HvsError(
-                f"expected images of one type and number of channels, got {', '.join(kinds)}; convert them to one of these first"
-            )
-        self.height = torch.tensor([image.shape[0] for image in self._images], dtype=torch.int64)
-        self.width = torch.tensor([image.shape[1] for image in self._images], dtype=torch.int64)
+            arrived = ", ".join(f"{dtype} of {channels} channels" for dtype, channels in kinds)
+            raise HvsError(f"expected images of one type and number of channels, got {arrived}; convert them to one of these first")
+        self.height, self.width = (torch.from_numpy(np.array([shape[axis] for shape in shapes], dtype=np.int64)) for axis in (0, 1))
 
     @staticmethod
     def _checked(position: int, image: Tensor | np.ndarray) -> Tensor:
         known = isinstance(image, (Tensor, np.ndarray))
-        if not known or image.dtype not in _IMAGE_TYPES or image.ndim != 3 or image.shape[2] > MAX_CHANNELS or 0 in image.shape:
-            arrived = f"{image.dtype} {tuple(image.shape)}" if known else type(image).__name__
+        shape = image.shape if known else ()
+        if len(shape) != 3 or image.dtype not in _IMAGE_TYPES or shape[2] > MAX_CHANNELS or 0 in shape:
+            arrived = f"{image.dtype} {tuple(shape)}" if known else type(image).__name__
             raise HvsError(
                 f"image {position}: expected uint8, uint16 or float32 of shape [H, W, C] with H, W >= 1 and C from 1 to {MAX_CHANNELS}, "
                 f"got {arrived}; convert it first"

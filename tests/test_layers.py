@@ -40,6 +40,8 @@ MAY_IMPORT |= {3: {0, 3}, 5: {0, 1, 2, 3, 4, 5}} | {layer: set(range(layer + 1))
 # may import at its top. They are imported at the top by nothing but themselves, so that those packages load when they are used.
 _RENDERS = (LAYER_OF["hvs_data.kernels"], LAYER_OF["hvs_data.pipelines"])
 BACKENDS = {"reference": set(), "numba": {"numba", "llvmlite"}, "triton": {"triton"}, "dali": {"nvidia", "kornia"}}
+# What runs on the host beside a backend's kernels may be compiled by Numba, too.
+HOST_CODE = ("triton", "hvs_data.kernels.numba_compile")
 ANYWHERE = {"torch", "numpy"} | set(sys.stdlib_module_names)
 DECODERS = {"PIL", "simplejpeg"}  # installed with the package, and needed by all that is decoded
 
@@ -178,6 +180,8 @@ def breaches_of(importer: str, layer: int, imported: Import, imports: dict[str, 
     elif target != "hvs_data":
         if layer_of(target) not in MAY_IMPORT[layer]:
             yield f"is of layer {layer} and imports {target} of layer {layer_of(target)}"
+        if (backend, target) == HOST_CODE:
+            return
         if backend and backend_of(target) not in (None, backend):
             yield f"is of backend {backend} and imports {target}"
         if imported.at_top and BACKENDS.get(backend_of(target) or "") and backend_of(target) != backend:

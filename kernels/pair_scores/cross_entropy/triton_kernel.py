@@ -60,8 +60,8 @@ def cross_entropy_segment(
     teacher [B, T, K], first [B, S1, K] and second [B, S2, K] are strided, their prototypes adjacent; center [K] and the temperatures
     [1] are float32; the outputs x_max and x_sum [P, B, T], y_max and y_sum [P, B, S1 + S2], dot [P, B, T, S1 + S2] are contiguous.
     """
-    part = tl.program_id(0).to(tl.int64)
-    image = tl.program_id(1).to(tl.int64)
+    image = tl.program_id(0).to(tl.int64)  # the one axis of a launch that may be longer than 65,535
+    part = tl.program_id(1).to(tl.int64)
     students = firsts + seconds
     tiles_s = tl.cdiv(students, tile_s)
     t = (tl.program_id(2) // tiles_s) * tile_t + tl.arange(0, tile_t)
@@ -131,7 +131,7 @@ def cross_entropy_table(
     y_max, y_sum = teacher_BTK.new_empty(2, parts, images, views, dtype=torch.float32)
     dot = teacher_BTK.new_empty(parts, images, teachers, views, dtype=torch.float32)
     tile_s = min(MAX_TILE_S, max(16, triton.next_power_of_2(views)))
-    grid = (parts, images, triton.cdiv(teachers, TILE_T) * triton.cdiv(views, tile_s))
+    grid = (images, parts, triton.cdiv(teachers, TILE_T) * triton.cdiv(views, tile_s))
     cross_entropy_segment[grid](
         teacher_BTK,
         first,

@@ -25,7 +25,7 @@ The mean grey is deterministic: tiles store their sums, and every program of ker
 
 Kernel (b) runs over the rows that have a contrast and kernel (c) over those that have a blur: rows are known on the host, and views
 without one pay nothing. The host ships all tables in one copy of page-locked memory, launches four kernels at most for every GiB of
-scratch memory (3,500 views at 224), and never waits.
+scratch memory (some 3,000 views at 224), and never waits.
 
 Left for a measurement on a GPU: tile sizes and warps; launches captured in a CUDA graph (tables would go to fixed memory of a fixed
 number of rows); batches cut so that scratch stays in the L2 cache; packed loads of two pixels in the blur.
@@ -44,9 +44,10 @@ import triton
 from torch import Tensor
 
 from hvs_data.arguments.sizes import height_width
-from hvs_data.kernels.render.canvas import Canvas, count_elements
+from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.request import check_canvas, check_request
 from hvs_data.kernels.render.triton.blur import blur_rows
+from hvs_data.kernels.render.triton.filling import count_bytes
 from hvs_data.kernels.render.triton.finish import finish_color
 from hvs_data.kernels.render.triton.resize import resize_and_color
 from hvs_data.kernels.render.triton.rows import tables_of, to_device
@@ -77,19 +78,31 @@ def render_views(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, *
     device = canvas.flat.device
     if not params.num_views:
         return
-    at_a_time = max(1, SCRATCH_BYTES // (2 * count_elements(params.num_views, 1, canvas.size)))
+    parts = _parts(params, canvas)
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        for start in range(0, len(batch), at_a_time):
-            part = slice(start, start + at_a_time)
-            some, rows = (batch, params) if at_a_time >= len(batch) else (batch[part], params.images(part))
-            _render_part(some, rows, canvas, _scale_and_bias(params.spec, canvas, normalize), first_image + start)
+        for part in parts:
+            some, rows = (batch, params) if len(parts) == 1 else (batch[part], params.images(part))
+            _render_part(some, rows, canvas, _scale_and_bias(params.spec, canvas, normalize), first_image + part.start)
+
+
+def _parts(params: ViewParams, canvas: Canvas) -> list[slice]:
+    """Images that are rendered at a time: as many as ``SCRATCH_BYTES`` hold, and at least one."""
+    sides, bicubic = np.array(height_width(canvas.size)), params.spec.interpolation == "bicubic"
+    bytes_B = count_bytes(params.box.numpy(), sides, bicubic, TILE_Y, TILE_X)
+    parts, start, held = [], 0, 0
+    for image, its in enumerate(bytes_B.tolist()):
+        if image > start and held + its > SCRATCH_BYTES:
+            parts.append(slice(start, image))
+            start, held = image, 0
+        held += its
+    return [*parts, slice(start, len(bytes_B))] if len(bytes_B) else []
 
 
 def _render_part(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, look: tuple[float, ...], first_image: int) -> None:
     (height, width), device = height_width(canvas.size), canvas.flat.device
     sides = {"size_y": height, "size_x": width}
-    tables = tables_of(images, params, canvas, first_image, TILE_Y)
-    on_device = to_device(tables.arrays, device)
+    tables = tables_of(images, params, canvas, first_image, TILE_Y, device)
+    on_device = to_device(tables, device)
     place, whole, factor = on_device["place"], on_device["whole"], on_device["factor"]
     tiles = triton.cdiv(height, TILE_Y) * triton.cdiv(width, TILE_X)
     first = torch.empty(tables.rows, height + width, dtype=torch.int32, device=device)

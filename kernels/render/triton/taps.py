@@ -9,28 +9,27 @@ with a = -0.5.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import math
 
-import numpy as np
 import triton
 import triton.language as tl
-from numpy.typing import NDArray
 
+from hvs_data.kernels.numba_compile import exact_jit
 from hvs_data.kernels.render.triton.tables import ACROSS, BAND, BAND_ROWS, FLIP, PLACES, SIDE, TAPS, WHOLES
 
-Whole: TypeAlias = NDArray[np.int64]
+
+@exact_jit
+def count_taps(source, size, bicubic):
+    """Most taps that any output pixel has, for a length of a source; whole numbers."""
+    support = (2.0 if bicubic else 1.0) * max(source / size, 1.0)
+    return min(int(math.ceil(2.0 * support)), source)
 
 
-def count_taps(source: Whole, size: Whole | int, bicubic: bool) -> Whole:
-    """Most taps that any output pixel has, for each length of a source."""
-    support = (2.0 if bicubic else 1.0) * np.maximum(source / size, 1.0)
-    return np.minimum(np.ceil(2.0 * support).astype(np.int64), source)
-
-
-def count_band_rows(source: Whole, size: int, bicubic: bool, tile_y: int) -> Whole:
+@exact_jit
+def count_band_rows(source, size, bicubic, tile_y):
     """At least as many source rows as a tile's outputs have taps in, and an even number, as rows are resized in pairs."""
     # first taps of two outputs lie at most their distance apart, rounded up; one more for the rounding of the zoom
-    rows = np.minimum(np.floor((tile_y - 1) * source / size).astype(np.int64) + 2 + count_taps(source, size, bicubic), source)
+    rows = min(int(math.floor((tile_y - 1) * source / size)) + 2 + count_taps(source, size, bicubic), source)
     return rows + rows % 2
 
 

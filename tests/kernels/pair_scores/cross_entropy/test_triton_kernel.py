@@ -32,6 +32,23 @@ def test_in_the_interpreter():
     assert f"{INTERPRETED_TESTS} passed" in done.stdout
 
 
+@pytest.mark.skipif(INTERPRETED, reason="launches nothing")
+def test_no_batch_is_too_large_for_a_launch(monkeypatch):
+    """Devices take 65,535 programs along the second and third axis of a launch, and 2**31 - 1 along the first."""
+    from hvs_data.kernels.pair_scores.cross_entropy import triton_kernel
+
+    grids = []
+
+    class Recorder:
+        def __getitem__(self, grid):
+            grids.append(grid)
+            return lambda *arguments, **options: None
+
+    monkeypatch.setattr(triton_kernel, "cross_entropy_segment", Recorder())
+    triton_kernel.cross_entropy_table(torch.zeros(70_000, 2, 4), [torch.zeros(70_000, 3, 4)], None, 0.04, 0.1)
+    assert grids == [(70_000, 1, 1)]
+
+
 @pytest.fixture
 def kernel(monkeypatch):
     from hvs_data.kernels.pair_scores.cross_entropy import triton_kernel

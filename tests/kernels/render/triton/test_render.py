@@ -35,6 +35,7 @@ triton = pytest.importorskip("triton")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 if INTERPRETED:
     from hvs_data.kernels.render.triton import render
+    from hvs_data.kernels.render.triton.filling import count_bytes
     from numba_rendering import stored
     from render_bounds import assert_within, unit_roundoff
     from triton_rendering import assert_judged, judged, rendered
@@ -283,7 +284,8 @@ def test_large_batches_are_rendered_in_parts(monkeypatch: pytest.MonkeyPatch) ->
     parts: list[int] = []
     part = render._render_part
     monkeypatch.setattr(render, "_render_part", lambda images, *rest: (parts.append(len(images)), part(images, *rest)))
-    for limit, counts in [(1, [1, 1, 1]), (2 * 2 * 3 * 81 * 2, [2, 1])]:
+    two = int(count_bytes(params.box.numpy()[:2], np.array([9, 9]), False, render.TILE_Y, render.TILE_X).sum())
+    for limit, counts in [(1, [1, 1, 1]), (two - 1, [1, 2]), (two, [2, 1])]:
         monkeypatch.setattr(render, "SCRATCH_BYTES", limit)
         assert torch.equal(rendered(images, params, 9), expected)
         assert parts == counts

@@ -17,7 +17,8 @@ from render_material import PRESETS, drawn_rows, photo, plain_rows
 pytest.importorskip("triton")
 
 from hvs_data.kernels.render.triton import tables  # noqa: E402
-from hvs_data.kernels.render.triton.rows import CUTOFF, tables_of, to_device  # noqa: E402
+from hvs_data.kernels.render.triton.filling import CUTOFF, count_bytes  # noqa: E402
+from hvs_data.kernels.render.triton.rows import tables_of, to_device  # noqa: E402
 from hvs_data.kernels.render.triton.taps import count_band_rows, count_taps  # noqa: E402
 
 NAMES = {1: "brightness", 2: "contrast", 3: "saturation", 4: "hue", 5: "gray"}
@@ -83,22 +84,37 @@ def test_the_radius_of_a_blur_is_rounded_as_the_reference_rounds_it() -> None:
 def test_bands_hold_the_taps_of_a_tile(bicubic: bool) -> None:
     """Source rows from the first tap of a tile's first output to the last tap of its last one, for many pairs of sizes."""
     for source, size, tile in itertools.product([1, 2, 3, 50, 223, 224, 225, 1001], [1, 2, 7, 96, 224], [1, 8, 32]):
-        taps = count_taps(np.int64(source), size, bicubic)
+        taps = count_taps(source, size, bicubic)
         zoom = source / size
         support = (2 if bicubic else 1) * max(zoom, 1.0)
         centres = (np.arange(size) + 0.5) * zoom
         first = np.minimum(np.maximum((centres - support + 0.5).astype(int), 0), source - taps)
-        rows = count_band_rows(np.int64(source), size, bicubic, tile)
+        rows = count_band_rows(source, size, bicubic, tile)
         spans = [first[min(start + tile, size) - 1] + taps - first[start] for start in range(0, size, tile)]
         assert max(spans) <= rows and rows % 2 == 0
         assert rows <= max(spans) + 4  # and little else
+
+
+@pytest.mark.parametrize("bicubic", [False, True])
+@pytest.mark.parametrize("size", [16, (24, 80)])
+def test_the_memory_of_a_part_is_counted_with_its_taps(size: int | tuple[int, int], bicubic: bool) -> None:
+    """Taps of a large box take more than the scratch of its view."""
+    images = [photo(20, 30), photo(700, 500)]
+    params = plain_rows([[(0, 0, 20, 30), (3, 2, 9, 9)], [(0, 0, 700, 500), (0, 0, 1, 500)]], size)
+    params = replace(params, spec=replace(params.spec, interpolation="bicubic" if bicubic else "bilinear"))
+    height, width = size if isinstance(size, tuple) else (size, size)
+    made = tables_of(images, params, Canvas.empty(2, 2, size, torch.float32), 0, tile_y=8)
+    tiles = -(-height // 8) * -(-width // 32)
+    held = made.rows * (3 * 2 * height * width + 4 * (height + width) + 4 * tiles) + 4 * made.weights
+    bytes_B = count_bytes(params.box.numpy(), np.array([height, width]), bicubic, 8, 32)
+    assert bytes_B.sum() == held and bytes_B[1] > 2 * bytes_B[0] and made.packed.dtype == torch.uint8
 
 
 def test_tables_arrive_as_they_were_made() -> None:
     images = [photo(20, 30), photo(7, 5)]
     params = drawn_rows(PRESETS["byol"], images)
     made = tables_of(images, params, Canvas.empty(4, 2, 16, torch.float32), 0, tile_y=8)
-    arrived = to_device(made.arrays, torch.device("cpu"))
+    arrived = to_device(made, torch.device("cpu"))
     for name, array in made.arrays.items():
         assert torch.equal(arrived[name], torch.from_numpy(array)) and arrived[name].data_ptr() % 16 == 0
     assert len({tensor.untyped_storage().data_ptr() for tensor in arrived.values()}) == 1
