@@ -23,7 +23,7 @@ from harness.loaders.contestants import OURS
 from harness.measuring import machine, results
 from harness.pretraining.experiments import EXPERIMENTS
 from harness.pretraining.runs import UNTRAINED, Runs, comparisons
-from harness.reporting import evidence, experiments, html, maps, plots, summary
+from harness.reporting import evidence, experiments, hardness, html, maps, plots, summary
 from harness.reporting.frontier import target_line
 from harness.selection.settings import EXACT
 from harness.selection.settings import settings as every_setting
@@ -81,18 +81,31 @@ def selection_section(result: dict[str, Any]) -> str:
     header = ["setting", "x step", "quartiles", "hardness (error)", "of own candidates", "selecting", "x memory"]
     best = {place for place, its in enumerate(its_settings) if its["on_frontier"]}
     its = result["conditions"]
-    loaded = " --loaded" if result["bench"].endswith("_loaded") else ""
     options = f"--method {its['settings']['network']} --batch-size {its['sizes']['batch']:g}"
     names = [one["name"] for one in its_settings if one["name"] not in ("vanilla", EXACT)]
     if set(every_setting(its["settings"]["network"])) - {EXACT, *names, *result["not_run"]}:  # a run of some settings only
         options += " --settings " + " ".join(map(shlex.quote, names))
-    command = f"python bench/selection.py --data FOLDER {options}{loaded}"
+    command = f"python bench/selection.py --data FOLDER {options}"
     return html.section(
-        f"What selection costs: {method}" + (", on a loaded machine (times are indicative only)" if loaded else ""),
+        f"What selection costs: {method}",
         f"Hardness is the gain of the chosen pairs' loss over random ones, in units of the exact choice's among 4 candidates. "
         f"{target_line(result)[:1].upper()}{target_line(result)[1:]}.",
         html.figure(plots.selection_frontier(result["settings"], result["target"]), html.conditions_of(result, command))
         + html.table(header, rows, best),
+    )
+
+
+def hardness_section(result: dict[str, Any]) -> str:
+    its = result["conditions"]
+    network = its["settings"]["network"]
+    names = " ".join(shlex.quote(one["name"]) for one in result["settings"] if one["name"] != EXACT)
+    options = f"--method {network} --batch-size {its['sizes']['batch']:g} --trained {its['sizes']['trained_steps']:g}"
+    command = f"python bench/hardness.py --data FOLDER {options} --settings {names}"
+    return html.section(
+        f"How much hardness settings capture: {METHODS.get(network, network)}",
+        "Hardness is the gain of the chosen views' loss over random ones, in units of the exact choice's among 4 candidates; beside it "
+        "that of the same pairs with the first local views, where rows choose local ones. Times were not taken.",
+        html.table(hardness.HEADER, hardness.cells(result)) + f'<p class="caption">{html.conditions_of(result, command)}</p>',
     )
 
 
@@ -159,6 +172,7 @@ def page(folder: Path) -> str:
     if "loader_cpu" in found:
         sections.append(throughput_section(found["loader_cpu"]))
     sections += [selection_section(its) for name, its in found.items() if name.startswith("selection_")]
+    sections += [hardness_section(its) for name, its in found.items() if name.startswith("hardness_")]
     sections += [closed_loop_section(its) for name, its in found.items() if name.startswith("closed_loop_")]
     lines = Runs(folder / "pretrain.jsonl").lines()
     sections += [evidence_section(lines, its) for its in comparisons([line for line in lines if line["kind"] == "run"])]

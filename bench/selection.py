@@ -20,7 +20,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of a network that
 
 import torch
 
-import hvs_data as hvs
 from harness.data import images
 from harness.measuring import results
 from harness.measuring.schema import check_form
@@ -28,10 +27,10 @@ from harness.measuring.tests_first import refuse_if_tests_fail
 from harness.measuring.timing import Spread
 from harness.pretraining import arms
 from harness.pretraining.steps import StepTimes, cost, side_by_side
-from harness.pretraining.training import Setup
 from harness.reporting.frontier import SELECTION, frontier, report
-from harness.selection.bench import LOOKED_AT, VANILLA, WARMED_UP, Bench, bench_of, parser
-from harness.selection.hardness import Captured, Exact, captured, exact_losses
+from harness.selection.bench import VANILLA, Bench, bench_of, parser, suffix
+from harness.selection.capture import captured_by, usable
+from harness.selection.hardness import Captured
 from harness.selection.peak_memory import peak_memory
 from harness.selection.settings import EXACT
 
@@ -41,44 +40,6 @@ TESTS = (
     "tests/hvs_data/loaders/test_hard_view_loader.py",
 )
 TARGET_COST, TARGET_SHARE = 1.10, 0.9
-
-
-def captured_by(bench: Bench) -> dict[str, Captured]:
-    """The hardness that every setting captures, all with the same weights, on the same images."""
-    amounts, exact = bench.amounts, {}
-    found = {}
-    for name, arm in bench.settings.items():
-        print(f"  hardness: {name}", file=sys.stderr, flush=True)
-        for count in {4, arm.candidates} - set(exact):
-            exact[count] = _exact(bench, count)
-        training = bench.training(name)
-        loader = bench.candidates(arm.candidates, WARMED_UP)
-        fed = arms.feed(arm, loader, training.method, bench.seed, bench.setup.dtype)
-        if fed.selector.prefilter is not None:  # its weights are fitted to the losses of steps before
-            for _ in zip(range(amounts.warm_up), fed, strict=False):
-                pass
-        loader.set_epoch(LOOKED_AT)
-        chosen = [batch.selection.slots.cpu() for _, batch in zip(range(amounts.batches), fed, strict=False)]
-        found[name] = captured(chosen, exact[arm.candidates], exact[4])
-    return found
-
-
-def _exact(bench: Bench, count: int) -> list[Exact]:
-    loader = bench.candidates(count, LOOKED_AT)
-    return exact_losses(loader, bench.training(EXACT).method.objective(), bench.setup.dtype, bench.amounts.batches)
-
-
-def usable(bench: Bench) -> tuple[dict[str, arms.Arm], dict[str, str]]:
-    """Settings that can be made here, and why others cannot."""
-    fine, not_run = {}, {}
-    for name, arm in bench.settings.items():
-        try:
-            bench.training(name)
-        except (hvs.HvsError, TypeError) as error:
-            not_run[name] = str(error).replace("/", " ")[:300]
-        else:
-            fine[name] = arm
-    return fine, not_run
 
 
 def timed(bench: Bench) -> dict[str, list[StepTimes]]:
@@ -109,8 +70,8 @@ def entry(bench: Bench, name: str, times: dict[str, list[StepTimes]], hardness: 
     }
 
 
-def run(bench: Bench, arguments: list[str], quick: bool, loaded: bool = False) -> dict[str, Any]:
-    """Measure everything; the whole result. On a machine that is loaded with other work, hardness counts, and times tell little."""
+def run(bench: Bench, arguments: list[str], quick: bool) -> dict[str, Any]:
+    """Measure everything; the whole result."""
     print("training on exactly selected pairs", file=sys.stderr, flush=True)
     bench.trained()
     fine, not_run = usable(bench)
@@ -118,7 +79,7 @@ def run(bench: Bench, arguments: list[str], quick: bool, loaded: bool = False) -
     bench.settings.update(fine)
     for name, why in not_run.items():
         print(f"  cannot run {name}: {why}", file=sys.stderr, flush=True)
-    hardness = captured_by(bench)
+    hardness = {name: its.chosen for name, its in captured_by(bench).items()}
     print("times of a step", file=sys.stderr, flush=True)
     times = timed(bench)
     print("peak memory", file=sys.stderr, flush=True)
@@ -128,7 +89,7 @@ def run(bench: Bench, arguments: list[str], quick: bool, loaded: bool = False) -
     best = frontier([(its["cost"]["median"], its["of_four"]) for its in entries])
     amounts, sizes = bench.amounts, bench.setup.as_json()["sizes"]
     return {
-        "bench": f"selection_{bench.setup.method}{_suffix(bench.setup)}{'_loaded' if loaded else ''}",
+        "bench": f"selection_{bench.setup.method}{suffix(bench.setup)}",
         "question": "what selection costs in units of a vanilla training step, and how much of the hardness it captures",
         "quick": quick,
         "conditions": results.conditions(
@@ -149,7 +110,6 @@ def run(bench: Bench, arguments: list[str], quick: bool, loaded: bool = False) -
                 "precision of the training": bench.setup.precision,
                 "network": bench.setup.method,
                 "weights": f"after {amounts.trained} steps on exactly selected pairs, of a schedule of {4 * amounts.trained}",
-                **({"times and memory": "indicative only, the machine did other work at the same time"} if loaded else {}),
                 "memory": "resident memory of a process that makes some steps; on CUDA what torch allocates",
             },
         ),
@@ -157,11 +117,6 @@ def run(bench: Bench, arguments: list[str], quick: bool, loaded: bool = False) -
         "not_run": not_run,
         "target": target(entries),
     }
-
-
-def _suffix(setup: Setup) -> str:
-    """What tells the files of one method's results apart."""
-    return ("_published" if setup.sizes.published else "") + ("_bf16" if setup.dtype is torch.bfloat16 else "")
 
 
 def target(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -185,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.no_check:
         refuse_if_tests_fail(TESTS)
     bench = bench_of(arguments)
-    result = run(bench, arguments, options.quick, options.loaded)
+    result = run(bench, arguments, options.quick)
     path = results.write_result(result, options.out, check=lambda its: check_form(its, SELECTION))
     print(report(json.loads(path.read_text())))
     print(f"\nwritten to {os.path.relpath(path)}")

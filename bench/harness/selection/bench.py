@@ -1,4 +1,4 @@
-"""What ``bench/selection.py`` measures: settings of the selector, all from the same weights of a network trained for a while."""
+"""What the benches of selection measure: settings of the selector, all from the same weights of a network trained for a while."""
 
 from __future__ import annotations
 
@@ -57,7 +57,6 @@ class Amounts:
     warm_up: int = 48
 
 
-LOADED = Amounts(timed=8)  # beside other work: hardness as ever, times that tell little in any case
 QUICK = Amounts(trained=4, timed=6, repeats=2, batches=6, warm_up=6)
 
 
@@ -126,8 +125,13 @@ class Bench:
         return loader
 
 
+def suffix(setup: Setup) -> str:
+    """What tells the files of one method's results apart."""
+    return ("_published" if setup.sizes.published else "") + ("_bf16" if setup.dtype is torch.bfloat16 else "")
+
+
 def parser() -> argparse.ArgumentParser:
-    """The command line of ``bench/selection.py``."""
+    """The command line of ``bench/selection.py`` and ``bench/hardness.py``."""
     made = argparse.ArgumentParser(description="What does selection cost, and how much of the hardness does it capture?")
     made.add_argument("--data", help="photographs: a folder, tar shards, or a folder of shards; by default the demo's example photos")
     made.add_argument("--method", choices=list(SIZES), default="simsiam")
@@ -136,11 +140,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--published", action="store_true", help="networks, views and batches of the publications; meant for a GPU")
     made.add_argument("--quick", action="store_true", help="try in a minute whether everything works; the numbers mean nothing")
     made.add_argument("--no-check", action="store_true", help="time even if the tests of what is timed fail")
-    made.add_argument("--loaded", action="store_true", help="the machine does other work too; the result says so, in a file of its own")
     made.add_argument("--width", type=int, help="channels of the network's first stage")
     made.add_argument("--batch-size", type=int, help="images of a step (32)")
     made.add_argument("--trained", type=int, help="steps before anything is measured (200)")
     made.add_argument("--repeats", type=int, help=f"rounds that count (5; at least {MIN_REPEATS} unless --quick)")
+    made.add_argument("--batches", type=int, help="that hardness is taken from, and that warm up settings that learn (48; a multiple of 8)")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--threads", type=int, help="threads of the network, and as many of the loader; by default the cores")
     made.add_argument("--device", default="cpu")
@@ -154,8 +158,14 @@ def bench_of(arguments: Sequence[str]) -> Bench:
     options = parser().parse_args(arguments)
     threads = options.threads or machine.cores()
     torch.set_num_threads(threads)
-    amounts = QUICK if options.quick else LOADED if options.loaded else Amounts()
-    amounts = replace(amounts, trained=options.trained or amounts.trained, repeats=options.repeats or amounts.repeats)
+    amounts = QUICK if options.quick else Amounts()
+    amounts = replace(
+        amounts,
+        trained=options.trained or amounts.trained,
+        repeats=options.repeats or amounts.repeats,
+        batches=options.batches or amounts.batches,
+        warm_up=options.batches or amounts.warm_up,
+    )
     its = (PUBLISHED_SIZES if options.published else SIZES)[options.method]
     its = replace(its, width=8, batch=4) if options.quick else its
     sizes = replace(its, width=options.width or its.width, batch=options.batch_size or its.batch)
