@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hvs_data.selection.selector import HardViewSelector
     from hvs_data.sources import open_source
     from hvs_data.sources.base import Sample, Source
+    from hvs_data.sources.mixture import mixture
     from hvs_data.types import Batch, ImageBatch, RenderSpec, Selection, ViewParams
 
 _HOME_OF = {
@@ -58,6 +59,7 @@ _HOME_OF = {
     "ViewParams": "types",
     "decode": "pipelines.decode",
     "iou": "rows.boxes",
+    "mixture": "sources.mixture",
     "open_source": "sources",
     "recipe_from": "integrations.transforms.recipe",
     "render": "pipelines.render",

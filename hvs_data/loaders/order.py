@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,11 +43,8 @@ class EpochOrder:
         index = np.asarray(position, dtype=np.int64) % self.length
         if not self.shuffle or self.length == 1:
             return index
-        shape = index.shape
-        index = self._permuted(index.ravel())
-        while (outside := index >= self.length).any():
-            index[outside] = self._permuted(index[outside])
-        return index.reshape(shape)
+        columns = math.isqrt(self.length - 1) + 1
+        return permuted(index.ravel(), self.length, columns, self._round_keys).reshape(index.shape)
 
     def stand_in(self, position: int, attempt: int) -> int:
         """Position of the sample that stands for the one at a position, if that cannot be read: another one for each attempt below length.
@@ -63,18 +61,6 @@ class EpochOrder:
         near = (golden + side * away for away in range(self.length) for side in (1, -1))
         return next(stride for stride in near if 0 < stride <= self.length and math.gcd(stride, self.length) == 1)
 
-    def _permuted(self, value: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A permutation of [0, rows * columns), rows * columns >= length."""
-        columns = math.isqrt(self.length - 1) + 1
-        rows = -(-self.length // columns)
-        row, column = np.divmod(value, columns)
-        for number, round_key in enumerate(self._round_keys):
-            if number % 2 == 0:
-                row = (row + to_integer(_mixed(column, round_key), rows)) % rows
-            else:
-                column = (column + to_integer(_mixed(row, round_key), columns)) % columns
-        return row * columns + column
-
     @cached_property
     def _round_keys(self) -> list[np.uint64]:
         low, high = split_64(self.length)
@@ -82,7 +68,35 @@ class EpochOrder:
         return list(words[:, 0] << np.uint64(32) | words[:, 1])
 
 
-def _mixed(value: NDArray[np.int64], key: np.uint64) -> NDArray[np.uint32]:
+def permuted(value_D: NDArray[np.int64], length: Any, columns: Any, round_keys: Any) -> NDArray[np.int64]:
+    """Values in [0, length) under a keyed permutation of these numbers.
+
+    Args:
+        value_D: int64 [D].
+        length: one for all, or int64 [D].
+        columns: of the rectangle, about the length's root, in the same form.
+        round_keys: ``ROUNDS`` of uint64, or of uint64 [D].
+    """
+    index_D = _permuted_rectangle(value_D, length, columns, round_keys)
+    while (outside := index_D >= length).any():
+        its = [part[..., outside] if isinstance(part, np.ndarray) else part for part in (length, columns, round_keys)]
+        index_D[outside] = _permuted_rectangle(index_D[outside], *its)
+    return index_D
+
+
+def _permuted_rectangle(value: NDArray[np.int64], length: Any, columns: Any, round_keys: Any) -> NDArray[np.int64]:
+    """A permutation of [0, rows * columns), rows * columns >= length."""
+    rows = -(-length // columns)
+    row, column = np.divmod(value, columns)
+    for number, round_key in enumerate(round_keys):
+        if number % 2 == 0:
+            row = (row + to_integer(_mixed(column, round_key), rows)) % rows
+        else:
+            column = (column + to_integer(_mixed(row, round_key), columns)) % columns
+    return row * columns + column
+
+
+def _mixed(value: NDArray[np.int64], key: Any) -> NDArray[np.uint32]:
     """32 random-looking bits of each value under a key."""
     mixed = value.astype(np.uint64) + key
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

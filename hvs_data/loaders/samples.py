@@ -24,7 +24,7 @@ class DecodedSample(NamedTuple):
     """An image as it was read, and perhaps decoded to a fraction of its height and width."""
 
     place: int  # index in the source
-    key: int  # index of the image that was asked for, by which the rows are drawn
+    key: int  # of the image that was asked for, by which the rows are drawn
     label: int
     pixels: NDArray[Any]
     height: int
@@ -38,7 +38,7 @@ class Opened(NamedTuple):
     position: int  # in the epoch, that was asked for
     attempt: int  # how many images were tried before, which this one replaces
     place: int  # index in the source
-    key: int  # index of the image that was asked for, by which the rows are drawn
+    key: int  # of the image that was asked for, by which the rows are drawn
     label: int
     data: Any
     pixels: NDArray[Any] | None
@@ -65,6 +65,7 @@ class SampleReader:
         self._plan = plan
         self._order = order
         self._watch = watch
+        self._length = len(plan.source)
         self._draws_nothing = draws_nothing(plan.source)
 
     def rows(self, key: Sequence[int], height: Sequence[int], width: Sequence[int]) -> ViewParams:
@@ -75,35 +76,38 @@ class SampleReader:
         """
         return sample_views(self._plan.recipe, seed=self._plan.seed, epoch=self._order.epoch, index=key, height=height, width=width)
 
-    def read(self, position: int, index: int, attempt: int = 0) -> DecodedSample:
+    def read(self, position: int, key: int, attempt: int = 0) -> DecodedSample:
         """The sample at a position of the epoch, or the first one to stand for it that can be read, from an attempt on."""
         while True:
-            opened = self.opened(position, index, attempt)
+            opened = self.opened(position, key, attempt)
             rows = self.rows([opened.key], [opened.height], [opened.width]) if self._plan.scaled_decode else None
             denominator = 1 if rows is None else self.denominator(opened, rows)
             pixels = self.pixels(opened, denominator)
             if pixels is not None and pixels.shape[:2] == opened.reduced(denominator):
-                return DecodedSample(opened.place, index, opened.label, pixels, opened.height, opened.width, denominator)
+                return DecodedSample(opened.place, key, opened.label, pixels, opened.height, opened.width, denominator)
             if pixels is not None:  # another decoder read it, in full
-                return DecodedSample(opened.place, index, opened.label, pixels, pixels.shape[0], pixels.shape[1], 1)
+                return DecodedSample(opened.place, key, opened.label, pixels, pixels.shape[0], pixels.shape[1], 1)
             attempt = opened.attempt + 1
 
-    def opened(self, position: int, index: int, attempt: int = 0) -> Opened:
+    def opened(self, position: int, key: int, attempt: int = 0) -> Opened:
         """The sample at a position of the epoch, or the first one to stand for it that can be read, from an attempt on.
 
         Args:
-            index: in the source, of the sample at the position.
+            key: of the sample at the position: its index in the source, and a multiple of the source's length where it is one of several
+                times that it comes in the epoch.
         """
         plan, order = self._plan, self._order
         latest: Exception | None = None
         for further in range(attempt, order.length):
-            place = int(order(order.stand_in(position, further))) if further else index
+            place = (int(order(order.stand_in(position, further))) if further else key) % self._length
             if plan.cache is not None and (known := plan.cache.get(place)) is not None:
                 height, width = known.pixels.shape[:2]
-                return Opened(position, further, place, index, known.label, None, known.pixels, height, width, kept=True)
+                return Opened(position, further, place, key, known.label, None, known.pixels, height, width, kept=True)
             self._watch.reads(place)
             try:
-                (data, label), drew = read_with_retries(plan.source, place, plan.retries, plan.counters, self._identity(place))
+                (data, label), drew = read_with_retries(
+                    plan.source, place, plan.retries, plan.counters, self._identity(place + key - key % self._length)
+                )
                 # an image that is to be turned is decoded first: the size in its header is not that of what comes out
                 size = None if plan.exif_orientation else jpeg_size(data)
                 pixels = self._decode(data, 1) if size is None else None
@@ -113,7 +117,7 @@ class SampleReader:
                 if min(size) < 1:
                     raise DecodeError(f"expected an image of at least one pixel, got {size[0]} x {size[1]}; remove it")
                 height, width = size
-                return Opened(position, further, place, index, label, data if pixels is None else None, pixels, height, width, drew=drew)
+                return Opened(position, further, place, key, label, data if pixels is None else None, pixels, height, width, drew=drew)
             except MissingDependencyError:
                 raise  # no image is at fault
             except (OSError, HvsError) as error:
@@ -126,9 +130,9 @@ class SampleReader:
             f"{latest}; the others' are in the loader's quarantine"
         ) from latest
 
-    def _identity(self, index: int) -> tuple[int, ...] | None:
-        """What the random numbers of reading a sample belong to."""
-        return None if self._draws_nothing else (self._plan.seed, self._order.epoch, index)
+    def _identity(self, key: int) -> tuple[int, ...] | None:
+        """What the random numbers of reading a sample belong to, by its index, and a multiple of the length as of keys."""
+        return None if self._draws_nothing else (self._plan.seed, self._order.epoch, key)
 
     def pixels(self, opened: Opened, denominator: int) -> NDArray[Any] | None:
         """Decoded pixels, which are kept where the plan says so; None for what turns out to be no image."""

@@ -24,6 +24,7 @@ from hvs_data.loaders.buffers import BufferPool
 from hvs_data.loaders.cache import chosen_cache
 from hvs_data.loaders.counters import Counters
 from hvs_data.loaders.device_decoding import choose_decoder
+from hvs_data.loaders.mixing import epoch_images, order_of
 from hvs_data.loaders.order import EpochOrder, Shares
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Product
@@ -233,7 +234,7 @@ class ViewLoader(Fixed):
             whole = batch_size * rank_and_size[1]
             raise HvsError(
                 f"expected at least {whole} images for one batch of {batch_size} on each of {rank_and_size[1]} ranks, got "
-                f"{len(self.dataset)}; lower batch_size or pass drop_last=False"
+                f"{epoch_images(self.dataset)}; lower batch_size or pass drop_last=False"
             )
         self._made = True
 
@@ -299,7 +300,7 @@ class ViewLoader(Fixed):
         epoch, position = self._next
         world_size = self._current_rank()[1]
         skipped = min(count, self._shares(world_size).steps(position))
-        self._next = self._reached = (epoch, min(position + skipped * self.batch_size * world_size, len(self.dataset)))
+        self._next = self._reached = (epoch, min(position + skipped * self.batch_size * world_size, epoch_images(self.dataset)))
         return skipped
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -372,16 +373,16 @@ class ViewLoader(Fixed):
         rank, world_size = self._current_rank()
         shares, order = self._shares(world_size), self._order(self._next[0])
         whole = self.batch_size * world_size
-        return (order(shares.positions(step * whole, rank)) for step in range(shares.steps()))
+        return (order(shares.positions(step * whole, rank)) % len(self.dataset) for step in range(shares.steps()))
 
     def _current_rank(self) -> tuple[int, int]:
         return current_rank(*self._rank)
 
     def _shares(self, world_size: int) -> Shares:
-        return Shares(len(self.dataset), self.batch_size, world_size, self.drop_last)
+        return Shares(epoch_images(self.dataset), self.batch_size, world_size, self.drop_last)
 
     def _order(self, epoch: int) -> EpochOrder:
-        return EpochOrder(len(self.dataset), self._plan.seed, epoch, self.shuffle)
+        return order_of(self.dataset, self._plan.seed, epoch, self.shuffle)
 
     def __repr__(self) -> str:
         return (

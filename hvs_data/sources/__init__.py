@@ -113,6 +113,8 @@ def open_source(
     kind = type(data).__name__
     if isinstance(data, Source):
         _refuse(options, None, kind)
+        if label is None and data.is_mixture:
+            raise SourceError("expected a source with label=None, got a mixture; open its sources with label=None and mix them")
         return data if label is not None else WithoutLabels(data)
     if isinstance(data, (list, tuple)) and any(isinstance(item, (str, os.PathLike)) for item in data):
         return _open_list(data, options)

@@ -33,9 +33,11 @@ class Source(ABC):
 
     Attributes:
         classes: name of each label, in the order of the labels; empty where they are not known.
+        is_mixture: whether epochs hold other than every image once, which a source around this one would not know.
     """
 
     classes: tuple[str, ...] = ()
+    is_mixture: bool = False
 
     @abstractmethod
     def __len__(self) -> int:

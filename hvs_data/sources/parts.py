@@ -104,6 +104,8 @@ def open_parts(data: Any, labels: bool = True) -> Source | None:
     """Source of a torch ``Subset`` or ``ConcatDataset`` of sources, of plain ImageFolders, or of such; None for anything else."""
     # classes derived from them may do more
     if isinstance(data, Source):
+        if data.is_mixture:
+            raise SourceError(f"expected a source in a Subset or ConcatDataset, got {data!r}; make the mixture of these instead")
         return data if labels else WithoutLabels(data)
     if (files := plain_files(data, labels)) is not None:
         return files
