@@ -66,11 +66,8 @@ def _rendered(images: Sequence[Tensor], params: ViewParams, size: Size, max_view
 
 
 def _held(images: Sequence[Tensor], rows: Rows, size: Size, interpolation: str) -> list[int]:
-    """Bytes that each view takes in DALI: its framed box, which it holds twice, and on a device a copy of its whole image.
-
-    ``no_copy`` spares that copy on the CPU only: DALI gathers images of a device that do not lie one behind the other
-    (``InputOperator::ShareUserData`` in its sources).
-    """
+    """Bytes that each view takes in DALI: its framed box, which it holds twice, and on a device a copy of its whole image, which
+    ``no_copy`` spares on the CPU only."""
     framed_N2 = rows.box_N4[:, 2:].long() + 2 * frame_width(rows.box_N4[:, 2:], size, interpolation)
     copied_G = torch.tensor([image.numel() if image.is_cuda else 0 for image in images])
     return (3 * framed_N2.prod(dim=1) + copied_G[rows.image_N]).tolist()

@@ -48,6 +48,8 @@ class Resizer:
         self._interpolation = interpolation
         self._device = device
         self._pipeline = _build(size, interpolation, device, max_views)
+        # What DALI gave last is its own memory, and DALI does not know who reads it: kept, with an event after its last reader.
+        self._last: tuple[Any, Any] | None = None
 
     def views(self, images: Sequence[Tensor], rows: Rows) -> Tensor:
         """Boxes of images, resized, clamped and flipped.
@@ -73,10 +75,22 @@ class Resizer:
         else:
             # DALI waits for the images, and whoever uses the views next waits for DALI; the CPU waits for neither
             stream = torch.cuda.current_stream(self._device)
+            if self._last is not None:
+                # and so DALI's next run, which takes memory again, comes after those who read the last one's, on whichever stream
+                stream.wait_event(self._last[1])
             feed("images", sources, layout="HWC", cuda_stream=stream)
             (output,) = self._pipeline.run(stream)
         raw_NYXC = torch.from_dlpack(output.as_tensor())
-        return torch.div(raw_NYXC.permute(0, 3, 1, 2), self._weight(rows)[:, None]).contiguous().clamp_(0, 1)
+        views_N3YX = torch.div(raw_NYXC.permute(0, 3, 1, 2), self._weight(rows)[:, None]).contiguous().clamp_(0, 1)
+        if self._device.type == "cuda":
+            self._last = output, stream.record_event()
+        return views_N3YX
+
+    def settle(self) -> None:
+        """Wait until nobody reads DALI's memory any longer, before it goes with the pipeline."""
+        if self._last is not None:
+            self._last[1].synchronize()
+            self._last = None
 
     def _weight(self, rows: Rows) -> Tensor:
         """float32 [N, Y, X]: what DALI's sums over 0-255 have to be divided by. It is the same from both ends, so flips do not matter."""
@@ -112,7 +126,8 @@ def _build(size: Size, interpolation: str, device: torch.device, max_views: int)
         def argument(name: str) -> Any:
             return fn.external_source(name=name, dtype=DALIDataType.INT32)
 
-        images = fn.external_source(name="images", device=place, layout="HWC", dtype=DALIDataType.UINT8, ndim=3, no_copy=True)
+        # on a device DALI would share images that lie one behind the other, and nothing would tell it when they have been written
+        images = fn.external_source(name="images", device=place, layout="HWC", dtype=DALIDataType.UINT8, ndim=3, no_copy=on_cpu)
         start, length, frame, flip = (argument(name) for name in ("start", "length", "frame", "flip"))
         boxes = fn.slice(images, start=start, shape=length, axes=(0, 1))
         framed = fn.slice(boxes, start=-frame, shape=length + 2 * frame, axes=(0, 1), out_of_bounds_policy="pad", fill_values=0)
@@ -147,7 +162,8 @@ class ResizerPool:
         with self._lock:
             self._idle[id(resizer)] = (key, resizer)
             surplus = [self._idle.popitem(last=False) for _ in range(len(self._idle) - MAX_IDLE)]
-        del surplus  # outside of the lock: it ends threads
+        for _, (_, old) in surplus:  # outside of the lock: it waits, and ends threads
+            old.settle()
 
     def _take(self, key: tuple[Any, ...]) -> Resizer | None:
         with self._lock:

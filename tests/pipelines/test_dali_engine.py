@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -212,6 +215,61 @@ def test_pipelines_are_used_again_and_those_that_failed_are_not(monkeypatch: pyt
     use(10)
     use(8)
     assert [size for size, *_ in made] == [8, 8, 9, 10, 8]
+
+
+class DelayedStream:
+    """A stream on which nothing has run yet, and what was asked of it."""
+
+    def __init__(self, log: list[str], name: str):
+        self.log, self.name, self.events = log, name, 0
+
+    def wait_event(self, event: str) -> None:
+        self.log.append(f"{self.name} waits for {event}")
+
+    def record_event(self) -> str:
+        self.events += 1
+        return f"event {self.events} of {self.name}"
+
+
+class Output:
+    def as_tensor(self) -> Any:
+        return np.ones((2, 8, 8, 3), np.float32)
+
+
+class StandInPipeline:
+    """Gives outputs out, and looks whether the earlier ones still exist while it runs: their memory would be taken again."""
+
+    def __init__(self, log: list[str]):
+        self.log, self.given = log, []
+
+    def feed_input(self, name: str, values: Any, **options: Any) -> None:
+        if name == "images":
+            self.log.append(f"images on {options['cuda_stream'].name}")
+
+    def run(self, stream: Any) -> tuple[Output]:
+        self.log.append(f"run, {sum(output() is not None for output in self.given)} kept")
+        made = Output()
+        self.given.append(weakref.ref(made))
+        return (made,)
+
+
+def test_no_memory_of_dali_is_taken_again_before_its_last_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hvs_data.pipelines import dali_resize
+
+    log: list[str] = []
+    streams = iter([DelayedStream(log, "a"), DelayedStream(log, "b"), DelayedStream(log, "a again")])
+    monkeypatch.setattr(dali_resize, "_build", lambda *arguments: StandInPipeline(log))
+    monkeypatch.setattr(dali_resize, "on_device", lambda values, device: values)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: next(streams))
+    resizer = dali_resize.Resizer(8, "bilinear", torch.device("cuda", 0), 2)
+    rows = Rows.of(drawn_rows(PRESETS["simsiam"], IMAGES[:1]).views([0, 1]), 8)
+    for _ in range(3):
+        resizer.views(IMAGES[:1], rows)
+    assert log == [
+        *("images on a", "run, 0 kept"),
+        *("b waits for event 1 of a", "images on b", "run, 1 kept"),
+        *("a again waits for event 1 of b", "images on a again", "run, 1 kept"),
+    ]
 
 
 def test_no_images_and_strided_rows() -> None:
