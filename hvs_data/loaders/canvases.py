@@ -96,9 +96,10 @@ class Canvases:
         for slots, canvas in self._parts:
             yield params if len(slots) == self._views else params.views(slots), canvas
 
-    def views(self) -> list[Tensor]:
-        """K tensors [B, C, H, W]."""
-        by_slot = {slot: view for slots, canvas in self._parts for slot, view in zip(slots, canvas.views(), strict=True)}
+    def views(self, copy: Callable[[Tensor], Tensor] | None = None) -> list[Tensor]:
+        """K tensors [B, C, H, W], in memory that ``copy`` makes of each canvas' own, as one of that, or in that itself."""
+        canvases = [(slots, canvas if copy is None else canvas.copied(copy)) for slots, canvas in self._parts]
+        by_slot = {slot: view for slots, canvas in canvases for slot, view in zip(slots, canvas.views(), strict=True)}
         return [by_slot[slot] for slot in range(self._views)]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,11 @@ from torch import Tensor
 
 from hvs_data.arguments.sizes import Size
 from hvs_data.loaders.canvases import Canvases, Images
-from hvs_data.loaders.crew import CLOSE_PATIENCE, Crew
 from hvs_data.loaders.lanes import Lane
+from hvs_data.loaders.launching import Launched, LaunchedProduction
 from hvs_data.loaders.order import EpochOrder
 from hvs_data.loaders.plan import Plan
-from hvs_data.loaders.production import Group, Product, Production
+from hvs_data.loaders.production import Group
 from hvs_data.loaders.samples import DecodedSample
 from hvs_data.loaders.staging import Staging
 from hvs_data.loaders.wanted import Wanted
@@ -34,27 +34,8 @@ from hvs_data.loaders.watch import result_of
 from hvs_data.types import Batch, ViewParams
 
 
-@dataclass(frozen=True)
-class _Launched:
-    """A batch whose work is queued, and maybe done.
-
-    Attributes:
-        batch: not to be touched before ``mark`` was handed over.
-        images: on the device; None unless they are kept.
-        wanted, slots: what is rendered, see :class:`Product`.
-        memory: tensors that hold all of the batch's memory.
-    """
-
-    batch: Batch
-    images: Images | None
-    wanted: Wanted
-    slots: Tensor | None
-    mark: Any
-    memory: list[Tensor]
-
-
-class DeviceProduction(Production):
-    """As :class:`Production`, with views rendered by the plan's engine on the lane's device."""
+class DeviceProduction(LaunchedProduction):
+    """As :class:`LaunchedProduction`, with views rendered by the plan's engine on the lane's device."""
 
     def __init__(
         self,
@@ -66,19 +47,8 @@ class DeviceProduction(Production):
         keep_images: bool = False,
     ):
         # the launching thread does not know what this one's current device is
-        super().__init__(replace(plan, device=lane.device), order, wanted=wanted, keep_images=keep_images)
-        self._lane = lane
-        self._launcher = Crew(1, name="hvs-loader-launch")
+        super().__init__(replace(plan, device=lane.device), order, lane, wanted=wanted, keep_images=keep_images)
         self._most_bytes = 0  # that the images of one batch took
-
-    def close(self) -> None:
-        """End the threads. What is queued on the device runs to its end, in memory that is kept until then."""
-        self._launcher.stop()
-        try:
-            super().close()
-        finally:
-            # it has waited for tasks that were just ended
-            self._launcher.close(0 if self._watch.stalled else CLOSE_PATIENCE / 2)
 
     def render(self, images: Images, params: ViewParams, sizes_K: Sequence[Size] | None = None) -> list[Tensor]:
         """Render rows [B, K] of kept images, at their own sizes by default, on the consumer's stream: K tensors [B, C, H, W]."""
@@ -91,11 +61,6 @@ class DeviceProduction(Production):
         groups = self._read_groups(positions_B, staging)
         return staging, [self._launcher.submit(self._launch, staging, groups, wanted)]
 
-    def _finished(self, canvases: Any, futures: list[Future[Any]]) -> Product:
-        (launched,) = self._watch.results(futures)
-        self._lane.hand_over(launched.mark, launched.memory)
-        return Product(launched.batch, launched.images, launched.wanted, launched.slots, self)
-
     # --- on the worker threads -----------------------------------------------------------------------------------------
 
     def _rendered(self, samples: list[DecodedSample], canvases: Any, first_image: int) -> Group:
@@ -106,23 +71,21 @@ class DeviceProduction(Production):
 
     # --- on the launching thread ---------------------------------------------------------------------------------------
 
-    def _launch(self, staging: Staging, futures: list[Future[list[Any]]], wanted: Wanted) -> _Launched:
+    def _launch(self, staging: Staging, futures: list[Future[list[Any]]], wanted: Wanted) -> Launched:
         """Queue all of a batch's work, as soon as its images are there."""
         read = [group for future in futures for group in result_of(future)]
         self._most_bytes = max(self._most_bytes, staging.size)
         with self._lane.working():
             groups, memory = self._arrived(staging, read)
             params = ViewParams.concatenate([group.params for group in groups])
-            labels = torch.tensor([label for group in groups for label in group.labels], dtype=torch.int64)
-            index = torch.tensor([index for group in groups for index in group.index], dtype=torch.int64)
             images = Images.joined([group.images for group in groups])
-            canvases = Canvases(wanted, len(labels), self._plan)
+            canvases = Canvases(wanted, params.batch_size, self._plan)
             canvases.render(images, params, self._plan, 0)
-            labels, index = self._lane.to_device(torch.stack([labels, index]))
+            labels, index = self._labels_and_index(groups)
             mark = self._lane.mark()
         batch = Batch(canvases.views(), labels, index, params, self._order.epoch, normalized=self._plan.normalize)
         kept = [*batch.views, labels, *(memory if self._keep_images else [])]
-        return _Launched(batch, images if self._keep_images else None, wanted, canvases.slots, mark, kept)
+        return Launched(batch, images if self._keep_images else None, wanted, canvases.slots, mark, kept)
 
     def _arrived(self, staging: Staging, groups: list[Any]) -> tuple[list[Group], list[Tensor]]:
         """Groups whose images are on the device, and tensors that hold the memory of these; called on the lane."""

@@ -40,4 +40,5 @@ class Plan:
     timeout: float | None
     buffers: BufferPool
     cache: ImageCache | None = None
+    render_on: str = "device"
     decoder: Any = None  # decodes on the device, if not None (:mod:`hvs_data.loaders.device_decoding`)

@@ -46,6 +46,7 @@ from hvs_data.threads.this_rank import current_rank
 from hvs_data.types import Batch
 
 STATE_VERSION = 1
+RENDER_ON = ("device", "cpu")
 
 
 class ViewLoader(Fixed):
@@ -94,6 +95,9 @@ class ViewLoader(Fixed):
             Every rank makes the same number of steps.
         extra_stage: a stage of your own, such as a Kornia module or a transform of torchvision, between the last operation and
             normalisation. It is called with one view at a time and draws by (seed, epoch, index, slot); see :class:`hvs_data.Stage`.
+        render_on: with a CUDA device, where views are rendered: on the "device", from decoded images that are copied there, or on the
+            "cpu", by the threads that decode, from where they are copied beside the trainer's work. For hosts with many cores; the fewer
+            bytes a view has (``dtype``), the shorter the copies.
         decode_on: with a CUDA device, where ordinary JPEG files are decoded: "cpu", "device" (nvImageCodec, see docs/dali.md), or
             "fastest", which times both with the source's first images, once.
         cache: "memory" keeps every image in memory once it was decoded, in full, for all threads and epochs of this loader, as long as
@@ -119,7 +123,7 @@ class ViewLoader(Fixed):
     _decided = frozenset(
         "source recipe batch_size device seed shuffle drop_last num_threads prefetch engine dtype channels_last normalize "
         "exif_orientation max_pixels scaled_decode max_bad_share quarantine retries timeout rank world_size extra_stage decode_on "
-        "cache cache_bytes dataset sampler batch_sampler".split()
+        "render_on cache cache_bytes dataset sampler batch_sampler".split()
     )
     _instead = "make another ViewLoader with it, and load_state_dict(state_dict()) to go on where this one stands"
 
@@ -150,6 +154,7 @@ class ViewLoader(Fixed):
         world_size: int | None = None,
         extra_stage: ExtraStage | Stage | None = None,
         decode_on: str = "cpu",
+        render_on: str = "device",
         cache: str | None = None,
         cache_bytes: int | None = None,
         format: Format | None = None,
@@ -189,13 +194,22 @@ class ViewLoader(Fixed):
         self.drop_last = drop_last
         self.prefetch = prefetch
         self.quarantine = Quarantine(len(self.dataset), bad_share, quarantine)
+        if render_on not in RENDER_ON:
+            raise HvsError(f"render_on must be one of {RENDER_ON}, got {render_on!r}; it says where views for a CUDA device are rendered")
+        if render_on == "cpu" and decode_on != "cpu":
+            raise HvsError(f'expected decode_on="cpu" with render_on="cpu", which renders what the CPU has decoded, got {decode_on!r}')
         check_twins(recipe, scaled_decode=scaled_decode, staged=extra_stage is not None)
         self.sampler = EpochSampler(self) if shuffle else InOrderSampler(self)
         self._plan = Plan(
             source=self.dataset,
             recipe=recipe,
             engine=with_extra_stage(
-                choose_engine(engine, target if target.type == "cuda" else torch.device("cpu"), recipe.spec, resizes=recipe.resizes),
+                choose_engine(
+                    engine,
+                    target if target.type == "cuda" and render_on == "device" else torch.device("cpu"),
+                    recipe.spec,
+                    resizes=recipe.resizes,
+                ),
                 extra_stage,
             ),
             device=target,
@@ -215,6 +229,7 @@ class ViewLoader(Fixed):
             # in flight: those being made, the one handed out, and its chosen views
             buffers=BufferPool(spare=prefetch + 3),
             cache=chosen_cache(cache, cache_bytes, scaled_decode=scaled_decode, decode_on=decode_on),
+            render_on=render_on,
             decoder=choose_decoder(
                 decode_on,
                 self.dataset,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -96,6 +97,11 @@ class Canvas:
     @property
     def size(self) -> Size:
         return size_of(*self.pixels.shape[-2:])
+
+    def copied(self, copy: Callable[[Tensor], Tensor]) -> Canvas:
+        """The same pixels in the memory that ``copy`` makes of ``flat``, of the same length."""
+        flat = copy(self.flat)
+        return Canvas(flat, flat.as_strided(self.pixels.shape, self.pixels.stride()))
 
     def views(self) -> list[Tensor]:
         """One [B, C, H, W] tensor a slot."""
