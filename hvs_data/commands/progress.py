@@ -18,6 +18,7 @@ class Progress:
     def __init__(self, what: str, total: int):
         self._what, self._total = what, total
         self._start = self._told = time.monotonic()
+        self._before: int | None = None  # what an earlier run had done
         self._on_terminal = sys.stderr.isatty()
         # a log file gets a line now and then
         self._every = 0.2 if self._on_terminal else 10.0
@@ -25,10 +26,12 @@ class Progress:
     def update(self, done: int) -> None:
         """Tell that so many are done by now."""
         now = time.monotonic()
+        if self._before is None:
+            self._before = done - 1
         if now - self._told >= self._every:
             self._told = now
-            left = (now - self._start) * (self._total - done) / max(1, done)
-            line = f"{done:,} of {self._total:,} {self._what}, {done / (now - self._start):,.0f} a second, {_in_words(left)} left"
+            speed = max(1, done - self._before) / (now - self._start)
+            line = f"{done:,} of {self._total:,} {self._what}, {speed:,.0f} a second, {_in_words((self._total - done) / speed)} left"
             print(f"\r\033[K{line}" if self._on_terminal else line, end="" if self._on_terminal else "\n", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:

@@ -6,7 +6,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -22,6 +22,11 @@ from hvs_data.sources import pack_file
 from hvs_data.sources.base import Source
 from hvs_data.sources.pack_file import PackedShard, PackFile
 from hvs_data.sources.shard_index import Choice
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 BAD_FILE = "bad.jsonl"
 
@@ -47,13 +52,14 @@ def pack(
     """
     packing = _begun(source, folder, form, shard_bytes)
     try:
-        if not packing.complete:
-            _write_shards(packing, source, folder, form, shard_bytes, threads, told)
-            packing.complete = bool(packing.shards)
-            _save(packing, folder)
-        if packing.bad:
-            bad = [Look(index, problem=reason) for index, reason in packing.bad]
-            write_quarantine(os.path.join(folder, BAD_FILE), source, bad)
+        with _alone(folder):
+            if not packing.complete:
+                _write_shards(packing, source, folder, form, shard_bytes, threads, told)
+                packing.complete = bool(packing.shards)
+                _save(packing, folder)
+            if packing.bad:
+                bad = [Look(index, problem=reason) for index, reason in packing.bad]
+                write_quarantine(os.path.join(folder, BAD_FILE), source, bad)
     except OSError as error:
         raise HvsError(
             f"cannot write to {folder}: {error}; make room or make it writable, and run the same command again: it goes on behind "
@@ -62,6 +68,27 @@ def pack(
     if not packing.complete:
         raise HvsError(f"expected images that can be stored, got none; the reasons are in {os.path.join(folder, BAD_FILE)}")
     return packing
+
+
+@contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Keep a second packing from the same folder, on systems that lock files.
+
+    Raises:
+        HvsError: there is one at this moment.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise HvsError(f"expected to be alone in {folder}, got another hvs-data pack that writes there; wait for it to end") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _begun(source: Source, folder: str, form: Form, shard_bytes: int) -> PackFile:

@@ -328,6 +328,18 @@ def test_another_packing_or_others_shards_are_left_alone(folder: Path, tmp_path:
     assert files_of(tmp_path / "out") == {name: data for name, data in before.items() if name != "pack.json"}
 
 
+def test_a_second_packing_waits_for_the_first_to_end(folder: Path, tmp_path: Path) -> None:
+    source = hvs.open_source(folder)
+
+    def begin_another(images: int) -> None:
+        with pytest.raises(HvsError, match="another hvs-data pack that writes there"):
+            pack(source, str(tmp_path / "out"), RAW, SMALL, 1)
+
+    pack(source, str(tmp_path / "out"), RAW, SMALL, 1, begin_another)
+    pack(source, str(tmp_path / "alone"), RAW, SMALL, 1)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "alone")
+
+
 def test_a_target_that_cannot_be_written_is_told(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HvsError, match="cannot write to .*choose another folder"):
