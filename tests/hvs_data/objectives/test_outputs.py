@@ -3,15 +3,24 @@
 import logging
 import re
 from collections import namedtuple
+from functools import partial
 
 import pytest
+import timm
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import (
     ConvNextConfig,
     ConvNextModel,
     Dinov2Config,
     Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    DINOv3ConvNextConfig,
+    DINOv3ConvNextModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
     ResNetConfig,
     ResNetModel,
     ViTConfig,
@@ -19,9 +28,11 @@ from transformers import (
     ViTModel,
 )
 
+import hvs_data as hvs
 from hvs_data import SelectionError
 from hvs_data.objectives import DINO, SimCLR, SimSiam, outputs
 from hvs_data.objectives.outputs import one_embedding
+from multi_crop import make_pixels, make_recipe, make_rows
 
 WIDTH, SIDE = 16, 16
 SMALL = {
@@ -33,6 +44,7 @@ SMALL = {
     "patch_size": 8,
 }
 PIXELS = torch.linspace(-1, 1, 3 * 3 * SIDE**2).reshape(3, 3, SIDE, SIDE).sin()
+LARGE = torch.linspace(-1, 1, 3 * 3 * 64**2).reshape(3, 3, 64, 64).sin()
 POOLED = {
     "ResNet": lambda: ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, WIDTH], depths=[1, 1])),
     "ResNet with all stages": lambda: ResNetModel(
@@ -43,7 +55,12 @@ POOLED = {
 TOKENS = {
     "ViT": lambda: ViTModel(ViTConfig(**SMALL)),
     "ViT without pooling": lambda: ViTModel(ViTConfig(**SMALL), add_pooling_layer=False),
+}
+FIRST = {
     "DINOv2": lambda: Dinov2Model(Dinov2Config(**SMALL)),
+    "DINOv2 with registers": lambda: Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**SMALL)),
+    "DINOv3": lambda: DINOv3ViTModel(DINOv3ViTConfig(**SMALL, num_register_tokens=2)),
+    "DINOv3, ConvNeXt": lambda: DINOv3ConvNextModel(DINOv3ConvNextConfig(hidden_sizes=[4, 4, 8, WIDTH], depths=[1, 1, 1, 1])),
 }
 
 
@@ -56,6 +73,70 @@ def test_the_pooled_output_of_maps_is_taken_and_told(name, caplog):
         assert torch.equal(taken[0], model(PIXELS).pooler_output.flatten(1)) and torch.equal(*taken)
     (said,) = [record.getMessage() for record in caplog.records if "takes" in record.getMessage()]
     assert said.startswith("SimCLR takes .pooler_output of what its encoder returns")
+
+
+@pytest.mark.parametrize("name", FIRST)
+@pytest.mark.parametrize("side", [2 * SIDE, 4 * SIDE])
+def test_a_pooled_output_that_is_the_class_token_leaves_no_choice(name, side):
+    model, head = FIRST[name]().eval(), nn.Linear(WIDTH, 4)
+    pixels = LARGE[:, :, :side, :side]
+    with torch.no_grad():
+        expected = model(pixels).last_hidden_state[:, 0]
+        assert torch.equal(SimSiam(encoder=model, predictor=nn.Identity()).encode(pixels)[1], expected)
+        assert torch.equal(DINO((model, head), (model, head), None, 0.1).encode_local(pixels), head(expected))
+
+
+TIMM = {
+    "vit_small_patch16_dinov3": {},
+    "vit_small_patch14_reg4_dinov2": {"dynamic_img_size": True},
+    "eva02_tiny_patch14_224": {"dynamic_img_size": True},
+}
+ENCODERS = {name: FIRST[name] for name in ("DINOv2", "DINOv2 with registers", "DINOv3")} | {
+    name: partial(timm.create_model, name, num_classes=0, patch_size=8, embed_dim=16, depth=1, num_heads=2, **options)
+    for name, options in TIMM.items()
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_models_are_encoders_as_they_are(name):
+    """Of two views, scored small, and of global and local ones: the choice is that of a function which takes the class token."""
+    torch.manual_seed(0)
+    model, head = ENCODERS[name]().eval(), nn.Linear(16, 5)
+
+    def token(pixels):
+        output = model(pixels)
+        return output if isinstance(output, torch.Tensor) else output.last_hidden_state[:, 0]
+
+    multi_crop, pairs = make_recipe(("view",) * 4, sides=(32, 16)), make_recipe(("view",) * 4, locals_=0, sides=(32, 16))
+    for recipe, taken, by_hand, options in (
+        (multi_crop, DINO((model, head), (model, head), None, 0.1), DINO((token, head), (token, head), None, 0.1), {}),
+        (pairs, SimSiam(encoder=model, predictor=head_of(16)), SimSiam(encoder=token, predictor=head_of(16)), {"score_size": 16}),
+    ):
+        rows, pixels = make_rows(recipe, 6), make_pixels(recipe, 6)
+        pixels = [F.interpolate(view, options["score_size"]) for view in pixels] if options else pixels
+        chosen, expected = (hvs.HardViewSelector(objective, **options).select(pixels, rows) for objective in (taken, by_hand))
+        assert torch.equal(chosen.slots, expected.slots)
+        torch.testing.assert_close(chosen.losses, expected.losses, rtol=0, atol=0, equal_nan=True)
+
+
+def head_of(width):
+    torch.manual_seed(1)
+    return nn.Linear(width, width)
+
+
+@pytest.mark.parametrize("name", FIRST | POOLED)
+def test_compiled_it_is_taken_too(name):
+    model = (FIRST | POOLED)[name]().eval()
+    with torch.no_grad():
+        taken = torch.compile(SimCLR(encoder=model).encode, fullgraph=True, backend="eager")(LARGE)
+        assert torch.equal(taken, model(LARGE).pooler_output.flatten(1))
+
+
+@pytest.mark.parametrize("pooled", [lambda tokens: tokens[:, 1], lambda tokens: tokens[0], lambda tokens: tokens[:, 0].clone()])
+def test_another_embedding_beside_tokens_is_refused(pooled):
+    tokens = torch.randn(3, 3, 4)
+    with pytest.raises(SelectionError, match="pass a function that takes what is trained on"):
+        one_embedding("SimCLR", "encoder", {"tokens": tokens, "pooled": pooled(tokens)})
 
 
 def test_logits_alone_are_taken():
