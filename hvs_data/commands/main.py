@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit status: 0, 1 where a check found something, 2 after an error, or 130 after Ctrl-C.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    _complete(parser)
+    options = parser.parse_args(arguments)
     try:
         return options.run(options)
     except HvsError as error:
@@ -35,6 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("hvs-data: stopped", file=sys.stderr)
         return INTERRUPTED
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that completes a line, which ends the process, if that is what this call is for."""
+    if "_ARGCOMPLETE" not in os.environ:
+        return
+    try:
+        from argcomplete import autocomplete
+    except ImportError:
+        return
+    autocomplete(parser)
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,25 @@ def test_wrong_arguments_are_refused(arguments: list[str], message: str, capsys:
         main(arguments)
     assert refused.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("hvs-data vi", {"views"}),
+        ("hvs-data views --ob", {"--objective"}),
+        ("hvs-data demo --layout ", {"auto", "classes", "flat"}),
+    ],
+)
+def test_a_shell_completes_lines(line: str, expected: set[str], tmp_path: Path) -> None:
+    """As the function does that register-python-argcomplete prints."""
+    pytest.importorskip("argcomplete")
+    answer = tmp_path / "answer"
+    words = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(answer)}
+    command = [sys.executable, "-c", "from hvs_data.commands.main import main; main()"]
+    done = subprocess.run(command, env={**os.environ, **words, "_ARGCOMPLETE_IFS": "\n", "IFS": "\n"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {word.strip() for word in answer.read_text().split("\n")} == expected
 
 
 def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
