@@ -104,17 +104,23 @@ def scan(source: Source, threads: int, told: Callable[[int], object] = lambda im
     return findings
 
 
-def in_order(function: Callable[[int], T], indices: Iterable[int], threads: int) -> Generator[T, None, None]:
+def in_order(function: Callable[[int], T], indices: Iterable[int], threads: int, ahead: int = AHEAD) -> Generator[T, None, None]:
     """What a function returns for each index, in their order, made by several threads, few of them ahead.
 
     At an interrupt those that have not begun are left.
+
+    Args:
+        function: called with an index, on any thread.
+        indices: in the order of the results.
+        threads: how many.
+        ahead: indices under way, for each thread.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="hvs-check") as pool:
         under_way: deque[Future[T]] = deque()
         try:
             for index in indices:
                 under_way.append(pool.submit(function, index))
-                if len(under_way) >= AHEAD * threads:
+                if len(under_way) >= ahead * threads:
                     yield under_way.popleft().result()
             while under_way:
                 yield under_way.popleft().result()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hvs_data.checking.looks import described
-from hvs_data.errors import DecodeError, HvsError
+from hvs_data.errors import DecodeError, HvsError, MissingDependencyError
 from hvs_data.pipelines.any_channels import fitted
 from hvs_data.pipelines.decode import decode_as_stored, decode_image, jpeg_size
 from hvs_data.sources.base import Source
@@ -91,7 +91,12 @@ class Bad(NamedTuple):
 
 
 def stored(source: Source, index: int, form: Form) -> Stored | Bad:
-    """Read an image and bring it into its form. What is wrong with it stands in the result; mistakes of the program are raised."""
+    """Read an image and bring it into its form. What is wrong with it stands in the result.
+
+    Raises:
+        MissingDependencyError: the library that reads it.
+        Exception: mistakes of the program.
+    """
     try:
         data: Any
         data, label = source.read(index)
@@ -108,6 +113,8 @@ def stored(source: Source, index: int, form: Form) -> Stored | Bad:
             pixels_HWC = resized(pixels_HWC, *size)
             remarks.append("resized")
         return Stored(source.name_of(index), label, *_encoded(pixels_HWC, form), given, tuple(remarks))
+    except MissingDependencyError:
+        raise  # no image is at fault
     except (OSError, HvsError) as error:
         return Bad(index, f"{type(error).__name__}: {error}")
 

@@ -28,6 +28,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+AHEAD = 2  # images under way for each thread: of 20 megapixels, one takes 60 MB
 BAD_FILE = "bad.jsonl"
 
 
@@ -141,7 +142,7 @@ def _write_shards(
 
 def _images(source: Source, form: Form, start: int, threads: int, told: Callable[[int], object]) -> Generator[Numbered, None, None]:
     """What is to be stored, in the order of the source, from an index on."""
-    with closing(in_order(partial(stored, source, form=form), range(start, len(source)), threads)) as made:
+    with closing(in_order(partial(stored, source, form=form), range(start, len(source)), threads, AHEAD)) as made:
         for index, image in enumerate(made, start):
             yield index, image
             told(index + 1)
