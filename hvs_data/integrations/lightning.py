@@ -55,6 +55,7 @@ class HardViewDataModule(MadeForLightning):
         selector: options of :class:`hvs_data.HardViewSelector`, such as ``{"score_size": 112}``.
         format: what a batch becomes, a function of a :class:`hvs_data.Batch`; by default ``(views, labels)``, with masks as third
             where the recipe has masking.
+        labels: what stands in place of the source's labels, as for :class:`hvs_data.HardViewLoader`.
         val_dataloaders: handed to the trainer, as ``trainer.fit`` takes them.
         loader_options: of :class:`hvs_data.ViewLoader`, but those that come from the trainer: device and ranks.
 
@@ -79,6 +80,7 @@ class HardViewDataModule(MadeForLightning):
         *,
         selector: Mapping[str, Any] | None = None,
         format: Format | None = None,
+        labels: Callable[[Batch], Any] | None = None,
         val_dataloaders: Any = None,
         **loader_options: Any,
     ):
@@ -98,6 +100,7 @@ class HardViewDataModule(MadeForLightning):
         self.selector_options = dict(selector or {})
         self.loader_options = loader_options
         self.format = format
+        self.labels = labels
         self.loader: HardViewLoader | None = None
         self._module: Any = None
         if val_dataloaders is not None:
@@ -138,7 +141,7 @@ class HardViewDataModule(MadeForLightning):
         default = views_and_labels if self.recipe.masking is None else with_masks
         options = {"dtype": views_dtype(plugin), **self.loader_options}
         views = ViewLoader(self.source, self.recipe, self.batch_size, trainer.strategy.root_device, **options)
-        return HardViewLoader(views, selector, format=self.format or default)
+        return HardViewLoader(views, selector, format=self.format or default, labels=self.labels)
 
 
 def check_overfitting(trainer: Any, shuffle: bool) -> None:

@@ -155,6 +155,19 @@ def test_the_loader_is_made_once_a_fit(photos: Path, tmp_path: Path) -> None:
     assert made[-1] is not made[0] and data.loader.selector.step == 4
 
 
+def test_labels_may_be_made_of_the_batch(photos: Path, tmp_path: Path) -> None:
+    """In the batch that the module is given, too."""
+    table = torch.arange(100) + 7
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def noting(batch: hvs.Batch) -> Any:
+        seen.append((batch.labels, table[batch.index]))
+        return batch.views, batch.labels
+
+    trainer_of(tmp_path).fit(simsiam(), data_of(photos, format=noting, labels=lambda batch: table[batch.index]))
+    assert len(seen) == 4 and all(torch.equal(given, expected) for given, expected in seen)
+
+
 def test_epochs_are_the_trainers(photos: Path, tmp_path: Path) -> None:
     def run(**options: Any) -> list[tuple[int, list[int]]]:
         seen: list[tuple[int, list[int]]] = []
