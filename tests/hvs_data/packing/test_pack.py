@@ -33,6 +33,7 @@ from hvs_data.pipelines.decode import decode_image
 from hvs_data.sources import shards as shards_module
 from hvs_data.sources.base import Source
 from hvs_data.sources.shard_index import split_name
+from source_contract import FORMATS, photos
 
 RECIPE = hvs.recipes.simsiam(candidates=3, size=24)
 DEEP = RECIPE.with_channels([0.4] * 5, [0.2] * 5, (0, 4095))
@@ -112,6 +113,8 @@ def test_raw_views_are_those_of_the_files(folder: Path, tmp_path: Path) -> None:
     assert len(after) == len(good) == len(before) - 2 and after.classes == before.classes == ("cat", "dog")
     assert [after.read(n).label for n in range(len(after))] == [before.read(index).label for index in good]
     assert all(map(torch.equal, views(after, range(len(after))), views(before, good)))
+    told = json.loads((tmp_path / "out/pack.json").read_text())["remarks"]
+    assert told == {"turned": 1}
     upright = packed(folder, tmp_path / "upright", Form("raw", upright=True))
     assert all(map(torch.equal, views(upright, range(len(after))), views(before, good, exif_orientation=True)))
 
@@ -154,6 +157,16 @@ def test_jpeg_files_that_need_no_change_keep_their_bytes(folder: Path, tmp_path:
             made += 1
             assert np.array_equal(ours, of_pillow(its, 95))
     assert made == 4
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_kind_of_source_is_packed_with_its_labels_and_classes(kind: str, tmp_path: Path) -> None:
+    images = photos(11)
+    before = FORMATS[kind].open(tmp_path / "in", images)
+    after = packed(before, tmp_path / "out", Form(), 2**20)
+    assert [after.read(n) for n in range(11)] == [before.read(n) for n in range(11)] and after.classes == before.classes
+    keys = [split_name(after.name_of(n))[0] for n in range(11)]
+    assert len(set(keys)) == 11
 
 
 @pytest.mark.parametrize(("side", "size"), [({"max_side": 32}, (20, 32)), ({"short_side": 32}, (32, 51)), ({"max_side": 80}, (50, 80))])
