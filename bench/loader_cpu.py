@@ -3,7 +3,9 @@
     python bench/loader_cpu.py [--data FOLDER] [--photos FOLDER] [--quick]
 
 hvs_data beside torchvision's and albumentations' DataLoader, with the same files, recipe, batch size and cores, in alternation. Files
-come from the page cache. Takes a quarter of an hour on two cores; needs a machine that does nothing else.
+come from the page cache. Takes a quarter of an hour on two cores; needs a machine that does nothing else. Where ffcv is installed, which is
+built with Debian's libopencv-dev, libturbojpeg0-dev and pkg-config (pip install --no-build-isolation ffcv), it takes part in crops and
+flips alone.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import torch
 
 import hvs_data as hvs
 from harness.data import photos
+from harness.loaders import ffcv_peer
 from harness.loaders.contestants import CHEAP, DIFFERS, HARD, JPEG_512, OURS, RAW, RAW_512, SCALED, Contestant
 from harness.loaders.footprint import footprint
 from harness.loaders.stages import stage_table
@@ -105,6 +108,10 @@ def groups(setup: Setup, paths: list[str], photo_paths: list[str]) -> list[Group
     if not setup.quick:
         found.insert(0, sized("n = 2", side_by_side(2, TV, ALB), paths))
         found.append(sized("DINO 2 + 8", side_by_side(2, TV, ALB, method="dino"), paths))
+    if ffcv_peer.installed() and not setup.quick:
+        for views in (1, 2, 4, 8):
+            crops = side_by_side(views, *ffcv_peer.DIFFERS, RAW, method="crops")
+            found.append(sized(f"crops and flips, n = {views}", crops, paths))
     if photo_paths:
         large = side_by_side(4, TV, ALB, SCALED, RAW_512, JPEG_512, batch_size=min(PHOTO_BATCH, setup.batch_size))
         found.append(sized("photos, n = 4", large, photo_paths))
