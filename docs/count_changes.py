@@ -33,6 +33,7 @@ TRAINERS = {
     "lightly_msn": "lightly, MSN",
     "solo_learn_style": "solo-learn style",
     "with_stable_pretraining": "stable-pretraining",
+    "with_stable_pretraining_lejepa": "stable-pretraining, LeJEPA",
     "with_accelerate": "Hugging Face Accelerate",
     "with_transformers": "Hugging Face Trainer",
     "clip": "Image and text, Hugging Face's CLIPModel",

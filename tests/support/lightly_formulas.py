@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations, permutations
+from itertools import permutations
 
 import torch
 from torch import Tensor
@@ -117,8 +117,3 @@ def lejepa(z: Tensor, global_views: int) -> Tensor:
 def mmcr(z: Tensor, target: Tensor) -> Tensor:
     """Of a set of views by both networks, [B, V, D] each: [B]."""
     return 1 - torch.cat([unit(z), unit(target)], 1).mean(1).square().sum(1)
-
-
-def hardest_of_sets(losses: Callable[[list[int]], Tensor], views: int, chosen: int) -> Tensor:
-    """The largest loss over all sets of so many views: [B]."""
-    return torch.stack([losses(list(slots)) for slots in combinations(range(views), chosen)]).amax(0)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import hvs_data as hvs
 import lightly_formulas as formulas
 from example_scripts import EXAMPLES, falls, write_photos
 from example_scripts import run_script as run_as_it_stands
+from hardest_sets import gain_of_the_hardest, in_both_types
 from lightly_methods import Copyable
 from script_twins import run_before, run_script, run_with_random_pairs, run_witnessed
 
@@ -90,12 +90,6 @@ def arguments_of(script: tuple[str, ...]) -> tuple[Any, ...]:
     return *script[1:], *(MULTI_CROP if script[0] == "lightly_lejepa.py" else TWO_VIEWS)
 
 
-def in_both_types(losses: Callable[[list[Tensor]], Tensor], outputs: list[Tensor]) -> tuple[Tensor, float]:
-    """Losses in float64, and four times what they err in float32: what is compared errs on both sides, and in other orders of sums."""
-    exact, rounded = (losses([output.to(dtype) for output in outputs]) for dtype in (torch.float64, torch.float32))
-    return exact, 4 * float((exact - rounded).nan_to_num().abs().max())
-
-
 @pytest.mark.parametrize("script", PAIRS, ids="-".join)
 def test_it_trains_on_the_hardest_pairs_of_every_step(script: tuple[str, ...], tmp_path: Path) -> None:
     seen = Seen()
@@ -119,16 +113,8 @@ def test_it_trains_on_the_hardest_sets_of_every_step(script: tuple[str, ...], tm
     seen, gained = Seen(), []
 
     def check(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
-        selection, roles = seen.batch.selection, seen.batch.params.role
-        sets = [list(slots) for slots in combinations(range(len(views)), selection.slots.shape[1]) if allowed(slots, roles)]
-        place_B = torch.tensor([sets.index(sorted(slots)) for slots in selection.slots.tolist()])
-        losses_BS, error = in_both_types(
-            lambda outputs: torch.stack([SETS[script](*outputs)(slots) for slots in sets], 1), outputs_of(parts, views)
-        )
-        chosen_B = losses_BS[torch.arange(len(place_B)), place_B]
-        assert (chosen_B >= losses_BS.amax(1) - error).all()
-        torch.testing.assert_close(selection.loss.double(), chosen_B, rtol=0, atol=error)
-        gained.append(float((chosen_B - losses_BS.mean(1)).mean()))
+        outputs = outputs_of(parts, views)
+        gained.append(gain_of_the_hardest(SETS[script], outputs, seen.batch.selection, seen.batch.params.role))
         return torch.zeros(len(views[0]), len(views), len(views))
 
     run = run_witnessed(
@@ -142,13 +128,6 @@ def test_it_trains_on_the_hardest_sets_of_every_step(script: tuple[str, ...], tm
     )
     assert len(gained) == len(run.losses) == 5 * 3 and min(gained) > 0
     assert falls(run.losses)
-
-
-def allowed(slots: tuple[int, ...], roles: tuple[str, ...]) -> bool:
-    """As many views of each role as the scripts' trainers take."""
-    names = [roles[slot] for slot in slots]
-    wanted = {"global1": 1, "global2": 1, "local": 4}
-    return all(names.count(name) == wanted.get(name, 4) for name in set(roles))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids="-".join)

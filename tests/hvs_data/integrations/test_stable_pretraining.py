@@ -13,7 +13,9 @@ from torch.utils.data import DataLoader
 
 import hvs_data as hvs
 from example_scripts import falls, recorded_losses, run_script, write_photos
+from hardest_sets import gain_of_the_hardest
 from hvs_data.integrations.lightning import HardViewCallback, HardViewDataModule
+from lightly_formulas import lejepa
 from small_simsiam import unit
 from witness import PlainViews, Witness
 
@@ -114,6 +116,90 @@ def test_the_example_trains(photos: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert falls(losses) and len(losses) == len(selections) == 12
     gained = [float((selection.loss - selection.losses[:, selection.legal].mean(1)).min()) for selection in selections]
     assert min(gained) >= 0 and max(gained) > 0
+
+
+# ---- LeJEPA ----
+
+
+class Pretraining(pl.LightningModule):  # type: ignore[name-defined, misc]
+    """The package's LeJEPA, without the random paths of its transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        projector = nn.Sequential(nn.Linear(192, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.Linear(WIDTH, LENGTH))
+        self.model = spt.methods.LeJEPA("vit_tiny_patch16_224", projector, n_slices=32, drop_path_rate=0.0)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        views = {name: view["image"] for name, view in batch["views"].items()}
+        parts = ([view for name, view in views.items() if name.startswith(kind)] for kind in ("global", "local"))
+        return self.model(*parts).loss
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+MULTI_CROP = hvs.recipes.dino(4, 6, 32, 16, local_views=4)
+QUIET = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+
+
+def test_lejepa_is_trained_on_the_hardest_sets(photos: Path, tmp_path: Path) -> None:
+    module, gained = Pretraining(), []
+    objective = hvs.objectives.LeJEPA(module.model)
+    data = HardViewDataModule(photos, MULTI_CROP, objective, 12, format=hvs.formats.stable_pretraining, seed=1, drop_last=True)
+
+    def check(parts: Mapping[str, nn.Module], views: list[Tensor]) -> Tensor:
+        groups = [torch.cat([view for view in views if view.shape[-1] == side]) for side in (32, 16)]
+        z = [parts["projector"](parts["backbone"](group)).unflatten(0, (-1, len(views[0]))) for group in groups]
+        selection = data.loader.selector.last
+        roles = [role.name for role in MULTI_CROP.slot_roles]
+        gained.append(gain_of_the_hardest(lambda z: lambda slots: lejepa(z[:, slots], 2), [torch.cat(z).transpose(0, 1)], selection, roles))
+        return torch.zeros(len(views[0]), len(views), len(views))
+
+    class Watch(pl.Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            Witness(data.loader, {"backbone": module.model.backbone, "projector": module.model.projector}, check)
+
+    with recorded_losses() as losses:
+        trainer = pl.Trainer(max_epochs=3, default_root_dir=tmp_path, callbacks=[Watch(), HardViewCallback()], **QUIET)
+        trainer.fit(module, data)
+    assert len(gained) == len(losses) == 12 and min(gained) > 0 and all(torch.tensor(losses).isfinite())
+
+
+def test_the_example_of_lejepa_trains(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    script = "with_stable_pretraining_lejepa.py"
+    losses, selections = run_script(script, photos, "--batch-size", 12, "--size", 32, 16, "--epochs", 3, small=False)
+    assert falls(losses) and len(losses) == len(selections) == 12
+    assert {tuple(selection.slots.shape) for selection in selections} == {(12, 6)}
+
+
+class NamedSamples(PlainViews):
+    """As its datasets with a MultiViewTransform of named views."""
+
+    def __getitem__(self, number: int) -> dict[str, Any]:  # type: ignore[override]
+        views, label = super().__getitem__(number)
+        names = ["global_1", "global_2", *(f"local_{local}" for local in range(1, 5))]
+        return {"views": {name: {"image": view, "label": label} for name, view in zip(names, views, strict=True)}}
+
+
+def test_lejepa_trains_on_random_views_as_from_a_plain_dataset(photos: Path, tmp_path: Path) -> None:
+    def losses_on(loader: Any) -> list[float]:
+        module = Pretraining()
+        with recorded_losses() as losses:
+            trainer = pl.Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET)
+            trainer.fit(module, loader(module))
+        return losses
+
+    def random_views(module: Any) -> Any:
+        options = {"format": hvs.formats.stable_pretraining, "seed": 1, "drop_last": True, "selector": {"policy": "random"}}
+        return HardViewDataModule(photos, MULTI_CROP, hvs.objectives.LeJEPA(module.model), 12, **options)
+
+    views = hvs.ViewLoader(photos, MULTI_CROP, batch_size=12, seed=1, drop_last=True)
+    first = [0, 2, 4, 5, 6, 7]
+    plain = NamedSamples(hvs.Batch([batch.views[slot] for slot in first], batch.labels, batch.index, batch.params) for batch in views)
+    got = losses_on(random_views)
+    assert got == losses_on(lambda module: DataLoader(plain, batch_size=12)) and len(got) == 4
 
 
 class Samples(PlainViews):
