@@ -99,7 +99,9 @@ def hardness_section(result: dict[str, Any]) -> str:
     its = result["conditions"]
     network = its["settings"]["network"]
     names = " ".join(shlex.quote(one["name"]) for one in result["settings"] if one["name"] != EXACT)
-    options = f"--method {network} --batch-size {its['sizes']['batch']:g} --trained {its['sizes']['trained_steps']:g}"
+    sizes = its["sizes"]
+    options = f"--method {network} --batch-size {sizes['batch']:g} --trained {sizes['trained_steps']:g}"
+    options += f" --batches {sizes['images_looked_at'] / sizes['batch']:g}"
     command = f"python bench/hardness.py --data FOLDER {options} --settings {names}"
     return html.section(
         f"How much hardness settings capture: {METHODS.get(network, network)}",
