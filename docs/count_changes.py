@@ -18,6 +18,7 @@ TRAINERS = {
     "dino": "Official DINO",
     "ibot": "Official iBOT",
     "dinov2": "Official DINOv2",
+    "moco_v3": "MoCo v3, as the official one",
     "supcon": "Supervised contrastive, as SupContrast",
     "distributed": "torchrun, DDP or FSDP2",
     "lightning_simsiam": "PyTorch Lightning",

@@ -88,6 +88,16 @@ def moco(q: Tensor, k: Tensor, queue_KD: Tensor, temperature: float) -> Tensor:
     return table(q.shape[1], direction)
 
 
+def moco_v3(q: Tensor, k: Tensor, temperature: float) -> Tensor:
+    """Both directions, each 2 t times the cross-entropy of an image's own key among those of all images."""
+    q, k = unit(q), unit(k)
+
+    def direction(i: int, j: int) -> Tensor:
+        return 2 * temperature * own_among(q[:, i] @ k[:, j].T / temperature, range(len(q)))
+
+    return table(q.shape[1], lambda i, j: direction(i, j) + direction(j, i))
+
+
 def nnclr(z: Tensor, p: Tensor, queue_KD: Tensor, temperature: float) -> Tensor:
     """With the nearest neighbours among the negatives, as lightly has it."""
     z, p, keys = unit(z), unit(p), unit(queue_KD.to(z))
