@@ -26,7 +26,7 @@ help:
 	@echo 'make test-oldest   run the tests with the lowest versions that pyproject.toml promises, all together, in an environment of their own'
 	@echo 'make test-versions   run the central tests with another Python or other versions: PYTHON=python3.13 WITH="torch==2.11.*"'
 	@echo 'make lint        ruff and mypy'
-	@echo 'make bench       what fits this machine: images/s beside other loaders, cost of selection; then the page of all results (an hour)'
+	@echo 'make bench       what fits this machine: images/s beside other loaders, cost of selection; then the page of all results (an hour and a half)'
 	@echo 'make bench-page  the page of all results, and the plots and experiments of docs/evidence.md, from the results that are there'
 	@echo 'make evidence    pretraining arms and controls, run after run where it stood (hours); results accumulate'
 	@echo 'make gpu         on a machine with a CUDA device: its tests, then views/s beside other libraries'
@@ -119,6 +119,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python bench/loader_cpu.py $(if $(DATA),--data '$(DATA)')
 	$(BIN)/python bench/selection.py --method simsiam $(if $(DATA),--data '$(DATA)')
 	$(BIN)/python bench/selection.py --method dino $(if $(DATA),--data '$(DATA)')
+	$(BIN)/python bench/selection.py --method dinov2 $(if $(DATA),--data '$(DATA)')
 	$(BIN)/python bench/closed_loop.py $(if $(DATA),--data '$(DATA)')
 	$(BIN)/python bench/page.py --docs docs
 
