@@ -55,8 +55,9 @@ class DINOv2(AdditiveObjective):
             their own, ``ibot_head``, as the released code has them; or a tuple ``(backbone, class_head)`` or ``(backbone, class_head,
             patch_head)``. A backbone maps pixels [N, 3, S, S], and of the student's global views a mask, to class token and patch
             tokens: the released ViT (``masks=``, a dict with ``x_norm_clstoken`` and ``x_norm_patchtokens``), Hugging Face's Dinov2 and
-            DINOv3 models (``bool_masked_pos=``, ``last_hidden_state``), or any function that returns ``(class [N, D], patches [N, P, D])``
-            and takes ``mask=`` bool [N, G, G]. DistributedDataParallel wrappers are passed by.
+            DINOv3 models (``bool_masked_pos=``, ``last_hidden_state``), lightly's ``MaskedVisionTransformerTIMM`` (its ``encode``), or any
+            function that returns ``(class [N, D], patches [N, P, D])`` and takes ``mask=`` bool [N, G, G]. DistributedDataParallel wrappers
+            are passed by.
         center, patch_center: of the teacher's class and patch logits, as :class:`DINO`'s ``center``; None under "sinkhorn". The released
             loss applies an update of its centre when it is used next: what is read here is the centre before that.
         teacher_temperature, student_temperature: numbers, or functions that return the current ones.
@@ -229,6 +230,10 @@ def _branch(name: str, given: Any) -> Branch:
 
 def _tokens(backbone: Callable[..., Any], pixels: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Class token [N, D] and patch tokens [N, P, D] of views, some of whose patches are hidden."""
+    if isinstance(backbone, nn.Module) and hasattr(backbone, "mask_token") and callable(getattr(backbone, "encode", None)):  # lightly
+        prefix = getattr(getattr(backbone, "vit", None), "num_prefix_tokens", 1)
+        tokens = backbone.encode(pixels, mask=None if mask is None else F.pad(mask.flatten(1), (prefix, 0)))
+        return tokens[:, 0], tokens[:, prefix:]
     names = _parameters(backbone)
     options: dict[str, Any] = {"is_training": True} if "is_training" in names else {}
     if mask is not None and "masks" in names:

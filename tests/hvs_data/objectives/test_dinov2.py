@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
+from lightly.loss import DINOLoss, IBOTPatchLoss
+from lightly.models.modules import DINOv2ProjectionHead, MaskedVisionTransformerTIMM
 from torch import Tensor, nn
 
 import hvs_data as hvs
@@ -200,3 +203,39 @@ def test_functions_of_pixels_and_mask_do() -> None:
     for a, b in zip(one.encode(pixels, mask=mask), other.encode(pixels, mask=mask), strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     assert backbone in other.modules()
+
+
+@pytest.mark.parametrize("registers", [0, 2])
+@torch.no_grad()
+def test_the_mean_over_a_batch_is_lightlys_loss_of_its_masked_transformer(registers: int) -> None:
+    """timm's transformer in lightly's wrapper, as in its example of DINOv2, with its heads and criteria."""
+    torch.manual_seed(0)
+    side, patch = 32, 8
+
+    def network() -> tuple[Any, nn.Module, nn.Module]:
+        options = {"patch_size": patch, "embed_dim": 16, "depth": 1, "num_heads": 2, "reg_tokens": registers, "dynamic_img_size": True}
+        backbone = MaskedVisionTransformerTIMM(timm.create_model("vit_tiny_patch16_224", img_size=side, **options))
+        nn.init.normal_(backbone.mask_token)
+        heads = [DINOv2ProjectionHead(16, hidden_dim=16, bottleneck_dim=8, output_dim=length) for length in (PROTOTYPES, PATCH_PROTOTYPES)]
+        return backbone.eval(), *heads
+
+    student, teacher = network(), network()
+    criteria = DINOLoss(PROTOTYPES, teacher_temp=TEACHER), IBOTPatchLoss(PATCH_PROTOTYPES, teacher_temp=TEACHER)
+    criteria[0].center += torch.randn(PROTOTYPES) * 0.1
+    criteria[1].center.value.add_(torch.randn(PATCH_PROTOTYPES) * 0.1)
+    centers = criteria[0].center.clone(), criteria[1].center.value.clone()  # both criteria move theirs
+    recipe = make_recipe(("global1", "global2"), locals_=3, chosen=3, sides=(side, 16), masking=Masking(patch_size=patch))
+    pixels, rows = make_pixels(recipe, 40), make_rows(recipe, 40)
+    selection = hvs.HardViewSelector(DINOv2(student, teacher, *centers, TEACHER, STUDENT)).select(pixels, rows)
+
+    pixels = [torch.stack([pixels[slot][image] for image, slot in enumerate(column)]) for column in selection.slots.T.tolist()]
+    globals_, blocks = torch.cat(pixels[:2]), torch.cat(list(rows.mask[:, :2].unbind(1)))
+    mask = torch.zeros(len(globals_), student[0].sequence_length, dtype=torch.bool)
+    mask[:, 1 + registers :] = blocks.flatten(1)
+    seen_by_teacher, seen = teacher[0].encode(globals_), student[0].encode(globals_, mask=mask)
+    local = student[0].encode(torch.cat(pixels[2:]))[:, 0]
+    of_classes = criteria[0](teacher[1](seen_by_teacher[:, 0]).chunk(2), student[1](torch.cat([seen[:, 0], local])).chunk(5))
+    of_patches = criteria[1](teacher[2](seen_by_teacher[mask]), student[2](seen[mask]), blocks)
+    # logits are at most 1, as heads have prototypes and tokens of length 1; lightly takes its temperatures as float32
+    bound = 2 * rounding(TEACHER, STUDENT, 1.1, PROTOTYPES)
+    assert float(selection.loss.mean()) == pytest.approx(float(of_classes + of_patches), abs=bound)
