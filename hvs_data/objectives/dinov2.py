@@ -230,9 +230,10 @@ def _branch(name: str, given: Any) -> Branch:
 
 def _tokens(backbone: Callable[..., Any], pixels: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Class token [N, D] and patch tokens [N, P, D] of views, some of whose patches are hidden."""
-    if isinstance(backbone, nn.Module) and hasattr(backbone, "mask_token") and callable(getattr(backbone, "encode", None)):  # lightly
+    encode: Any = getattr(backbone, "encode", None)
+    if isinstance(backbone, nn.Module) and hasattr(backbone, "mask_token") and callable(encode):  # lightly
         prefix = getattr(getattr(backbone, "vit", None), "num_prefix_tokens", 1)
-        tokens = backbone.encode(pixels, mask=None if mask is None else F.pad(mask.flatten(1), (prefix, 0)))
+        tokens = encode(pixels, mask=None if mask is None else F.pad(mask.flatten(1), (prefix, 0)))
         return tokens[:, 0], tokens[:, prefix:]
     names = _parameters(backbone)
     options: dict[str, Any] = {"is_training": True} if "is_training" in names else {}
