@@ -127,3 +127,25 @@ def lejepa(z: Tensor, global_views: int) -> Tensor:
 def mmcr(z: Tensor, target: Tensor) -> Tensor:
     """Of a set of views by both networks, [B, V, D] each: [B]."""
     return 1 - torch.cat([unit(z), unit(target)], 1).mean(1).square().sum(1)
+
+
+def fast_siam(z: Tensor, p: Tensor) -> Tensor:
+    """Of a set of views, projections and predictions [B, V, D]: each prediction against the others' projections, [B]."""
+    views = range(z.shape[1])
+    return torch.stack([-cosine(p[:, i], sum(z[:, j] for j in views if j != i)) for i in views]).mean(0)
+
+
+def codes(logits: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
+    """Sinkhorn's, of one view of every image [B, K]."""
+    code = (logits / epsilon).exp()
+    for _ in range(iterations):
+        code = code / code.sum(0)
+        code = code / code.sum(1, keepdim=True)
+    return code
+
+
+def swav(logits: Tensor, code: Tensor, global_views: int, temperature: float = 0.1) -> Tensor:
+    """Of a set of views, global ones first, [B, V, K] each: codes of global views against all others' predictions, [B]."""
+    log_p = (logits / temperature).log_softmax(-1)
+    pairs = [(i, v) for i in range(global_views) for v in range(logits.shape[1]) if v != i]
+    return torch.stack([-(code[:, i] * log_p[:, v]).sum(1) for i, v in pairs]).mean(0)

@@ -120,7 +120,8 @@ def run_with_random_pairs(script: str, *arguments: Any) -> Run:
     batches: list[hvs.Batch] = []
 
     def make(loader: Any, selector: hvs.HardViewSelector, **options: Any) -> hvs.HardViewLoader:
-        hard = original(loader, hvs.HardViewSelector(selector.objective, policy="random"), **options)
+        again = hvs.HardViewSelector(selector.objective, policy="random", score_locals=selector.score_locals)
+        hard = original(loader, again, **options)
         format = hard.format
 
         def kept(batch: hvs.Batch) -> Any:
