@@ -93,11 +93,11 @@ SETS: dict[tuple[str, ...], Callable[..., Callable[[list[int]], Tensor]]] = {
     ("lightly_fast_siam.py",): lambda z, p: lambda slots: formulas.fast_siam(z[:, slots], p[:, slots]),
     ("lightly_mmcr.py",): lambda z, target: lambda slots: formulas.mmcr(z[:, slots], target[:, slots]),
 }
-SCRIPTS = [*PAIRS, *SETS]
+SCRIPTS = [*PAIRS, *SETS, ("lightly_msn.py",)]  # whose witness is in test_lightly.py
 
 
 def arguments_of(script: tuple[str, ...]) -> tuple[Any, ...]:
-    return *script[1:], *(MULTI_CROP if script[0] in ("lightly_lejepa.py", "lightly_swav.py") else TWO_VIEWS)
+    return *script[1:], *(MULTI_CROP if script[0] in ("lightly_lejepa.py", "lightly_msn.py", "lightly_swav.py") else TWO_VIEWS)
 
 
 @pytest.mark.parametrize("script", PAIRS, ids="-".join)
