@@ -228,17 +228,24 @@ def reducible(make):
 
 def image_text(images=5):
     """With two views of an image, and a text encoder that drops out."""
+
+    class OpenClip(Parts):
+        def encode_image(self, pixels):
+            return self.visual(pixels)
+
+        def encode_text(self, tokens):
+            return self.text(tokens)
+
     text = nn.Sequential(nn.Embedding(9, WIDTH), nn.Dropout(0.3), nn.Flatten(), nn.Linear(3 * WIDTH, WIDTH))
-    model = Parts(image_encoder=make_encoder(), text_encoder=text)
+    model = OpenClip(visual=make_encoder(), text=text)
     tokens = torch.randint(9, (images, 3), generator=torch.Generator().manual_seed(0))
 
     def loss(views):
-        t, target = F.normalize(model.text_encoder(tokens), dim=1), torch.arange(images)
-        logits = [F.normalize(model.image_encoder(view), dim=1) @ t.T / 0.07 for view in views]
+        t, target = F.normalize(model.encode_text(tokens), dim=1), torch.arange(images)
+        logits = [F.normalize(model.encode_image(view), dim=1) @ t.T / 0.07 for view in views]
         return sum(F.cross_entropy(x, target) + F.cross_entropy(x.T, target) for x in logits) / (2 * len(views))
 
-    objective = objectives.CLIP(image_encoder=model.image_encoder, text_encoder=model.text_encoder)
-    return Trainer(objective, model, loss, {"labels": tokens})
+    return Trainer(objectives.CLIP(model), model, loss, {"labels": tokens})
 
 
 TRAINERS = {
