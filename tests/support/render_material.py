@@ -25,6 +25,7 @@ PRESETS = {
     "byol": recipes.byol(4, size=32),
     "barlow_twins": recipes.barlow_twins(size=32),
     "vicreg": recipes.vicreg(size=32),
+    "msn": recipes.msn(size=32, local_size=14),
     "dino, paper": recipes.dino(size=32, local_size=14),
     "dino, as run": recipes.dino(size=32, local_size=14, variant="as_run"),
     "ibot, paper": recipes.ibot(size=32, local_size=14),
