@@ -83,11 +83,12 @@ def selection_section(result: dict[str, Any]) -> str:
     its = result["conditions"]
     options = f"--method {its['settings']['network']} --batch-size {its['sizes']['batch']:g}"
     names = [one["name"] for one in its_settings if one["name"] not in ("vanilla", EXACT)]
-    if set(every_setting(its["settings"]["network"])) - {EXACT, *names, *result["not_run"]}:  # a run of some settings only
+    some = bool(set(every_setting(its["settings"]["network"])) - {EXACT, *names, *result["not_run"]})
+    if some:
         options += " --settings " + " ".join(map(shlex.quote, names))
     command = f"python bench/selection.py --data FOLDER {options}"
     return html.section(
-        f"What selection costs: {method}",
+        f"What selection costs: {method}{', some settings' if some else ''}",
         f"Hardness is the gain of the chosen pairs' loss over random ones, in units of the exact choice's among 4 candidates. "
         f"{target_line(result)[:1].upper()}{target_line(result)[1:]}.",
         html.figure(plots.selection_frontier(result["settings"], result["target"]), html.conditions_of(result, command))
