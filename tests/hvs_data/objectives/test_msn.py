@@ -64,7 +64,6 @@ def test_the_choice_is_the_hardest_of_all_combinations(roles, settings):
 
 def test_the_mean_over_a_batch_is_lightlys_loss_without_its_entropy():
     objective = objective_of()
-    selector = hvs.HardViewSelector(objective)
     recipe = make_recipe(("view",) * 2, locals_=3, chosen=3)
     pixels = make_pixels(recipe, IMAGES)
     # no choice of local views, and one of two orders, which the rule leaves
@@ -195,7 +194,7 @@ def test_more_global_views_and_an_anchor_of_rows_are_refused():
         hvs.HardViewSelector(objective_of(), policy=Anchored()).check(RECIPE)
 
 
-def test_its_recipe_trains():
+def test_views_of_its_recipe_come_in_the_trainers_order():
     """The preset's views, from rows to the chosen combination: one target, one anchor and local anchors in the trainer's order."""
     recipe = hvs.recipes.msn(candidates=4, local_candidates=6, local_views=3, size=8, local_size=4)
     pixels = make_pixels(recipe, 7)
