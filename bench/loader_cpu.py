@@ -2,10 +2,10 @@
 
     python bench/loader_cpu.py [--data FOLDER] [--photos FOLDER] [--quick]
 
-hvs_data beside torchvision's and albumentations' DataLoader, with the same files, recipe, batch size and cores, in alternation. Files
-come from the page cache. Takes a quarter of an hour on two cores; needs a machine that does nothing else. Where ffcv is installed, which is
-built with Debian's libopencv-dev, libturbojpeg0-dev and pkg-config (pip install --no-build-isolation ffcv), it takes part in crops and
-flips alone.
+hvs_data beside torchvision's and albumentations' DataLoader, webdataset and SPDL, with the same files, recipe, batch size and cores, in
+alternation. Files come from the page cache. Takes half an hour on two cores; needs a machine that does nothing else. Where ffcv is
+installed, which is built with Debian's libopencv-dev, libturbojpeg0-dev and pkg-config (pip install --no-build-isolation ffcv), it takes
+part in crops, flips and jitter.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from harness.measuring.timing import Epoch, Spread, alternate, ratio, run_epoch
 from harness.reporting.loaders import report
 
 BENCH = "loader_cpu"
-TV, ALB, AREA = "torchvision", "albumentations", "albumentations-area"
+TV, ALB, AREA, WDS, SPDL = "torchvision", "albumentations", "albumentations-area", "webdataset", "spdl"
 TESTS = (
     "tests/kernels/render",
     "tests/pipelines",
@@ -98,7 +98,7 @@ def groups(setup: Setup, paths: list[str], photo_paths: list[str]) -> list[Group
         length = setup.epoch_length(next(iter(contestants.values())).batch_size)
         return Group(name, contestants, photos.repeated(files, length))
 
-    four = side_by_side(4, TV, ALB, AREA, RAW)
+    four = side_by_side(4, TV, ALB, AREA, WDS, SPDL, RAW)
     eight = side_by_side(8, TV, ALB)
     eight[HARD] = contestant(HARD, 8, score_size=setup.score_size)
     eight[CHEAP] = contestant(CHEAP, 8)
@@ -108,10 +108,12 @@ def groups(setup: Setup, paths: list[str], photo_paths: list[str]) -> list[Group
     if not setup.quick:
         found.insert(0, sized("n = 2", side_by_side(2, TV, ALB), paths))
         found.append(sized("DINO 2 + 8", side_by_side(2, TV, ALB, method="dino"), paths))
-    if ffcv_peer.installed() and not setup.quick:
+    if not setup.quick:
+        ffcv = tuple(ffcv_peer.DIFFERS) if ffcv_peer.installed() else ()
         for views in (1, 2, 4, 8):
-            crops = side_by_side(views, *ffcv_peer.DIFFERS, RAW, method="crops")
+            crops = side_by_side(views, WDS, SPDL, *ffcv, RAW, method="crops")
             found.append(sized(f"crops and flips, n = {views}", crops, paths))
+        found.append(sized("crops, flips and jitter, n = 4", side_by_side(4, WDS, SPDL, *ffcv, RAW, method="jitter"), paths))
     if photo_paths:
         large = side_by_side(4, TV, ALB, SCALED, RAW_512, JPEG_512, batch_size=min(PHOTO_BATCH, setup.batch_size))
         found.append(sized("photos, n = 4", large, photo_paths))

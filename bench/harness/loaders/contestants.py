@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import hvs_data as hvs
-from harness.loaders import ffcv_peer, peers
+from harness.loaders import engine_peers, ffcv_peer, peers
 from harness.loaders.packing import packed
 from harness.measuring.machine import cores
 from hvs_data.packing.images import Form
@@ -32,12 +32,15 @@ DIFFERS = {
     "resident": "no work at all: one batch in memory, handed out again and again; the ceiling of any loader",
     "copied": "no work but a copy of one batch in memory into new memory: what any loader that makes new batches must write",
     **peers.DIFFERS,
+    **engine_peers.DIFFERS,
     **ffcv_peer.DIFFERS,
 }
 _PEERS: dict[str, Callable[..., Any]] = {
     "torchvision": peers.torchvision_loader,
     "albumentations": peers.albumentations_loader,
     "albumentations-area": partial(peers.albumentations_loader, area=True),
+    "webdataset": engine_peers.webdataset_loader,
+    "spdl": engine_peers.SpdlLoader,
     **{f"ffcv-{mode}": partial(ffcv_peer.FfcvLoader, mode=mode) for mode in ffcv_peer.MODES},
 }
 
@@ -48,7 +51,8 @@ class Contestant:
 
     Attributes:
         loader: a key of ``DIFFERS``.
-        method: "simsiam", "dino", or "crops": SimSiam's crops and flips, without colours and blur.
+        method: "simsiam", "dino", or "crops": SimSiam's crops and flips, without colours and blur, or "jitter": these with SimSiam's
+            brightness, contrast and saturation in every view.
         candidates: views drawn for an image (of DINO, global ones).
         size: side of the views (of DINO, of the global ones).
         score_size: for HARD: side at which candidates are scored.
@@ -65,11 +69,11 @@ class Contestant:
 
     @property
     def recipe(self) -> Recipe:
-        if self.method != "crops":
+        if self.method not in ("crops", "jitter"):
             return getattr(hvs.recipes, self.method)(candidates=self.candidates, size=self.size)
-        plain = hvs.recipes.ColorJitter(p=0)
-        role = hvs.recipes.Role(candidates=self.candidates, emitted=self.candidates, size=self.size, jitter=plain, gray=0.0, blur=0.0)
-        return hvs.recipes.Recipe("crops", (role,))
+        jitter = hvs.recipes.ColorJitter(float(self.method == "jitter"), 0.4, 0.4, 0.4, 0.0)
+        role = hvs.recipes.Role(candidates=self.candidates, emitted=self.candidates, size=self.size, jitter=jitter, gray=0.0, blur=0.0)
+        return hvs.recipes.Recipe(self.method, (role,))
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:

@@ -24,8 +24,8 @@ from hvs_data.recipes.spec import Recipe
 MODES = ("jpg", "raw")
 DIFFERS = {
     f"ffcv-{mode}": (
-        f"from its own {kind} files, written before; resize by cv2.INTER_AREA; crops, flips and normalisation alone; rows from the global "
-        "state of NumPy"
+        f"from its own {kind} files, written before; resize by cv2.INTER_AREA; brightness, contrast and saturation in this order, cut "
+        "to 8 bits each; rows from the global state of NumPy"
     )
     for mode, kind in zip(MODES, ("JPEG (quality 90)", "raw"), strict=True)
 }
@@ -65,12 +65,20 @@ def written(paths: Sequence[str], mode: str, workers: int) -> Path:
 
 
 class FfcvLoader:
-    """What a ViewLoader gives of a recipe of crops and flips, ``(views, labels)``, from FFCV."""
+    """What a ViewLoader gives of a recipe of crops, flips and colours without hue, ``(views, labels)``, from FFCV."""
 
     def __init__(self, paths: Sequence[str], recipe: Recipe, batch_size: int, workers: int, seed: int, mode: str):
         from ffcv.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder
         from ffcv.loader import Loader, OrderOption
-        from ffcv.transforms import NormalizeImage, RandomHorizontalFlip, ToTensor, ToTorchImage
+        from ffcv.transforms import (
+            NormalizeImage,
+            RandomBrightness,
+            RandomContrast,
+            RandomHorizontalFlip,
+            RandomSaturation,
+            ToTensor,
+            ToTorchImage,
+        )
 
         (role,) = recipe.roles
         files = list(dict.fromkeys(paths))
@@ -78,9 +86,16 @@ class FfcvLoader:
         order = np.random.default_rng(seed).permutation([place[path] for path in paths])
         self._batch_size, self._views = batch_size, recipe.num_views
         mean, std = (255 * np.array(values) for values in (recipe.mean, recipe.std))
+        jitter = role.jitter
+        colours = [
+            RandomBrightness(jitter.brightness, jitter.p),
+            RandomContrast(jitter.contrast, jitter.p),
+            RandomSaturation(jitter.saturation, jitter.p),
+        ]
         image = [
             RandomResizedCropRGBImageDecoder((role.size, role.size), scale=role.scale, ratio=role.ratio),
             RandomHorizontalFlip(role.flip),
+            *(colours if jitter.p else []),
             NormalizeImage(mean, std, np.float32),
             ToTensor(),
             ToTorchImage(convert_back_int16=False),

@@ -91,11 +91,12 @@ def _check_shared_memory(dataset: PhotoViews, batch_size: int, workers: int) -> 
 
 def torchvision_loader(paths: Sequence[str], recipe: Recipe, batch_size: int, workers: int, seed: int) -> DataLoader[Any]:
     """torchvision transforms on Pillow images, as most self-supervised training code has them."""
-    views = _one_a_slot(recipe, torchvision_view)
+    views = one_a_slot(recipe, torchvision_view)
     return _loader(PhotoViews(paths, decode_pillow, views), batch_size, workers, seed, lambda worker: torch.set_num_threads(1))
 
 
-def _one_a_slot(recipe: Recipe, make: Callable[[Role, Recipe], View]) -> list[View]:
+def one_a_slot(recipe: Recipe, make: Callable[[Role, Recipe], Any]) -> list[Any]:
+    """What makes each view of an image: slots of a role share one."""
     of_role = {role.name: make(role, recipe) for role in recipe.roles}
     return [of_role[role.name] for role in recipe.slot_roles]
 
@@ -152,15 +153,20 @@ def albumentations_loader(
     Args:
         area: shrink by box averaging, which is closer to an antialiased resize, instead of albumentations' default.
     """
-    views = _one_a_slot(recipe, lambda role, recipe: albumentations_view(role, recipe, area=area))
+    views = one_a_slot(recipe, lambda role, recipe: albumentations_view(role, recipe, area=area))
     return _loader(PhotoViews(paths, decode_simplejpeg, views), batch_size, workers, seed, _start_albumentations_worker)
 
 
-def _start_albumentations_worker(worker: int) -> None:
+def start_cv2_worker(worker: int) -> None:
+    """Keep OpenCV and torch to the thread that calls them, as there is one a core."""
     import cv2
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def _start_albumentations_worker(worker: int) -> None:
+    start_cv2_worker(worker)
     info: Any = get_worker_info()
     for position, view in enumerate(dict.fromkeys(info.dataset.views)):
         view.seed(info.seed + position)
