@@ -93,6 +93,8 @@ def described(data: Any) -> tuple[str, bool, int]:
 
 
 def _turned(image: Image.Image) -> bool:
+    if image.format == "TIFF":  # Pillow turns them as it reads their pixels
+        return False
     try:
         return image.getexif().get(_ORIENTATION, 1) in range(2, 9)
     except Exception:  # metadata that cannot be read count as none

@@ -29,10 +29,10 @@ def noise(seed: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def turned(pixels: np.ndarray) -> bytes:
+def turned(pixels: np.ndarray, format: str = "JPEG") -> bytes:
     exif = Image.Exif()
     exif[274] = 6
-    return encoded(pixels, "JPEG", exif=exif)
+    return encoded(pixels, format, exif=exif)
 
 
 @pytest.fixture
@@ -90,6 +90,13 @@ def test_odd_ones_are_named(found: tuple[Source, Findings]) -> None:
         "of one colour": ["b/flat.png"],
         "to be turned by their metadata": ["b/turned.jpg"],
     }
+
+
+def test_a_tiff_file_comes_upright_whatever_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "turned.tiff").write_bytes(turned(noise(0, 64, 48), "TIFF"))
+    source = hvs.open_source(tmp_path)
+    assert hvs.decode([source.read(0).data])[0].shape == hvs.decode([source.read(0).data], exif_orientation=True)[0].shape == (48, 64, 3)
+    assert not any(name.startswith("to be turned") for name in scan(source, 1).odd())
 
 
 def test_mean_and_deviation_count_every_image_alike() -> None:
