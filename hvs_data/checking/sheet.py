@@ -29,7 +29,7 @@ from hvs_data.types import ImageBatch, ViewParams
 PHOTO_SIDE = 420  # pixels of the longer side
 SHOWN = 150  # pixels of the page across a view, at most
 _MORE = """
-h1 { overflow-wrap: anywhere; }
+h1, p { overflow-wrap: anywhere; }
 .card { margin-top: 14px; }
 .sheet { display: grid; grid-template-columns: minmax(200px, 300px) minmax(0, 1fr); gap: 18px; align-items: start; }
 @media (max-width: 640px) { .sheet { grid-template-columns: 1fr; } }
@@ -122,7 +122,8 @@ def _choices(selector: HardViewSelector, images: Sequence[NDArray[np.uint8]], ro
 def _role(recipe: Recipe, number: int) -> str:
     role = recipe.roles[number]
     height, width = height_width(role.size)
-    return f"{role.candidates} of role {role.name!r}, {height} x {width}, {role.emitted} of which reach the trainer"
+    reaching = "" if role.emitted == role.candidates else f", {role.emitted} of which reach the trainer"
+    return f"{role.candidates} of role {role.name!r}, {height} x {width}{reaching}"
 
 
 def _card(name: str, pixels_HWC: NDArray[np.uint8] | str, rows: ViewParams | None, recipe: Recipe, chosen: _Chosen) -> str:
