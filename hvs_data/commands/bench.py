@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hvs_data.sources.base import Source
 
 SAMPLE = 192  # images whose stages are timed
+BUSY = 0.5  # CPUs: as many by others are worth a word
 
 ABOUT = (
     "Time the loader on files of your own: images a second by threads and by candidates, what takes the time of an image, memory, and how "
@@ -36,7 +37,13 @@ def add(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--threads", metavar="N", nargs="+", type=whole(1), help="to be tried; left out: 1 and a fair share of the CPUs")
     bench.add_argument("--batch-size", metavar="N", type=whole(1), default=64, help="(%(default)s)")
     bench.add_argument("--seconds", metavar="N", type=positive, default=5.0, help="of each measurement (%(default)g)")
-    bench.add_argument("--images", metavar="N", type=positive, help="that the training takes in a second: tells how many cores feed it")
+    bench.add_argument(
+        "--images",
+        metavar="N",
+        type=positive,
+        default=1000.0,
+        help="that the training takes in a second, for the cores that feed it (1000)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
     batch_size = min(options.batch_size, max(1, len(source) // 8))
     threads = options.threads or sorted({1, default_threads()})
     print(f"{source!r}, recipe {recipe.name!r}, batches of {batch_size}")
+    if (busy := _others_busy()) >= BUSY:
+        print(f"other programs kept about {busy:.1f} CPUs busy in the last minute: speeds come out low")
     print(f"{'threads':>8}" + "".join(f"{f'{count} views':>12}" for count in options.candidates) + "   images a second")
     speed = {}
     for number in threads:
@@ -60,7 +69,11 @@ def run(options: argparse.Namespace) -> int:
         print()
     count = options.candidates[-1]
     found = stages(source, with_candidates(recipe, count), some_of(source, SAMPLE))
-    _tell(found, count, speed[threads[0], count] / threads[0], options.images)
+    _tell(found, count)
+    cores = ", ".join(
+        f"{-(-options.images * threads[0] // speed[threads[0], count]):,.0f} at {count} views" for count in options.candidates
+    )
+    print(f"a training that takes {options.images:,.0f} images a second needs so many cores like these: {cores}")
     return 0
 
 
@@ -70,15 +83,18 @@ def _loader(source: Source, recipe: Recipe, batch_size: int, threads: int) -> An
     return ViewLoader(source, recipe, batch_size, num_threads=threads, drop_last=True)
 
 
-def _tell(found: Stages, candidates: int, each: float, wanted: float | None) -> None:
+def _tell(found: Stages, candidates: int) -> None:
     parts = ", ".join(f"{name} {getattr(found, name):.2f} ms ({getattr(found, name) / found.whole:.0%})" for name in _REMEDIES)
     print(f"an image of {candidates} views takes of one thread: {parts}")
     print(f"what limits is {_REMEDIES[found.largest]}")
     print(f"memory: {_peak_mib():,.0f} MiB at most, all of the process")
-    if wanted is not None:
-        print(
-            f"{wanted:,.0f} images a second with {candidates} views take about {-(-wanted // each):,.0f} cores like these, {each:,.0f} each"
-        )
+
+
+def _others_busy() -> float:
+    """CPUs that were busy in the last minute, in the mean; 0 where the system does not tell."""
+    import os
+
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def _peak_mib() -> float:
