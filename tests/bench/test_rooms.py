@@ -18,6 +18,7 @@ BENCH = ROOT / "bench"
 MAY_IMPORT = {
     "measuring": set(),
     "data": set(),
+    "gpu_code": {"measuring", "data"},
     "loaders": {"measuring", "data"},
     "pretraining": {"measuring", "data"},
     "selection": {"measuring", "data", "pretraining"},

@@ -30,8 +30,8 @@ def conditions(
     """All that a number needs to be understood and taken again; see ``schema.RESULT``."""
     memory = round(machine.memory_bytes() / 2**30, 1)
     return {
-        "commit": _git("rev-parse", "HEAD") or "unknown",
-        "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "commit": commit(),
+        "uncommitted_changes": uncommitted_changes(),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": machine.versions(),
         "device": {"kind": "cpu", "name": machine.cpu_model(), "cores": machine.cores(), "memory_gib": memory},
@@ -42,6 +42,15 @@ def conditions(
         "repeats": repeats,
         "settings": dict(settings),
     }
+
+
+def commit() -> str:
+    """Of the repository, "unknown" where there is none."""
+    return _git("rev-parse", "HEAD") or "unknown"
+
+
+def uncommitted_changes() -> bool:
+    return bool(_git("status", "--porcelain"))
 
 
 def _git(*arguments: str) -> str:

@@ -1,0 +1,1 @@
+"""What compiled GPU code would do: launches as they would be made, their machine code, executed on the CPU and counted."""
