@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from hvs_data.sources import open_source
     from hvs_data.sources.base import Sample, Source
     from hvs_data.sources.mixture import mixture
-    from hvs_data.types import Batch, ImageBatch, RenderSpec, Selection, ViewParams
+    from hvs_data.types.batch import Batch
+    from hvs_data.types.images import ImageBatch
+    from hvs_data.types.rows import RenderSpec, ViewParams
+    from hvs_data.types.selection import Selection
 
 _HOME_OF = {
     "BadImagesError": "errors",

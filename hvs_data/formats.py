@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from hvs_data.errors import HvsError
-from hvs_data.types import LOCAL, Batch
+from hvs_data.types.batch import Batch
+from hvs_data.types.rows import LOCAL
 
 __all__ = [
     "as_dict",

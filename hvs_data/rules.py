@@ -21,7 +21,7 @@ from torch import Tensor
 from hvs_data.arguments.values import listed, real_number
 from hvs_data.errors import SelectionError
 from hvs_data.rows.boxes import iou
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 __all__ = ["All", "Either", "MaxIoU", "MinArea", "MinIoU", "Rule"]
 

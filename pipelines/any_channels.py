@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from hvs_data.errors import DecodeError, MissingDependencyError
-from hvs_data.types import MAX_CHANNELS
+from hvs_data.types.images import MAX_CHANNELS
 
 _KEPT = (np.uint8, np.uint16, np.float32)
 _NPY_START = b"\x93NUMPY"

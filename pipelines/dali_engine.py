@@ -18,7 +18,7 @@ from hvs_data.pipelines.dali_resize import ResizerPool
 from hvs_data.pipelines.dali_rows import Rows
 from hvs_data.pipelines.finishing import finish_views
 from hvs_data.pipelines.storing import store_views
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 # Bytes of views in float32 that are worked on together, and of what DALI holds for them, see ``_held``: little enough for a cache on the
 # CPU, much enough to keep a GPU busy.

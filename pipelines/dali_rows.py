@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hvs_data.arguments.sizes import Size, height_width
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 # The factor of brightness, contrast, saturation and hue at which nothing changes.
 NEUTRAL = (1.0, 1.0, 1.0, 0.0)

@@ -23,7 +23,7 @@ from hvs_data.pipelines.any_channels import array_of, fitted, is_npy, npy_pixels
 from hvs_data.pipelines.eight_bits import check_fourth, check_image, check_jpeg2000
 from hvs_data.threads.pillow import is_closed, turn_with
 from hvs_data.threads.share import default_threads
-from hvs_data.types import EncodedImage, ImageBatch
+from hvs_data.types.images import EncodedImage, ImageBatch
 
 DEFAULT_MAX_PIXELS = 2**27
 # Formats of still pictures whose plugins only read bytes; Pillow knows others that start programs (EPS) or accept nearly anything.

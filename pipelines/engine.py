@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hvs_data.errors import HvsError, MissingDependencyError
 from hvs_data.kernels.render.canvas import Canvas
-from hvs_data.types import RenderSpec, ViewParams
+from hvs_data.types.rows import RenderSpec, ViewParams
 
 ENGINES = ("auto", "fused", "dali-kornia", "reference")
 

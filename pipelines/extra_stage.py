@@ -14,7 +14,7 @@ from hvs_data.kernels.render.canvas import Canvas, count_elements
 from hvs_data.pipelines.engine import Engine
 from hvs_data.pipelines.stage import ExtraStage, Stage
 from hvs_data.pipelines.storing import store_views
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 
 def with_extra_stage(engine: Engine, stage: ExtraStage | Stage | None) -> Engine:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hvs_data.kernels.render.turning import after_mirror
 from hvs_data.pipelines.storing import on_device
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 
 def is_finished(params: ViewParams) -> bool:

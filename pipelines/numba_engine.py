@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.numba.render import Job, render_one
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 
 class NumbaEngine:

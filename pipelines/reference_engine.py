@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.reference import render_reference
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 
 class ReferenceEngine:

@@ -21,7 +21,8 @@ from hvs_data.pipelines.engine import choose_engine
 from hvs_data.pipelines.extra_stage import with_extra_stage
 from hvs_data.pipelines.stage import ExtraStage, Stage
 from hvs_data.threads.share import default_threads
-from hvs_data.types import ImageBatch, RenderSpec, ViewParams
+from hvs_data.types.images import ImageBatch
+from hvs_data.types.rows import RenderSpec, ViewParams
 
 
 def render(

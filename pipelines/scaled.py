@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hvs_data.arguments.sizes import Size, height_width
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 DENOMINATORS = (8, 4, 2)
 

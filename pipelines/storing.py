@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.erasing import erase_views
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 
 def store_views(x_VGCHW: Tensor, canvas: Canvas, params: ViewParams, *, normalize: bool, first_image: int = 0) -> None:

@@ -12,7 +12,7 @@ from hvs_data.kernels.render.erasing import erase_views
 from hvs_data.kernels.render.triton.render import render_views
 from hvs_data.pipelines.finishing import finish_views, is_finished
 from hvs_data.pipelines.storing import store_views
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 
 class TritonEngine:

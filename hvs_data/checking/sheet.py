@@ -24,7 +24,8 @@ from hvs_data.recipes.spec import Recipe
 from hvs_data.rows.sampling import sample_views
 from hvs_data.selection.selector import HardViewSelector
 from hvs_data.sources.base import Source
-from hvs_data.types import ImageBatch, ViewParams
+from hvs_data.types.images import ImageBatch
+from hvs_data.types.rows import ViewParams
 
 PHOTO_SIDE = 420  # pixels of the longer side
 SHOWN = 150  # pixels of the page across a view, at most

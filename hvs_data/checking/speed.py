@@ -17,7 +17,8 @@ from hvs_data.pipelines.render import render
 from hvs_data.recipes.spec import Recipe
 from hvs_data.rows.sampling import sample_views
 from hvs_data.sources.base import Source
-from hvs_data.types import LOCAL, ImageBatch
+from hvs_data.types.images import ImageBatch
+from hvs_data.types.rows import LOCAL
 
 LEAD = 2  # batches before the clock starts: what is compiled then, and what was made ahead
 PART = 16  # images whose stages are timed at a time

@@ -20,7 +20,7 @@ from hvs_data.loaders.view_loader import ViewLoader
 from hvs_data.objectives.gather import gathered, is_distributed
 from hvs_data.recipes.presets import evaluation
 from hvs_data.sources.base import Source
-from hvs_data.types import Batch
+from hvs_data.types.batch import Batch
 
 Images = Source | str | PathLike[str] | Iterable[Any]
 

@@ -18,7 +18,7 @@ from hvs_data.forwards.groups import Group, scaled_down
 from hvs_data.forwards.spread import OutputSpread
 from hvs_data.objectives.additive import AdditiveObjective
 from hvs_data.objectives.base import Objective, Outputs, map_outputs, output_tensors
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 BN_MODES = ("fused", "per_view", "running")
 

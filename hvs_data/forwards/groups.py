@@ -15,7 +15,7 @@ from torch import Tensor
 from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.errors import SelectionError
 from hvs_data.rows.layout import Layout
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 
 class Group:

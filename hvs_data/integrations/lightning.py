@@ -30,7 +30,8 @@ from hvs_data.objectives.base import Objective
 from hvs_data.recipes.spec import Recipe
 from hvs_data.rows.boxes import iou
 from hvs_data.selection.selector import HardViewSelector
-from hvs_data.types import Batch, Selection
+from hvs_data.types.batch import Batch
+from hvs_data.types.selection import Selection
 
 __all__ = ["HardViewCallback", "HardViewDataModule"]
 

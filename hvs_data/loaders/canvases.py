@@ -15,7 +15,7 @@ from hvs_data.kernels.render.canvas import Canvas, count_elements
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.pipelines.scaled import boxes_in_decoded
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 
 @dataclass(frozen=True)

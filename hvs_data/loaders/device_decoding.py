@@ -28,7 +28,7 @@ from hvs_data.loaders.staging import Staging
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.pipelines.decode import decode_image, jpeg_size
 from hvs_data.sources.base import Source
-from hvs_data.types import ImageBatch
+from hvs_data.types.images import ImageBatch
 
 WHERE = ("cpu", "device", "fastest")
 # Files that both ways of decoding are timed with, several times each.

@@ -31,7 +31,8 @@ from hvs_data.loaders.samples import DecodedSample
 from hvs_data.loaders.staging import Staging
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.loaders.watch import result_of
-from hvs_data.types import Batch, ViewParams
+from hvs_data.types.batch import Batch
+from hvs_data.types.rows import ViewParams
 
 
 class DeviceProduction(LaunchedProduction):

@@ -28,7 +28,7 @@ from hvs_data.selection.concessions import SizeConcededError
 from hvs_data.selection.harmful import HardnessWarning, seen_to_hurt
 from hvs_data.selection.selector import HardViewSelector
 from hvs_data.sources.base import Source
-from hvs_data.types import Batch
+from hvs_data.types.batch import Batch
 
 
 class HardViewLoader(Fixed):

@@ -26,7 +26,8 @@ from hvs_data.loaders.order import EpochOrder
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.wanted import Wanted
 from hvs_data.loaders.watch import result_of
-from hvs_data.types import Batch, ViewParams
+from hvs_data.types.batch import Batch
+from hvs_data.types.rows import ViewParams
 
 
 class HostProduction(LaunchedProduction):

@@ -17,7 +17,7 @@ from hvs_data.loaders.order import EpochOrder
 from hvs_data.loaders.plan import Plan
 from hvs_data.loaders.production import Group, Product, Production
 from hvs_data.loaders.wanted import Wanted
-from hvs_data.types import Batch
+from hvs_data.types.batch import Batch
 
 
 @dataclass(frozen=True)

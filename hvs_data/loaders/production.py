@@ -26,7 +26,9 @@ from hvs_data.loaders.watch import Watch
 from hvs_data.pipelines.scaled import boxes_in_decoded
 from hvs_data.recipes.spec import Twin
 from hvs_data.threads.openmp import let_openmp_count
-from hvs_data.types import Batch, ImageBatch, ViewParams
+from hvs_data.types.batch import Batch
+from hvs_data.types.images import ImageBatch
+from hvs_data.types.rows import ViewParams
 
 # Images that one task reads and renders: rows are cheaper to draw for many images at once, small tasks share the work evenly.
 MIN_GROUP, MAX_GROUP = 8, 16

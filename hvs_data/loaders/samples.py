@@ -17,7 +17,7 @@ from hvs_data.loaders.watch import Watch
 from hvs_data.pipelines.decode import decode_image, jpeg_size
 from hvs_data.pipelines.scaled import denominator_for
 from hvs_data.rows.sampling import sample_views
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 
 class DecodedSample(NamedTuple):

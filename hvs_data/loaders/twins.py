@@ -9,7 +9,8 @@ from dataclasses import replace
 from hvs_data.errors import HvsError
 from hvs_data.loaders.production import Product
 from hvs_data.recipes.spec import Recipe
-from hvs_data.types import LOCAL, Batch
+from hvs_data.types.batch import Batch
+from hvs_data.types.rows import LOCAL
 
 
 def with_twins(batch: Batch, product: Product) -> Batch:

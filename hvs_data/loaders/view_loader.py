@@ -43,7 +43,7 @@ from hvs_data.sources.base import Source
 from hvs_data.sources.retry import Retries
 from hvs_data.threads.share import Share, announced_share
 from hvs_data.threads.this_rank import current_rank
-from hvs_data.types import Batch
+from hvs_data.types.batch import Batch
 
 STATE_VERSION = 1
 RENDER_ON = ("device", "cpu")

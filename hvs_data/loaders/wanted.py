@@ -12,7 +12,7 @@ from torch import Tensor
 from hvs_data.arguments.sizes import Size
 from hvs_data.recipes.spec import Recipe
 from hvs_data.selection.narrowing import Narrowing
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 
 @dataclass(frozen=True)

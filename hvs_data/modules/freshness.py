@@ -10,7 +10,7 @@ from weakref import WeakSet, ref
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from hvs_data.types import Batch
+from hvs_data.types.batch import Batch
 
 
 class StaleSelectionWarning(UserWarning):

@@ -15,7 +15,8 @@ from hvs_data.monitoring.observed import Observed
 from hvs_data.selection.geometry import ENOUGH_PAIRS, Geometry
 from hvs_data.selection.selector import HardViewSelector
 from hvs_data.threads.exclusive import one_at_a_time
-from hvs_data.types import Batch, Selection
+from hvs_data.types.batch import Batch
+from hvs_data.types.selection import Selection
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

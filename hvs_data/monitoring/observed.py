@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from hvs_data.selection.geometry import Geometry, HostCopy
-from hvs_data.types import LOCAL, Selection, ViewParams, pairwise_iou
+from hvs_data.types.rows import LOCAL, ViewParams
+from hvs_data.types.selection import Selection, pairwise_iou
 
 # Losses of a selection that are fitted to their rows, those of its first images: the fit takes the longest of all that is done here.
 FITTED_LOSSES = 512

@@ -17,7 +17,7 @@ from hvs_data.errors import DecodeError, HvsError, MissingDependencyError
 from hvs_data.pipelines.any_channels import fitted
 from hvs_data.pipelines.decode import decode_as_stored, decode_image, jpeg_size
 from hvs_data.sources.base import Source
-from hvs_data.types import EncodedImage
+from hvs_data.types.images import EncodedImage
 
 JPEG, RAW = "jpeg", "raw"
 _FILTER = Image.Resampling.BICUBIC

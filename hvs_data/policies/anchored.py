@@ -15,7 +15,7 @@ from hvs_data.errors import SelectionError
 from hvs_data.policies.around import Around
 from hvs_data.policies.base import Policy
 from hvs_data.policies.extremes import Hardest
-from hvs_data.types import LOCAL, ViewParams
+from hvs_data.types.rows import LOCAL, ViewParams
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hvs_data.policies.base import Moment, Policy
 from hvs_data.rules import RowRule
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 
 class Around(Policy):

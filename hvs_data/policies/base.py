@@ -18,7 +18,7 @@ from hvs_data.drawing.steps import numbers_of, unit_numbers
 from hvs_data.errors import SelectionError
 from hvs_data.rules import RowRule
 from hvs_data.threads.this_rank import current_rank
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 # What chooses where the model is not asked: the first legal pair, or the boxes that overlap least. What an image gets of whose pairs the
 # policy's rule allows none: its first legal pair, or that whose boxes overlap most.

@@ -8,7 +8,7 @@ from typing import Any
 
 from hvs_data.arguments.values import listed, real_number
 from hvs_data.errors import RecipeError
-from hvs_data.types import MAX_CHANNELS
+from hvs_data.types.images import MAX_CHANNELS
 
 Ranges = tuple[tuple[float, float], ...]
 

@@ -11,7 +11,8 @@ from hvs_data.arguments.values import listed, real_number, whole_number
 from hvs_data.errors import RecipeError
 from hvs_data.recipes.channels import check_colours, checked_channels, checked_ranges, without_colours
 from hvs_data.recipes.masking import Masking
-from hvs_data.types import LOCAL, MAX_CHANNELS, NOISE, RenderSpec
+from hvs_data.types.images import MAX_CHANNELS
+from hvs_data.types.rows import LOCAL, NOISE, RenderSpec
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 CROPS = ("random_resized", "random", "center")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hvs_data.types import ViewParams, pairwise_iou
+from hvs_data.types.rows import ViewParams
+from hvs_data.types.selection import pairwise_iou
 
 
 def iou(params: ViewParams) -> Tensor:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 # Of the boxes of two views. The image's own size does not enter, up to a number that all of its pairs share.
 _OF_BOXES = (

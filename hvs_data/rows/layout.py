@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hvs_data.errors import SelectionError
 from hvs_data.recipes.spec import Recipe
-from hvs_data.types import LOCAL, ViewParams
+from hvs_data.types.rows import LOCAL, ViewParams
 
 # The most sets of more than two views of which all are looked at.
 MAX_SETS = 2**14

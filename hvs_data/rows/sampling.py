@@ -24,7 +24,7 @@ from hvs_data.kernels.rows.slots import SLOT, Drawn, Slots
 from hvs_data.recipes.spec import CROPS, SHARED, Erasing, Recipe
 from hvs_data.rows.dropping import sample_dropped
 from hvs_data.rows.masking import sample_masks
-from hvs_data.types import LOCAL, ViewParams
+from hvs_data.types.rows import LOCAL, ViewParams
 
 
 def sample_views(recipe: Recipe, *, seed: int, epoch: int, index: Any, height: Any, width: Any) -> ViewParams:

@@ -18,7 +18,8 @@ from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.rules import RowRule, table_of
 from hvs_data.selection.combinations import with_first_locals
 from hvs_data.selection.sets import sums_of
-from hvs_data.types import ViewParams, pairwise_iou
+from hvs_data.types.rows import ViewParams
+from hvs_data.types.selection import pairwise_iou
 
 
 @dataclass(frozen=True)

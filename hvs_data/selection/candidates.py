@@ -19,7 +19,7 @@ from hvs_data.errors import SelectionError
 from hvs_data.forwards.groups import Group, checked_views, groups_of
 from hvs_data.recipes.spec import Recipe
 from hvs_data.rows.layout import Layout, tables_of
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 # The layout of so many views from their rows or their recipe, as an objective wants it.
 LayoutOf: TypeAlias = Callable[[int, ViewParams | Recipe | None], Layout]

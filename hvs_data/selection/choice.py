@@ -19,7 +19,7 @@ from hvs_data.selection.allowed import PairRule
 from hvs_data.selection.combinations import Chosen, Parts, listed_combinations
 from hvs_data.selection.geometry import Geometry
 from hvs_data.selection.sets import choose_views
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 
 @dataclass(frozen=True)

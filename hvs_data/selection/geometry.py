@@ -29,7 +29,7 @@ from torch import Tensor
 from hvs_data.arguments.values import real_number
 from hvs_data.errors import SelectionError
 from hvs_data.rows.features import FEATURES, cross_features, pair_features, pair_scores
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 # Weights before so many pairs were seen: the less overlap, the harder.
 PRIOR = {"iou": -1.0}

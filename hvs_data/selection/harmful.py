@@ -5,7 +5,7 @@ from __future__ import annotations
 from hvs_data.arguments.sizes import height_width
 from hvs_data.policies.base import Policy
 from hvs_data.recipes.spec import Recipe
-from hvs_data.types import LOCAL
+from hvs_data.types.rows import LOCAL
 
 
 class HardnessWarning(UserWarning):

@@ -19,7 +19,7 @@ from hvs_data.selection.allowed import AllowedPairs, PairRule
 from hvs_data.selection.extra import beside, extra_shares, with_extra
 from hvs_data.selection.geometry import Weights
 from hvs_data.selection.overlap import least_overlap
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 _TABLE_ENTRIES = 2**15
 

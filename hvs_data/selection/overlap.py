@@ -13,7 +13,8 @@ from hvs_data.rows.layout import Layout, tables_of
 from hvs_data.selection.allowed import AllowedPairs
 from hvs_data.selection.combinations import additive_parts
 from hvs_data.selection.sets import choose_views
-from hvs_data.types import ViewParams, pairwise_iou
+from hvs_data.types.rows import ViewParams
+from hvs_data.types.selection import pairwise_iou
 
 
 def least_overlap(layout: Layout, params: ViewParams, allowed: AllowedPairs | None = None) -> Tensor:

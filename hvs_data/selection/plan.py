@@ -22,7 +22,8 @@ from hvs_data.selection.geometry import Geometry
 from hvs_data.selection.narrowing import ALL, PROMISING, Narrowing
 from hvs_data.selection.schedule import Schedule
 from hvs_data.selection.telling import unscored_selection
-from hvs_data.types import LOCAL, Selection, ViewParams
+from hvs_data.types.rows import LOCAL, ViewParams
+from hvs_data.types.selection import Selection
 
 # With prefilter=2, the model is asked in one of so many steps, to fit the weights of the rows' features, and sees so many global views.
 FIT_EVERY, FIT_VIEWS = 8, 4

@@ -38,7 +38,8 @@ from hvs_data.selection.scorer import Scorer
 from hvs_data.selection.sizes import scored_sizes
 from hvs_data.selection.telling import scored_selection, widened, with_allowed, with_slots, with_teacher
 from hvs_data.selection.unfit import UnfitImages
-from hvs_data.types import Selection, ViewParams
+from hvs_data.types.rows import ViewParams
+from hvs_data.types.selection import Selection
 
 
 class HardViewSelector(Fixed):

@@ -15,7 +15,8 @@ from hvs_data.selection.allowed import AllowedPairs
 from hvs_data.selection.candidates import Candidates
 from hvs_data.selection.combinations import Chosen
 from hvs_data.selection.scorer import Scores
-from hvs_data.types import Selection, ViewParams
+from hvs_data.types.rows import ViewParams
+from hvs_data.types.selection import Selection
 
 
 def scored_selection(

@@ -14,7 +14,7 @@ from hvs_data.sources.columns import encoded_bytes, holds_images, image_column, 
 from hvs_data.sources.labels import FIND
 from hvs_data.sources.map_dataset import open_map_dataset
 from hvs_data.sources.regular import read_file
-from hvs_data.types import EncodedImage
+from hvs_data.types.images import EncodedImage
 
 # Images whose bytes go into the fingerprint, evenly spaced.
 FINGERPRINT_IMAGES = 64

@@ -12,7 +12,7 @@ from torch import Tensor
 from hvs_data.arguments.sizes import height_width
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import Canvas
-from hvs_data.types import NOISE, ViewParams
+from hvs_data.types.rows import NOISE, ViewParams
 
 # Keeps this noise apart from what a stage of the user's own draws with the same key.
 _STREAM = 0x2B0A5C91

@@ -36,7 +36,8 @@ from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.erasing import noise, scaled_box
 from hvs_data.kernels.render.request import check_request
-from hvs_data.types import NOISE, ImageBatch, RenderSpec, ViewParams
+from hvs_data.types.images import ImageBatch
+from hvs_data.types.rows import NOISE, RenderSpec, ViewParams
 
 GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 KEYS_A = -0.5

@@ -11,7 +11,8 @@ import torch
 from hvs_data.arguments.sizes import Size, plain_size
 from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import Canvas
-from hvs_data.types import ImageBatch, ViewParams
+from hvs_data.types.images import ImageBatch
+from hvs_data.types.rows import ViewParams
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 

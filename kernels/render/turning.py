@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hvs_data.types import ViewParams
+from hvs_data.types.rows import ViewParams
 
 
 def after_mirror(params: ViewParams) -> tuple[NDArray[np.bool_], NDArray[np.int64]] | None:

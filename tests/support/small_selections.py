@@ -84,3 +84,12 @@ def select_from(losses_BVV, params=None, **options):
 
 def bits(tensors):
     return {name: tensor.detach().clone().reshape(-1).view(torch.uint8).tolist() for name, tensor in tensors.items()}
+
+
+def some_selection(params):
+    """A selection of 5 images of 12 slots, of a first and a second role of two each, whose rows may be unknown."""
+    losses = torch.arange(5 * 12 * 12, dtype=torch.float32).reshape(5, 12, 12)
+    pair = torch.tensor([[0, 2], [1, 3], [0, 3], [1, 2], [0, 2]])
+    legal = torch.zeros(12, 12, dtype=torch.bool)
+    legal[:2, 2:4] = True
+    return hvs.Selection(pair, losses, legal, torch.tensor(0), params)

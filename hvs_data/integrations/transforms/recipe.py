@@ -15,7 +15,7 @@ from hvs_data.integrations.transforms.law import Law, law_of
 from hvs_data.integrations.transforms.report import Report
 from hvs_data.integrations.transforms.views import Pipeline, views_of
 from hvs_data.recipes.spec import Recipe, Role
-from hvs_data.types import LOCAL, RenderSpec
+from hvs_data.types.rows import LOCAL, RenderSpec
 
 PILLOW_KERNEL = RenderSpec.blur_kernel  # for sigmas up to 2, of which it holds all but 4e-8
 

@@ -26,7 +26,7 @@ from hvs_data.kernels.render.numba.store import BFLOAT16, FLOAT16, FLOAT32, UINT
 from hvs_data.kernels.render.numba.view import render_image
 from hvs_data.kernels.render.request import check_canvas
 from hvs_data.kernels.render.turning import after_mirror
-from hvs_data.types import RenderSpec, ViewParams
+from hvs_data.types.rows import RenderSpec, ViewParams
 
 _ALIGNMENT = 32  # bytes
 _LINE = 16  # floats of a line of the cache

@@ -52,7 +52,8 @@ from hvs_data.kernels.render.triton.finish import finish_color
 from hvs_data.kernels.render.triton.resize import resize_and_color
 from hvs_data.kernels.render.triton.rows import tables_of, to_device
 from hvs_data.kernels.render.triton.taps import fill_taps
-from hvs_data.types import ImageBatch, RenderSpec, ViewParams
+from hvs_data.types.images import ImageBatch
+from hvs_data.types.rows import RenderSpec, ViewParams
 
 TILE_Y, TILE_X = 8, 32  # of the resize
 BLUR_Y, BLUR_X = 32, 32

@@ -18,7 +18,8 @@ from hvs_data.arguments.sizes import height_width
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.triton import tables
 from hvs_data.kernels.render.triton.filling import fill_rows, fill_weights
-from hvs_data.types import ImageBatch, ViewParams
+from hvs_data.types.images import ImageBatch
+from hvs_data.types.rows import ViewParams
 
 ALIGNMENT = 16  # bytes, of every table
 # The fields of rows that are read, as ``fill_rows`` takes them.
