@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,8 @@ class Arm:
         selector: arguments of HardViewSelector; None trains on the views as they are drawn. A function makes them from the side of a view.
         shared: what the candidates share of their draws (:meth:`hvs_data.recipes.Recipe.with_shared`); None for nothing.
         joint: crop areas of the two views are drawn together (JointCrop).
+        all_pairs: trains on all pairs of the candidates, each weighed within its image by a softmax of the losses at this temperature
+            (infinite: all alike); None trains on two views, or three.
         objective: what scores the candidates, made from the method; None for the method's own loss.
         scored_by: the same in words.
     """
@@ -44,6 +47,7 @@ class Arm:
     selector: Mapping[str, Any] | Callable[[int], Mapping[str, Any]] | None = field(default_factory=dict)
     shared: str | None = None
     joint: bool = False
+    all_pairs: float | None = None
     objective: Callable[[methods.Method], hvs.Objective] | None = None
     scored_by: str = ""
 
@@ -59,6 +63,8 @@ class Arm:
 
     def in_words(self, size: int) -> str:
         """How views are chosen, for a result: what two runs must share to be runs of the same thing."""
+        if self.all_pairs is not None:
+            return f"all pairs of {self.candidates} candidates, temperature {self.all_pairs:g}"
         if self.selector is None:
             return "joint crop areas" if self.joint else "none"
         arguments = self.arguments(size)
@@ -97,15 +103,23 @@ ARMS = {
     "third-hard": Arm(
         "the view that shows most with a random one, and the hardest of four towards it", selector=TOWARDS | {"policy": Anchored()}
     ),
+    "all-pairs": Arm("all pairs of four views", selector=None, all_pairs=math.inf),
+    "soft-pairs": Arm("all pairs of four views, the harder ones with more weight", selector=None, all_pairs=0.5),
     "hard-crops": Arm("the hardest crops of four, of two colours an image", shared="color"),
     "hard-colors": Arm("the hardest colours of four, of two crops an image", shared="crop"),
 }  # fmt: skip
 
 
 def arms_of(method: str) -> dict[str, Arm]:
-    """The arms that a method can be trained in. JointCrop draws the boxes of two views of one kind, and a third view takes a loss that has
-    directions."""
-    return {name: arm for name, arm in ARMS.items() if not (arm.joint and method == "dino") and (not arm.third or method == "byol")}
+    """The arms that a method can be trained in. JointCrop draws the boxes of two views of one kind, a third view takes a loss that has
+    directions, and all pairs take a method that says what each costs."""
+
+    def fits(arm: Arm) -> bool:
+        return (
+            not (arm.joint and method == "dino") and (not arm.third or method == "byol") and (arm.all_pairs is None or method == "simclr")
+        )
+
+    return {name: arm for name, arm in ARMS.items() if fits(arm)}
 
 
 def feed(

@@ -78,6 +78,18 @@ EXPERIMENTS = {
         {"cifar10": 50.0, "": 100.0},
         (Part((Strength(0.2, 1.0),), ("vanilla", "third-random", "third-hard", "hardest"), (30, 31, 32)),),
     ),
+    "faithful": Experiment(
+        "Does the published choice help the published method, scored by the pair alone?",
+        "simsiam",
+        {"": 100.0},
+        (Part((Strength(0.2, 1.0),), ("vanilla", "hardest", "random"), (50, 51, 52)),),
+    ),
+    "all-pairs": Experiment(
+        "Do all pairs of four views, alike or by their losses, teach more than two views in the same time?",
+        "simclr",
+        {"cifar10": 10.0, "": 25.0},
+        (Part(GRID[:2], ("vanilla", "hardest", "all-pairs", "soft-pairs"), (40, 41, 42), match="time"),),
+    ),
     "long": Experiment(
         "Do hard pairs help where a training is long for its images, and overfits?",
         "simclr",

@@ -1,12 +1,13 @@
 """The methods that the benches train, each as small as a user would write it."""
 
-# Axes: B image, D embedding.
+# Axes: B image, D embedding, P pair of views.
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -47,9 +48,16 @@ class SimSiam(Method):
 
 
 class SimCLR(Method):
-    """SimCLR (Chen et al. 2020, arXiv 2002.05709) on a ResNet-18, or on ResNet-50 as published."""
+    """SimCLR (Chen et al. 2020, arXiv 2002.05709) on a ResNet-18, or on ResNet-50 as published.
+
+    Of more than two views the loss is the mean over images of all pairs' losses, weighed within an image by their softmax.
+
+    Attributes:
+        pairs_temperature: of the softmax; infinite: all pairs alike.
+    """
 
     temperature = 0.2
+    pairs_temperature = math.inf
 
     def __init__(self, sizes: Sizes):
         super().__init__(sizes)
@@ -64,15 +72,20 @@ class SimCLR(Method):
         return hvs.objectives.SimCLR(encoder=self.encoder, projector=self.model["projector"], temperature=self.temperature)
 
     def loss(self, views: Sequence[Tensor], teacher: Any = None) -> Tensor:
-        z = torch.cat([self.model["projector"](self.encoder(view)) for view in views])
-        return contrast(z, self.temperature)
+        z = [self.model["projector"](self.encoder(view)) for view in views]
+        if len(z) == 2:
+            return contrast(torch.cat(z), self.temperature)
+        each_P2B = [contrast(torch.cat(pair), self.temperature, reduction="none") for pair in combinations(z, 2)]
+        loss_PB = torch.stack([each.view(2, -1).mean(0) for each in each_P2B])
+        weight_PB = torch.softmax(loss_PB.detach() / self.pairs_temperature, 0)
+        return (weight_PB * loss_PB).sum(0).mean()
 
 
-def contrast(z: Tensor, temperature: float) -> Tensor:
-    """NT-Xent of embeddings [2 B, D], the first views before the second ones: a scalar."""
+def contrast(z: Tensor, temperature: float, reduction: str = "mean") -> Tensor:
+    """NT-Xent of embeddings [2 B, D], the first views before the second ones: a scalar, or [2 B] without a reduction."""
     z = F.normalize(z.float(), dim=-1)
     logits = (z @ z.T / temperature).fill_diagonal_(-math.inf)
-    return F.cross_entropy(logits, torch.arange(len(z), device=z.device).roll(len(z) // 2))
+    return F.cross_entropy(logits, torch.arange(len(z), device=z.device).roll(len(z) // 2), reduction=reduction)
 
 
 class BYOL(Method):

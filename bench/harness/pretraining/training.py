@@ -80,6 +80,9 @@ class Training:
         self.steps = steps
         self.method = methods.build(setup.method, setup.sizes, seed)
         self.method.model.to(setup.device)
+        if arm.all_pairs is not None:
+            assert isinstance(self.method, methods.SimCLR)
+            self.method.pairs_temperature = arm.all_pairs
         self.optimizer = self.method.optimizer()
         recipe = setup.strength.of(arm.recipe(self.method))
         loader = hvs.ViewLoader(

@@ -67,6 +67,16 @@ def test_a_third_view_comes_with_the_pair_of_the_view_that_shows_most(photo_fold
     assert {"third-random", "third-hard"} <= set(arms.arms_of("byol"))
 
 
+def test_all_pairs_come_from_all_candidates(photo_folder: Path) -> None:
+    assert {name for name, arm in arms.arms_of("simclr").items() if arm.all_pairs is not None} == {"all-pairs", "soft-pairs"}
+    for name in ("all-pairs", "soft-pairs"):
+        source = hvs.open_source([str(path) for path in sorted(photo_folder.glob("*.jpg"))] * 2)
+        training = Training(Setup("simclr", SIZES), arms.ARMS[name], source, steps=2, seed=1)
+        assert training.method.pairs_temperature == arms.ARMS[name].all_pairs
+        assert all(len(batch.views) == 4 and batch.selection is None for batch in training.loader)
+        assert list(training.run()) == [1, 2]
+
+
 def test_arms_that_change_over_a_run_begin_at_random(photo_folder: Path) -> None:
     for name in ("warmed-up", "tempered"):
         batches = fed(name, photo_folder)

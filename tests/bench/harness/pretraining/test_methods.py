@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -31,6 +32,19 @@ def test_the_loss_is_the_one_that_is_scored(name: str) -> None:
     torch.testing.assert_close(loss.detach(), scored, rtol=1e-5, atol=2e-5)
     loss.backward()
     assert all(weight.grad is not None for weight in method.encoder.parameters() if weight.requires_grad)
+
+
+@pytest.mark.parametrize("temperature", [math.inf, 0.5])
+def test_all_pairs_weigh_what_the_objective_scores(temperature: float) -> None:
+    method = methods.build("simclr", SIZES, seed=0)
+    method.pairs_temperature = temperature
+    draw = torch.Generator().manual_seed(0)
+    views = [torch.randn(6, 3, 32, 32, generator=draw) for _ in range(4)]
+    selection = hvs.HardViewSelector(method.objective(), bn="per_view").select(views)
+    losses_BP = selection.losses[:, selection.legal].double()
+    weight_BP = torch.exp(losses_BP / temperature)
+    expected = ((weight_BP * losses_BP).sum(1) / weight_BP.sum(1)).mean()
+    torch.testing.assert_close(method.loss(views).detach().double(), expected, rtol=1e-5, atol=2e-5)
 
 
 def test_a_teacher_that_was_kept_gives_the_same_loss() -> None:
