@@ -19,23 +19,31 @@ def gray_of(red, green, blue):
 
 
 @triton.jit
-def _hue_channel(position, top, chroma):
-    """One channel from a place on the colour circle of six sectors: a trapezoid. Positions are from 0 to below 12."""
-    position = tl.where(position >= 6.0, position - 6.0, position)
-    return top - chroma * tl.clamp(tl.minimum(position, 4.0 - position), 0.0, 1.0)
+def _hue_channel(top, chroma, away):
+    """One channel from how far the hue is from the opposite of the channel's own, a multiple of chroma of at most 9 on either side.
+
+    Within a sixth of its own hue a channel is full, within a sixth of the opposite one it is empty, and linear in between.
+    """
+    away = tl.minimum(tl.abs(away), tl.abs(tl.abs(away) - 6.0 * chroma))  # on the circle, of which 6 are a turn
+    return top - tl.minimum(tl.maximum(2.0 * chroma - away, 0.0), chroma)
 
 
 @triton.jit
 def _shifted_hue(red, green, blue, sectors):
-    """Largest value and chroma of a pixel stay; only where on the circle they fall changes."""
+    """Largest value and chroma of a pixel stay; only where on the circle they fall changes. sectors: from -3 to 3.
+
+    All places on the circle are multiplied by chroma, so that nothing is divided by it: red lies at 0, green at 2, blue at 4 times chroma.
+    """
     top = tl.maximum(tl.maximum(red, green), blue)
     chroma = top - tl.minimum(tl.minimum(red, green), blue)
-    is_red, is_green = red >= top, green >= top
-    difference = tl.where(is_red, green - blue, tl.where(is_green, blue - red, red - green))
-    start = tl.where(is_red, 0.0, tl.where(is_green, 2.0, 4.0))
-    hue = start + tl.div_rn(difference, tl.where(chroma > 0.0, chroma, 1.0)) + sectors
-    hue = tl.where(hue >= 6.0, hue - 6.0, hue)  # from -1 to below 6
-    return _hue_channel(hue + 5.0, top, chroma), _hue_channel(hue + 3.0, top, chroma), _hue_channel(hue + 1.0, top, chroma)
+    hue = tl.where(
+        red >= top, green - blue, tl.where(green >= top, 2.0 * chroma + (blue - red), 4.0 * chroma + (red - green))
+    )
+    return (
+        _hue_channel(top, chroma, hue + (sectors - 3.0) * chroma),
+        _hue_channel(top, chroma, hue + (sectors - 5.0) * chroma),
+        _hue_channel(top, chroma, hue + (sectors - 1.0) * chroma),
+    )
 
 
 @triton.jit

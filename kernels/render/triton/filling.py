@@ -59,8 +59,8 @@ def fill_rows(
             whole[row, _IS_GRAY], whole[row, _SOLARIZE] = gray_BV[image, view], solarize_BV[image, view]
             hue = hue_BV[image, view]
             factor[row, 0], factor[row, 1] = brightness_BV[image, view], contrast_BV[image, view]
-            # whole turns change nothing
-            factor[row, 2], factor[row, 3] = saturation_BV[image, view], np.float32(6) * (hue - np.float32(math.floor(hue)))
+            # whole turns change nothing, and the difference is exact
+            factor[row, 2], factor[row, 3] = saturation_BV[image, view], np.float32(6) * (hue - np.rint(hue))
             before, after = _operations(factor[row, :3], hue, order_BV4[image, view], gray_BV[image, view])
             whole[row, _BEFORE], whole[row, _AFTER] = before, after
             if after:

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from hvs_data.kernels.render.triton.color import apply_operations
 from hvs_data.kernels.render.triton.store import keep, kept, put
-from hvs_data.kernels.render.triton.tables import AFTER, BLURRED, FACTORS, OUT, PLACES, SOLARIZE, WHOLES
+from hvs_data.kernels.render.triton.tables import AFTER, BLURRED, FACTORS, LEVELS, OUT, PLACES, SOLARIZE, WHOLES
 
 
 @triton.jit
@@ -57,9 +57,9 @@ def finish_color(
     blue = kept(scratch + 2 * plane, inside)
     red, green, blue = apply_operations(red, green, blue, tl.load(whole + AFTER), factor + row * FACTORS, mean)
     if tl.load(whole + BLURRED) != 0:
-        keep(red, scratch, inside)
-        keep(green, scratch + plane, inside)
-        keep(blue, scratch + 2 * plane, inside)
+        keep(red, LEVELS, scratch, inside)
+        keep(green, LEVELS, scratch + plane, inside)
+        keep(blue, LEVELS, scratch + 2 * plane, inside)
     else:
         solarize = tl.load(whole + SOLARIZE)
         out += tl.load(place + OUT)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from hvs_data.kernels.render.triton.across import add_pixels
 from hvs_data.kernels.render.triton.color import apply_operations, gray_of
 from hvs_data.kernels.render.triton.store import keep, put
 from hvs_data.kernels.render.triton.tables import (
@@ -23,6 +24,7 @@ from hvs_data.kernels.render.triton.tables import (
     BEFORE,
     BLURRED,
     FACTORS,
+    LEVELS,
     OUT,
     PLACES,
     SOLARIZE,
@@ -33,9 +35,58 @@ from hvs_data.kernels.render.triton.tables import (
 
 
 @triton.jit
+def _row_sums(image, step, r, pixel, across, w0, w1, w2, w3, taps_x, taps: tl.constexpr, size_x: tl.constexpr, tile_x: tl.constexpr):
+    """Source row r of three channels, resized horizontally: float32 [X]."""
+    address = image + step * r
+    row = (address & -4).to(tl.pointer_type(tl.uint32))
+    start = (address & 3).to(tl.int32) + pixel
+    red = tl.zeros((tile_x,), tl.float32)
+    green = tl.zeros((tile_x,), tl.float32)
+    blue = tl.zeros((tile_x,), tl.float32)
+    if taps > 0:
+        red, green, blue = add_pixels(red, green, blue, row, start, w0, w1, w2, w3, taps)
+    else:
+        for done in range(0, taps_x, 3):
+            # the last three may have been added in part
+            k = tl.minimum(done, taps_x - 3)
+            w0 = tl.load(across + k * size_x, mask=k >= done, other=0.0)
+            w1 = tl.load(across + (k + 1) * size_x, mask=k + 1 >= done, other=0.0)
+            w2 = tl.load(across + (k + 2) * size_x)
+            red, green, blue = add_pixels(red, green, blue, row, start + 3 * k, w0, w1, w2, w2, 3)
+    return red, green, blue
+
+
+@triton.jit
+def _sums(
+    image, step, top, bottom, pixel, across, band, taps_x, taps: tl.constexpr, size_x: tl.constexpr, tile_y: tl.constexpr, tile_x: tl.constexpr
+):
+    w0 = tl.load(across, mask=taps > 0, other=0.0)
+    w1 = tl.load(across + size_x, mask=taps > 1, other=0.0)
+    w2 = tl.load(across + 2 * size_x, mask=taps > 2, other=0.0)
+    w3 = tl.load(across + 3 * size_x, mask=taps > 3, other=0.0)
+    red = tl.zeros((tile_y, tile_x), tl.float32)
+    green = tl.zeros((tile_y, tile_x), tl.float32)
+    blue = tl.zeros((tile_y, tile_x), tl.float32)
+    for r in range(top, bottom, 2):
+        # the second of the last pair may be no tap of this tile: it has no weight, and its place is taken by one that is in the box
+        upper_red, upper_green, upper_blue = _row_sums(image, step, r, pixel, across, w0, w1, w2, w3, taps_x, taps, size_x, tile_x)
+        lower = tl.minimum(r + 1, bottom - 1)
+        lower_red, lower_green, lower_blue = _row_sums(image, step, lower, pixel, across, w0, w1, w2, w3, taps_x, taps, size_x, tile_x)
+        of_upper = tl.load(band + (r - top) * tile_y)[:, None]
+        of_lower = tl.load(band + (r - top + 1) * tile_y)[:, None]
+        red += of_upper * upper_red[None, :]
+        green += of_upper * upper_green[None, :]
+        blue += of_upper * upper_blue[None, :]
+        red += of_lower * lower_red[None, :]
+        green += of_lower * lower_green[None, :]
+        blue += of_lower * lower_blue[None, :]
+    return red, green, blue
+
+
+@triton.jit
 def _resized(place, whole, first, weight, ty, x, size_y: tl.constexpr, size_x: tl.constexpr, tile_y: tl.constexpr, tile_x: tl.constexpr):
     """Three blocks [Y, X] on the 0-1 scale: tile ty's rows, columns x. What lies outside the view is finite and means nothing."""
-    image = tl.load(place + ADDRESS).to(tl.pointer_type(tl.uint8))
+    image = tl.load(place + ADDRESS)
     step = tl.load(whole + STEP).to(tl.int64)
     taps_y = tl.load(whole + TAPS)
     taps_x = tl.load(whole + TAPS + 1)
@@ -43,36 +94,19 @@ def _resized(place, whole, first, weight, ty, x, size_y: tl.constexpr, size_x: t
     bottom = tl.load(first + tl.minimum(ty * tile_y + tile_y, size_y) - 1) + taps_y
     # the last output's taps, where a column lies outside the view
     column = tl.minimum(x, size_x - 1)
-    pixel = tl.load(first + size_y + column).to(tl.int64) * 3
+    pixel = tl.load(first + size_y + column) * 3
     across = weight + tl.load(place + ACROSS) + column
     band = weight + (tl.load(place + BAND) + ty * tl.load(whole + BAND_ROWS)) * tile_y + tl.arange(0, tile_y)
-
-    red = tl.zeros((tile_y, tile_x), tl.float32)
-    green = tl.zeros((tile_y, tile_x), tl.float32)
-    blue = tl.zeros((tile_y, tile_x), tl.float32)
-    for r in range(top, bottom, 2):
-        # the second of the last pair may be no tap of this tile: it has no weight, and its place is taken by one that is in the box
-        upper = image + step * r + pixel
-        lower = image + step * tl.minimum(r + 1, bottom - 1) + pixel
-        upper_red = tl.zeros((tile_x,), tl.float32)
-        upper_green = tl.zeros((tile_x,), tl.float32)
-        upper_blue = tl.zeros((tile_x,), tl.float32)
-        lower_red = tl.zeros((tile_x,), tl.float32)
-        lower_green = tl.zeros((tile_x,), tl.float32)
-        lower_blue = tl.zeros((tile_x,), tl.float32)
-        for k in range(taps_x):
-            factor = tl.load(across + k * size_x)
-            upper_red += factor * tl.load(upper + 3 * k).to(tl.float32)
-            upper_green += factor * tl.load(upper + 3 * k + 1).to(tl.float32)
-            upper_blue += factor * tl.load(upper + 3 * k + 2).to(tl.float32)
-            lower_red += factor * tl.load(lower + 3 * k).to(tl.float32)
-            lower_green += factor * tl.load(lower + 3 * k + 1).to(tl.float32)
-            lower_blue += factor * tl.load(lower + 3 * k + 2).to(tl.float32)
-        of_upper = tl.load(band + (r - top) * tile_y)[:, None]
-        of_lower = tl.load(band + (r - top + 1) * tile_y)[:, None]
-        red += of_upper * upper_red[None, :] + of_lower * lower_red[None, :]
-        green += of_upper * upper_green[None, :] + of_lower * lower_green[None, :]
-        blue += of_upper * upper_blue[None, :] + of_lower * lower_blue[None, :]
+    if taps_x == 2:
+        red, green, blue = _sums(image, step, top, bottom, pixel, across, band, taps_x, 2, size_x, tile_y, tile_x)
+    elif taps_x == 3:
+        red, green, blue = _sums(image, step, top, bottom, pixel, across, band, taps_x, 3, size_x, tile_y, tile_x)
+    elif taps_x == 4:
+        red, green, blue = _sums(image, step, top, bottom, pixel, across, band, taps_x, 4, size_x, tile_y, tile_x)
+    elif taps_x == 1:
+        red, green, blue = _sums(image, step, top, bottom, pixel, across, band, taps_x, 1, size_x, tile_y, tile_x)
+    else:
+        red, green, blue = _sums(image, step, top, bottom, pixel, across, band, taps_x, 0, size_x, tile_y, tile_x)
     return tl.clamp(red, 0.0, 1.0), tl.clamp(green, 0.0, 1.0), tl.clamp(blue, 0.0, 1.0)
 
 
@@ -129,8 +163,8 @@ def resize_and_color(
         put(blue, solarize, threshold, scale_blue, bias_blue, out + 2 * channel_stride + pixel * pixel_stride, inside)
     else:
         scratch += row * 3 * plane
-        keep(red, scratch + pixel, inside)
-        keep(green, scratch + plane + pixel, inside)
-        keep(blue, scratch + 2 * plane + pixel, inside)
+        keep(red, LEVELS, scratch + pixel, inside)
+        keep(green, LEVELS, scratch + plane + pixel, inside)
+        keep(blue, LEVELS, scratch + 2 * plane + pixel, inside)
         gray = tl.where(inside, gray_of(red, green, blue), 0.0)
         tl.store(gray_sum + row * tiles + tile, tl.sum(tl.sum(gray, axis=0), axis=0))

@@ -25,12 +25,16 @@ def put(value, solarize, threshold, scale, bias, out, inside):
 
 
 @triton.jit
-def keep(value, scratch, inside):
-    """Store values of [0, 1] as whole numbers of 16 bits."""
-    tl.store(scratch, (value * LEVELS + 0.5).to(tl.int32).to(tl.uint16), mask=inside)
+def keep(value, levels: tl.constexpr, scratch, inside):
+    """Store values of 0 to ``65535 / levels`` as whole numbers of 16 bits: what lies nearest, ties to even."""
+    # a float32 from 2**23 on has no digits behind the point, and the last ones before it are the last ones of its bits
+    whole = (value * levels + 2.0**23).to(tl.int32, bitcast=True)
+    tl.store(scratch, whole.to(tl.uint16), mask=inside)
 
 
 @triton.jit
 def kept(scratch, inside):
     """Values of [0, 1] as they were kept."""
-    return tl.load(scratch, mask=inside, other=0).to(tl.float32) * (1.0 / LEVELS)
+    # eight bits up, since 2**149 is more than a float32 holds, see tables.py
+    bits = tl.load(scratch, mask=inside, other=0).to(tl.uint32) << 8
+    return bits.to(tl.float32, bitcast=True) * (2.0**141 / LEVELS)

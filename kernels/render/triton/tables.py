@@ -8,7 +8,7 @@ import triton.language as tl
 
 # int64 [N, PLACES]
 ADDRESS = tl.constexpr(0)  # of the box's first byte
-OUT = tl.constexpr(1)  # the view's first element in the canvas
+OUT = tl.constexpr(1)  # the view's first element in the canvas, in units of so many elements as divide all of them
 BAND = tl.constexpr(2)  # the vertical weights' first element, in units of tile_y elements
 ACROSS = tl.constexpr(3)  # the horizontal weights' first element
 PLACES = tl.constexpr(4)
@@ -26,7 +26,7 @@ IS_GRAY = tl.constexpr(10)
 SOLARIZE = tl.constexpr(11)
 WHOLES = tl.constexpr(12)
 
-# float32 [N, FACTORS]: of brightness, contrast and saturation, and the hue's shift in sixths of a turn, from 0 to 6
+# float32 [N, FACTORS]: of brightness, contrast and saturation, and the hue's shift in sixths of a turn, from -3 to 3
 FACTORS = tl.constexpr(4)
 
 # Operations are counted from 1: a list of them ends at 0.
@@ -40,3 +40,9 @@ OPERATION_MASK = tl.constexpr(7)
 
 # Pixels between two kernels are whole numbers from 0 to this one, see DESIGN in render.py.
 LEVELS = tl.constexpr(65535.0)
+
+# A whole number below 2**24, taken as the bits of a float32, is that many times 2**-149: denormal mostly, which GPUs multiply at full speed.
+# So integers become floating numbers without an instruction, when what they are multiplied by is multiplied by 2**126 and the sum of
+# products by 2**23; both are exact. (2**149 at once is none that a float32 holds.)
+TIMES_FACTOR = tl.constexpr(2.0**126)
+TIMES_SUM = tl.constexpr(2.0**23)

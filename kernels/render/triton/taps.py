@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from hvs_data.kernels.numba_compile import exact_jit
-from hvs_data.kernels.render.triton.tables import ACROSS, BAND, BAND_ROWS, FLIP, PLACES, SIDE, TAPS, WHOLES
+from hvs_data.kernels.render.triton.tables import ACROSS, BAND, BAND_ROWS, FLIP, PLACES, SIDE, TAPS, TIMES_FACTOR, TIMES_SUM, WHOLES
 
 
 @exact_jit
@@ -81,8 +81,8 @@ def fill_taps(
 
     place, whole: see tables.py. first: int32 [N, Y + X], written: each output's first tap, first those of the
     vertical axis; all K taps from there lie in the box.
-    weight: float32, written. Horizontal ones sum to 1, tap k of output x at [k, x], mirrored where the row is flipped. Vertical ones sum
-    to 1 / 255, at [tile, source row since the tile's first tap, output of the tile], and are 0 where a row is no tap of an output.
+    weight: float32, written. Horizontal ones sum to TIMES_FACTOR, tap k of output x at [k, x], mirrored where the row is flipped. Vertical
+    ones sum to TIMES_SUM / 255, at [tile, source row since the tile's first tap, output of the tile], and are 0 where a row is no tap of an output.
     block: a power of two, at least Y, X and tile_y.
     """
     row = (tl.program_id(0) // 2).to(tl.int64)
@@ -96,6 +96,7 @@ def fill_taps(
     zoom = source.to(tl.float64) / size
     stretch = tl.maximum(zoom, 1.0)
     support = stretch * 2.0 if bicubic else stretch
+    narrow = 1.0 / stretch  # float64 quotients are slow
 
     lane = tl.arange(0, block)
     # what lies past the last output repeats it
@@ -105,23 +106,25 @@ def fill_taps(
     base = tl.minimum(start, source - taps)
     total = tl.zeros((block,), tl.float64)
     for k in range(taps):
-        total += tl.where(start + k < stop, _filter((start + k - centre + 0.5) / stretch, bicubic), 0.0)
+        total += tl.where(start + k < stop, _filter((start + k - centre + 0.5) * narrow, bicubic), 0.0)
 
     if axis == 0:
+        share = TIMES_SUM / 255.0 / total
         rows = tl.load(whole + BAND_ROWS)
         tile = lane // tile_y
         top = _first_of_tile(base, tile_y, block)
         at = weight + tl.load(place + BAND) * tile_y + tile * rows * tile_y + lane % tile_y
         tl.store(first + x, base, mask=lane < size)
         for k in range(rows):
-            value = _filter((top + k - centre + 0.5) / stretch, bicubic) / (total * 255.0)
+            value = _filter((top + k - centre + 0.5) * narrow, bicubic) * share
             value = tl.where((top + k >= start) & (top + k < stop), value, 0.0)
             tl.store(at + k * tile_y, value.to(tl.float32), mask=lane < (size_y + tile_y - 1) // tile_y * tile_y)
     else:
+        share = TIMES_FACTOR / total
         to = tl.where(tl.load(whole + FLIP) != 0, size_x - 1 - x, x)
         at = weight + tl.load(place + ACROSS) + to
         tl.store(first + to, base, mask=lane < size)
         for k in range(taps):
-            value = _filter((base + k - centre + 0.5) / stretch, bicubic) / total
+            value = _filter((base + k - centre + 0.5) * narrow, bicubic) * share
             value = tl.where((base + k >= start) & (base + k < stop), value, 0.0)
             tl.store(at + k * size_x, value.to(tl.float32), mask=lane < size)
