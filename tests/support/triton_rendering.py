@@ -18,13 +18,15 @@ from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.triton import render
 from hvs_data.types import ViewParams
-from numba_rendering import watched
+from numba_rendering import BLUR_CUTOFF, watched
 from render_bounds import U32, assert_within
 
 interpreted.take_indices()
 
-# Half of the distance of two 16-bit values; before, a product and a sum of values up to 65535, and after, a rounded factor and a product.
-KEPT = 0.5 / 65535 + 4 * U32
+# Half of the distance of two 16-bit values; before, a product, and after, a rounded factor and a product.
+KEPT = 0.5 / 65535 + 3 * U32
+# Between the two passes of a blur, values are kept once more, and the second pass' weights sum to one.
+BLURRED = BLUR_CUTOFF + KEPT
 
 
 def rendered(
@@ -52,7 +54,7 @@ def judged(images: Sequence[Tensor], params: ViewParams, size: Size, *, normaliz
     height, width = height_width(size)
     tiles = -(-height // render.TILE_Y) * -(-width // render.TILE_X)
     terms = render.TILE_Y * render.TILE_X + tiles + 2
-    return numba_rendering.judged(images, params, size, normalize=normalize, mean_terms=terms, kept_gap=KEPT)
+    return numba_rendering.judged(images, params, size, normalize=normalize, mean_terms=terms, blur_gap=BLURRED, kept_gap=KEPT)
 
 
 def assert_judged(images: Sequence[Tensor], params: ViewParams, size: Size) -> None:

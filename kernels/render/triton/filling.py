@@ -28,14 +28,14 @@ _CONTRAST, _HUE, _GRAY, _BITS = tables.CONTRAST.value, tables.HUE.value, tables.
 @exact_jit
 def fill_rows(
     address_B, step_B, box_BV4, flip_BV, brightness_BV, contrast_BV, saturation_BV, hue_BV, order_BV4, gray_BV, solarize_BV, sides_2,
-    bicubic, tile_y, first_image, strides_2, place, whole, factor, contrast,
+    bicubic, tile_y, first_image, strides_2, unit, place, whole, factor, contrast,
 ):  # fmt: skip
     """Fill place, whole, factor and contrast as Tables has them, the column BLURRED with 0.
 
     Args:
         address_B, step_B: of each image's first byte, and bytes from one of its rows to the next.
         sides_2: height and width of a view.
-        strides_2: elements from one view, and from one image, of the canvas to the next.
+        strides_2: elements from one view, and from one image, of the canvas to the next; multiples of ``unit``.
 
     Returns:
         Elements of memory that the weights of all taps take, and the number of rows with a contrast.
@@ -46,7 +46,7 @@ def fill_rows(
         for view in range(views):
             row, box = image * views + view, box_BV4[image, view]
             place[row, _ADDRESS] = address_B[image] + box[0] * step_B[image] + box[1] * 3
-            place[row, _OUT] = view * strides_2[0] + (first_image + image) * strides_2[1]
+            place[row, _OUT] = (view * strides_2[0] + (first_image + image) * strides_2[1]) // unit
             place[row, _BAND], place[row, _ACROSS] = bands, across
             whole[row, _STEP] = step_B[image]
             for axis in range(2):
@@ -73,7 +73,7 @@ def fill_rows(
 
 
 @exact_jit
-def count_bytes(box_BV4, sides_2, bicubic, tile_y, tile_x):
+def count_bytes(box_BV4, sigma_BV, sides_2, bicubic, tile_y, tile_x):
     """Memory beside images and canvas that each image's views take while they are rendered: int64 [B]."""
     height, width = sides_2
     tiles = -(-height // tile_y)
@@ -83,8 +83,9 @@ def count_bytes(box_BV4, sides_2, bicubic, tile_y, tile_x):
             box = box_BV4[image, view]
             bands = count_band_rows(box[2], height, bicubic, tile_y) * tiles * tile_y
             weights = bands + count_taps(box[3], width, bicubic) * width
-            # scratch of 16 bits in three channels; weights, first taps and the tiles' sums of 32
-            bytes_B[image] += 6 * height * width + 4 * (weights + height + width + tiles * -(-width // tile_x))
+            # scratch of 16 bits in three channels, two of a view with a blur; weights, first taps and the tiles' sums of 32
+            scratch = 12 if sigma_BV[image, view] > 0 else 6
+            bytes_B[image] += scratch * height * width + 4 * (weights + height + width + tiles * -(-width // tile_x))
     return bytes_B
 
 

@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 
 from hvs_data.kernels.render.triton.color import apply_operations
-from hvs_data.kernels.render.triton.store import keep, kept, put
-from hvs_data.kernels.render.triton.tables import AFTER, BLURRED, FACTORS, LEVELS, OUT, PLACES, SOLARIZE, WHOLES
+from hvs_data.kernels.render.triton.store import keep_pixels, kept, put_pixels
+from hvs_data.kernels.render.triton.tables import AFTER, BLURRED, FACTORS, OUT, PLACES, SOLARIZE, WHOLES
 
 
 @triton.jit
@@ -36,6 +36,7 @@ def finish_color(
     tiles: tl.constexpr,
     block_t: tl.constexpr,
     block_p: tl.constexpr,
+    unit: tl.constexpr,
 ):
     """One block of pixels of one of the rows [M]; the programs are [M, blocks of P pixels].
 
@@ -57,12 +58,10 @@ def finish_color(
     blue = kept(scratch + 2 * plane, inside)
     red, green, blue = apply_operations(red, green, blue, tl.load(whole + AFTER), factor + row * FACTORS, mean)
     if tl.load(whole + BLURRED) != 0:
-        keep(red, LEVELS, scratch, inside)
-        keep(green, LEVELS, scratch + plane, inside)
-        keep(blue, LEVELS, scratch + 2 * plane, inside)
+        keep_pixels(red, green, blue, scratch, plane, inside)
     else:
-        solarize = tl.load(whole + SOLARIZE)
-        out += tl.load(place + OUT)
-        put(red, solarize, threshold, scale_red, bias_red, out + pixel * pixel_stride, inside)
-        put(green, solarize, threshold, scale_green, bias_green, out + channel_stride + pixel * pixel_stride, inside)
-        put(blue, solarize, threshold, scale_blue, bias_blue, out + 2 * channel_stride + pixel * pixel_stride, inside)
+        to = out + tl.load(place + OUT) * unit + pixel * pixel_stride
+        put_pixels(
+            red, green, blue, tl.load(whole + SOLARIZE), threshold, scale_red, scale_green, scale_blue, bias_red, bias_green, bias_blue,
+            to, channel_stride, inside,
+        )  # fmt: skip

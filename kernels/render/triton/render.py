@@ -46,17 +46,17 @@ from torch import Tensor
 from hvs_data.arguments.sizes import height_width
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.request import check_canvas, check_request
-from hvs_data.kernels.render.triton.blur import blur_rows
+from hvs_data.kernels.render.triton.blur import blur_across, blur_down
 from hvs_data.kernels.render.triton.filling import count_bytes
 from hvs_data.kernels.render.triton.finish import finish_color
 from hvs_data.kernels.render.triton.resize import resize_and_color
-from hvs_data.kernels.render.triton.rows import tables_of, to_device
+from hvs_data.kernels.render.triton.rows import tables_of, to_device, unit_of
 from hvs_data.kernels.render.triton.taps import fill_taps
 from hvs_data.types.images import ImageBatch
 from hvs_data.types.rows import RenderSpec, ViewParams
 
 TILE_Y, TILE_X = 8, 32  # of the resize
-BLUR_Y, BLUR_X = 32, 32
+BLUR_TILE = 32
 BLOCK_P = 1024
 SCRATCH_BYTES = 2**30
 
@@ -89,7 +89,7 @@ def render_views(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, *
 def _parts(params: ViewParams, canvas: Canvas) -> list[slice]:
     """Images that are rendered at a time: as many as ``SCRATCH_BYTES`` hold, and at least one."""
     sides, bicubic = np.array(height_width(canvas.size)), params.spec.interpolation == "bicubic"
-    bytes_B = count_bytes(params.box.numpy(), sides, bicubic, TILE_Y, TILE_X)
+    bytes_B = count_bytes(params.box.numpy(), params.blur_sigma.numpy(), sides, bicubic, TILE_Y, TILE_X)
     parts, start, held = [], 0, 0
     for image, its in enumerate(bytes_B.tolist()):
         if image > start and held + its > SCRATCH_BYTES:
@@ -111,27 +111,28 @@ def _render_part(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, l
     scratch = torch.empty(tables.rows, 3, height, width, dtype=torch.uint16, device=device)
     gray_sum = torch.empty(tables.rows, tiles, dtype=torch.float32, device=device)
     _, _, channel_stride, _, pixel_stride = canvas.pixels.stride()
-    end = (canvas.flat, *look, channel_stride, pixel_stride)
+    end, unit = (canvas.flat, *look, channel_stride, pixel_stride), unit_of(canvas)
 
     block = triton.next_power_of_2(max(height, width, TILE_Y))
     bicubic = params.spec.interpolation == "bicubic"
     fill_taps[(2 * tables.rows,)](place, whole, first, weight, **sides, bicubic=bicubic, tile_y=TILE_Y, block=block)
     resize_and_color[(tables.rows * tiles,)](
-        place, whole, factor, first, weight, scratch, gray_sum, *end, **sides, tile_y=TILE_Y, tile_x=TILE_X, num_warps=1
+        place, whole, factor, first, weight, scratch, gray_sum, *end, **sides, tile_y=TILE_Y, tile_x=TILE_X, unit=unit, num_warps=1
     )
     if contrasts := len(on_device["contrast"]):
         grid = (contrasts * triton.cdiv(height * width, BLOCK_P),)
         block_t = triton.next_power_of_2(tiles)
         finish_color[grid](
-            on_device["contrast"], place, whole, factor, scratch, gray_sum, *end, **sides, tiles=tiles, block_t=block_t, block_p=BLOCK_P
-        )
-    if blurs := len(on_device["blurred"]):
-        grid = (blurs * 3 * triton.cdiv(height, BLUR_Y) * triton.cdiv(width, BLUR_X),)
-        weights = on_device["blur_weight"]
-        blur_rows[grid](
-            on_device["blurred"], on_device["radius"], weights, weights.shape[1], place, whole, scratch, *end,
-            **sides, tile_y=BLUR_Y, tile_x=BLUR_X, num_warps=1,
+            on_device["contrast"], place, whole, factor, scratch, gray_sum, *end,
+            **sides, tiles=tiles, block_t=block_t, block_p=BLOCK_P, unit=unit,
         )  # fmt: skip
+    if blurs := len(on_device["blurred"]):
+        turned = torch.empty(blurs, 3, width, height, dtype=torch.uint16, device=device)
+        grid = (blurs * 3 * triton.cdiv(height, BLUR_TILE) * triton.cdiv(width, BLUR_TILE),)
+        weights = on_device["blur_weight"]
+        by = (on_device["blurred"], on_device["radius"], weights, weights.shape[1])
+        blur_down[grid](*by, whole, scratch, turned, **sides, tile=BLUR_TILE, num_warps=1)
+        blur_across[grid](*by, place, whole, turned, *end, **sides, tile=BLUR_TILE, unit=unit, num_warps=1)
 
 
 def _scale_and_bias(spec: RenderSpec, canvas: Canvas, normalize: bool) -> tuple[float, ...]:

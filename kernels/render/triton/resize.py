@@ -14,7 +14,7 @@ import triton.language as tl
 
 from hvs_data.kernels.render.triton.across import add_pixels
 from hvs_data.kernels.render.triton.color import apply_operations, gray_of
-from hvs_data.kernels.render.triton.store import keep, put
+from hvs_data.kernels.render.triton.store import keep_pixels, put_pixels
 from hvs_data.kernels.render.triton.tables import (
     ACROSS,
     ADDRESS,
@@ -24,7 +24,6 @@ from hvs_data.kernels.render.triton.tables import (
     BEFORE,
     BLURRED,
     FACTORS,
-    LEVELS,
     OUT,
     PLACES,
     SOLARIZE,
@@ -60,10 +59,10 @@ def _row_sums(image, step, r, pixel, across, w0, w1, w2, w3, taps_x, taps: tl.co
 def _sums(
     image, step, top, bottom, pixel, across, band, taps_x, taps: tl.constexpr, size_x: tl.constexpr, tile_y: tl.constexpr, tile_x: tl.constexpr
 ):
-    w0 = tl.load(across, mask=taps > 0, other=0.0)
-    w1 = tl.load(across + size_x, mask=taps > 1, other=0.0)
-    w2 = tl.load(across + 2 * size_x, mask=taps > 2, other=0.0)
-    w3 = tl.load(across + 3 * size_x, mask=taps > 3, other=0.0)
+    w0 = tl.load(across)
+    w1 = tl.load(across + size_x) if taps > 1 else w0
+    w2 = tl.load(across + 2 * size_x) if taps > 2 else w0
+    w3 = tl.load(across + 3 * size_x) if taps > 3 else w0
     red = tl.zeros((tile_y, tile_x), tl.float32)
     green = tl.zeros((tile_y, tile_x), tl.float32)
     blue = tl.zeros((tile_y, tile_x), tl.float32)
@@ -133,12 +132,14 @@ def resize_and_color(
     size_x: tl.constexpr,
     tile_y: tl.constexpr,
     tile_x: tl.constexpr,
+    unit: tl.constexpr,
 ):
     """One tile of one row; the programs are [N, T].
 
     place, whole, factor: see tables.py; first, weight: see taps.py. A row without contrast and blur is done here, and goes to ``out``.
     Any other goes to ``scratch``, uint16 [N, 3, H, W], coloured up to its contrast, and its tile's sum of grey to ``gray_sum``, float32
-    [N, T]. A value is ``value * scale + bias`` when it is stored in ``out``, whose strides count elements.
+    [N, T]. A value is ``value * scale + bias`` when it is stored in ``out``, whose strides count
+    elements; unit: how many elements the table's column OUT counts as one.
     """
     tiles_x: tl.constexpr = (size_x + tile_x - 1) // tile_x
     tiles: tl.constexpr = tiles_x * ((size_y + tile_y - 1) // tile_y)
@@ -156,15 +157,12 @@ def resize_and_color(
     inside = (y < size_y)[:, None] & (x < size_x)[None, :]
     pixel = y[:, None] * size_x + x[None, :]
     if (tl.load(whole + AFTER) == 0) & (tl.load(whole + BLURRED) == 0):
-        solarize = tl.load(whole + SOLARIZE)
-        out += tl.load(place + OUT)
-        put(red, solarize, threshold, scale_red, bias_red, out + pixel * pixel_stride, inside)
-        put(green, solarize, threshold, scale_green, bias_green, out + channel_stride + pixel * pixel_stride, inside)
-        put(blue, solarize, threshold, scale_blue, bias_blue, out + 2 * channel_stride + pixel * pixel_stride, inside)
+        to = out + tl.load(place + OUT) * unit + pixel * pixel_stride
+        put_pixels(
+            red, green, blue, tl.load(whole + SOLARIZE), threshold, scale_red, scale_green, scale_blue, bias_red, bias_green, bias_blue,
+            to, channel_stride, inside,
+        )  # fmt: skip
     else:
-        scratch += row * 3 * plane
-        keep(red, LEVELS, scratch + pixel, inside)
-        keep(green, LEVELS, scratch + plane + pixel, inside)
-        keep(blue, LEVELS, scratch + 2 * plane + pixel, inside)
+        keep_pixels(red, green, blue, scratch + row * 3 * plane + pixel, plane, inside)
         gray = tl.where(inside, gray_of(red, green, blue), 0.0)
         tl.store(gray_sum + row * tiles + tile, tl.sum(tl.sum(gray, axis=0), axis=0))

@@ -5,6 +5,7 @@ copied once, without waiting."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,7 @@ def tables_of(
     bicubic = params.spec.interpolation == "bicubic"
     weights, contrasts = fill_rows(
         address_B, 3 * width_B, *(getattr(params, name).numpy() for name in _READ), np.array([height, width]), bicubic, tile_y, first_image,
-        np.array(canvas.pixels.stride()[:2]), *(arrays[name] for name in ("place", "whole", "factor", "contrast")),
+        np.array(canvas.pixels.stride()[:2]), unit_of(canvas), *(arrays[name] for name in ("place", "whole", "factor", "contrast")),
     )  # fmt: skip
     blurs = fill_weights(
         params.blur_sigma.numpy(), height / slot_height_V, radius_V.astype(np.int64),
@@ -79,6 +80,11 @@ def tables_of(
     )  # fmt: skip
     counted = {"contrast": contrasts, "blurred": blurs, "radius": blurs, "blur_weight": blurs}
     return Tables({name: array[: counted.get(name, rows)] for name, array in arrays.items()}, packed, weights)
+
+
+def unit_of(canvas: Canvas) -> int:
+    """Elements, up to 16, that the places of all views in a canvas are multiples of: where views are aligned, kernels are told so."""
+    return math.gcd(16, *canvas.pixels.stride()[:2])
 
 
 def to_device(made: Tables, device: torch.device) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -21,7 +22,7 @@ ARCHITECTURES = (80, 90)
 OUTPUTS = ("fp32", "fp16", "bf16", "u8")
 SIZE = 224
 POINTERS = {
-    "place": "*i64", "whole": "*i32", "first": "*i32", "rows": "*i32", "radii": "*i32", "scratch": "*u16",
+    "place": "*i64", "whole": "*i32", "first": "*i32", "rows": "*i32", "radii": "*i32", "scratch": "*u16", "turned": "*u16",
     "factor": "*fp32", "weight": "*fp32", "weights": "*fp32", "gray_sum": "*fp32",
 }  # fmt: skip
 WHOLE = ("weight_stride", "channel_stride", "pixel_stride")
@@ -37,7 +38,8 @@ def compiled(kernel: Any, architecture: int, constants: dict[str, Any], out: str
         for name in kernel.arg_names
         if name not in constants
     }
-    return compiled_ahead(kernel, architecture, signature, constants, num_warps=num_warps, aligned=True)
+    multiples = ("channel_stride",) if constants.get("unit") == 16 else ()
+    return compiled_ahead(kernel, architecture, signature, constants, num_warps=num_warps, aligned=True, multiples=multiples)
 
 
 def assert_good(kernel: Any, architecture: int) -> str:
@@ -45,6 +47,8 @@ def assert_good(kernel: Any, architecture: int) -> str:
     ptx = kernel.asm["ptx"]
     assert f".target sm_{architecture}" in ptx and kernel.asm["cubin"]
     assert not re.search(r"\b(?:ld|st)\.local\b", ptx) and ".local " not in ptx
+    # the bits of whole numbers are multiplied as denormal numbers
+    assert ".ftz" not in ptx
     # sums are taken in a fixed order
     assert not re.search(r"\b(?:atom|red)\.", ptx)
     return ptx
@@ -72,11 +76,13 @@ def test_taps(architecture: int, bicubic: bool) -> None:
 def test_resize(architecture: int, out: str) -> None:
     from hvs_data.kernels.render.triton import render, resize
 
-    constants = {"size_y": SIZE, "size_x": SIZE, "tile_y": render.TILE_Y, "tile_x": render.TILE_X}
+    constants = {"size_y": SIZE, "size_x": SIZE, "tile_y": render.TILE_Y, "tile_x": render.TILE_X, "unit": 16}
     ptx = assert_good(compiled(resize.resize_and_color, architecture, constants, out, 1), architecture)
     assert "fma.rn.f32" in ptx
     # vertical weights of a tile come in wide loads
     assert LOADS_NARROWLY or "ld.global.v4.b32" in ptx
+    # pixels come in words, and no byte is converted
+    assert not re.search(r"ld\.global\.[bu]8|cvt\.rn\.f32", ptx)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -85,21 +91,33 @@ def test_finish(architecture: int, out: str) -> None:
     from hvs_data.kernels.render.triton import finish, render
 
     tiles = -(-SIZE // render.TILE_Y) * -(-SIZE // render.TILE_X)
-    constants = {"size_y": SIZE, "size_x": SIZE, "tiles": tiles, "block_t": triton.next_power_of_2(tiles), "block_p": render.BLOCK_P}
+    constants = {
+        "size_y": SIZE, "size_x": SIZE, "tiles": tiles, "block_t": triton.next_power_of_2(tiles), "block_p": render.BLOCK_P, "unit": 16,
+    }  # fmt: skip
     ptx = assert_good(compiled(finish.finish_color, architecture, constants, out, 4), architecture)
-    # what lies side by side is read and written so
-    assert re.search(r"ld\.global\.v\d\.b", ptx) and re.search(r"st\.global\.v\d\.b|st\.global\.b32", ptx)
+    # a thread's pixels lie side by side, and are read and written so
+    assert "ld.global.v4.b32" in ptx and not re.search(r"(?:ld|st)\.global\.b(?:8|16)\b", ptx)
     if out == "bf16":
         assert "cvt.rn.bf16" in ptx
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("out", OUTPUTS)
-def test_blur(architecture: int, out: str) -> None:
+def test_blur_down(architecture: int) -> None:
     from hvs_data.kernels.render.triton import blur, render
 
-    constants = {"size_y": SIZE, "size_x": SIZE, "tile_y": render.BLUR_Y, "tile_x": render.BLUR_X}
-    assert_good(compiled(blur.blur_rows, architecture, constants, out, 1), architecture)
+    constants = {"size_y": SIZE, "size_x": SIZE, "tile": render.BLUR_TILE}
+    ptx = assert_good(compiled(blur.blur_down, architecture, constants, "", 1), architecture)
+    assert "ld.global.v4.b32" in ptx and "st.global.v4.b32" in ptx
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("out", OUTPUTS)
+def test_blur_across(architecture: int, out: str) -> None:
+    from hvs_data.kernels.render.triton import blur, render
+
+    constants = {"size_y": SIZE, "size_x": SIZE, "tile": render.BLUR_TILE, "unit": 16}
+    ptx = assert_good(compiled(blur.blur_across, architecture, constants, out, 1), architecture)
+    assert "ld.global.v4.b32" in ptx and "st.global.v4.b32" in ptx
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (19, 19), (96, 96), (40, 200)])
@@ -107,17 +125,18 @@ def test_other_sizes_and_channels_last(height: int, width: int) -> None:
     from hvs_data.kernels.render.triton import blur, finish, render, resize, taps
 
     tiles = -(-height // render.TILE_Y) * -(-width // render.TILE_X)
-    sides = {"size_y": height, "size_x": width}
+    sides, unit = {"size_y": height, "size_x": width}, math.gcd(16, 3 * height * width)
     block = triton.next_power_of_2(max(height, width, render.TILE_Y))
     kernels = [
         (taps.fill_taps, {**sides, "bicubic": True, "tile_y": render.TILE_Y, "block": block}, 4),
-        (resize.resize_and_color, {**sides, "tile_y": render.TILE_Y, "tile_x": render.TILE_X}, 1),
+        (resize.resize_and_color, {**sides, "tile_y": render.TILE_Y, "tile_x": render.TILE_X, "unit": unit}, 1),
         (
             finish.finish_color,
-            {**sides, "tiles": tiles, "block_t": triton.next_power_of_2(tiles), "block_p": render.BLOCK_P},
+            {**sides, "tiles": tiles, "block_t": triton.next_power_of_2(tiles), "block_p": render.BLOCK_P, "unit": unit},
             4,
         ),
-        (blur.blur_rows, {**sides, "tile_y": render.BLUR_Y, "tile_x": render.BLUR_X}, 1),
+        (blur.blur_down, {**sides, "tile": render.BLUR_TILE}, 1),
+        (blur.blur_across, {**sides, "tile": render.BLUR_TILE, "unit": unit}, 1),
     ]
     for kernel, constants, num_warps in kernels:
         assert_good(compiled(kernel, 90, constants, "bf16", num_warps, pixel_stride=3), 90)

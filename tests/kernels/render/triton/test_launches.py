@@ -22,9 +22,9 @@ pytestmark = [
     pytest.mark.skipif(triton.__version__.startswith("3.2."), reason="Triton 3.2 tells in another way what it would compile"),
 ]
 
-KERNELS = ("fill_taps", "resize_and_color", "finish_color", "blur_rows")
+KERNELS = ("fill_taps", "resize_and_color", "finish_color", "blur_down", "blur_across")
 POINTERS = {
-    "place": "*i64", "whole": "*i32", "first": "*i32", "rows": "*i32", "radii": "*i32", "scratch": "*u16",
+    "place": "*i64", "whole": "*i32", "first": "*i32", "rows": "*i32", "radii": "*i32", "scratch": "*u16", "turned": "*u16",
     "factor": "*fp32", "weight": "*fp32", "weights": "*fp32", "gray_sum": "*fp32",
 }  # fmt: skip
 OUTPUTS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.uint8: "*u8"}

@@ -50,7 +50,7 @@ for size in (2, 9):
         canvas = Canvas.on(torch.from_numpy(guarded(3 * 3 * size * size, np.float32, at_end)), 3, 1, size, channels_last=size == 9)
         render.render_views([image], rows, canvas, normalize=True)
         assert canvas.flat.isfinite().all()
-assert len(taken) == 8 * 5  # the tables in one piece, first taps, weights, scratch memory and sums of grey
+assert len(taken) == 8 * 6  # the tables in one piece, first taps, weights, scratch memory, sums of grey and what is half blurred
 print("done")
 """
 

@@ -284,7 +284,7 @@ def test_large_batches_are_rendered_in_parts(monkeypatch: pytest.MonkeyPatch) ->
     parts: list[int] = []
     part = render._render_part
     monkeypatch.setattr(render, "_render_part", lambda images, *rest: (parts.append(len(images)), part(images, *rest)))
-    two = int(count_bytes(params.box.numpy()[:2], np.array([9, 9]), False, render.TILE_Y, render.TILE_X).sum())
+    two = int(count_bytes(params.box.numpy()[:2], params.blur_sigma.numpy(), np.array([9, 9]), False, render.TILE_Y, render.TILE_X).sum())
     for limit, counts in [(1, [1, 1, 1]), (two - 1, [1, 2]), (two, [2, 1])]:
         monkeypatch.setattr(render, "SCRATCH_BYTES", limit)
         assert torch.equal(rendered(images, params, 9), expected)

@@ -102,11 +102,13 @@ def test_the_memory_of_a_part_is_counted_with_its_taps(size: int | tuple[int, in
     images = [photo(20, 30), photo(700, 500)]
     params = plain_rows([[(0, 0, 20, 30), (3, 2, 9, 9)], [(0, 0, 700, 500), (0, 0, 1, 500)]], size)
     params = replace(params, spec=replace(params.spec, interpolation="bicubic" if bicubic else "bilinear"))
+    params = replace(params, blur_sigma=torch.tensor([[0.0, 0.0], [0.0, 2.0]]))
     height, width = size if isinstance(size, tuple) else (size, size)
     made = tables_of(images, params, Canvas.empty(2, 2, size, torch.float32), 0, tile_y=8)
     tiles = -(-height // 8) * -(-width // 32)
     held = made.rows * (3 * 2 * height * width + 4 * (height + width) + 4 * tiles) + 4 * made.weights
-    bytes_B = count_bytes(params.box.numpy(), np.array([height, width]), bicubic, 8, 32)
+    held += len(made.arrays["blurred"]) * 3 * 2 * height * width
+    bytes_B = count_bytes(params.box.numpy(), params.blur_sigma.numpy(), np.array([height, width]), bicubic, 8, 32)
     assert bytes_B.sum() == held and bytes_B[1] > 2 * bytes_B[0] and made.packed.dtype == torch.uint8
 
 
