@@ -18,26 +18,34 @@ from hvs_data.kernels.render.triton.tables import IS_GRAY, LEVELS, OUT, PLACES, 
 
 
 @triton.jit
-def _pixels(source, inside):
-    """Kept values as whole numbers: the sum of two is exact."""
-    return tl.load(source, mask=inside, other=0).to(tl.int32)
+def _blurred(plane, weights, radius, first, fast, size_slow: tl.constexpr, size_fast: tl.constexpr, tile: tl.constexpr):
+    """Sums [S, F] of kept values, times ``1 / TIMES_SUM``, of S rows from ``first`` on.
 
-
-@triton.jit
-def _blurred(plane, weights, radius, slow, fast, size_slow: tl.constexpr, size_fast: tl.constexpr):
-    """Sums [S, F] of kept values, times ``1 / TIMES_SUM``."""
+    Four rows side by side share what they read: row r of the memory is weighted by its distance from each of them, and these weights move
+    on by one from row to row.
+    """
     last: tl.constexpr = size_slow - 1
-    slow = tl.minimum(slow, last)[:, None]
+    four = first + 4 * tl.arange(0, tile // 4)[:, None]
     plane += fast[None, :]
     inside = (fast < size_fast)[None, :]
-    centre = _pixels(plane + slow * size_fast, inside).to(tl.float32, bitcast=True)
-    value = tl.load(weights) * TIMES_FACTOR * centre
-    for k in range(1, radius + 1):
-        before = tl.abs(slow - k)
-        after = last - tl.abs(last - k - slow)
-        pair = _pixels(plane + before * size_fast, inside) + _pixels(plane + after * size_fast, inside)
-        value += tl.load(weights + k) * TIMES_FACTOR * pair.to(tl.float32, bitcast=True)
-    return value
+    sum0 = tl.zeros((tile // 4, tile), tl.float32)
+    sum1 = tl.zeros((tile // 4, tile), tl.float32)
+    sum2 = tl.zeros((tile // 4, tile), tl.float32)
+    sum3 = tl.zeros((tile // 4, tile), tl.float32)
+    w1, w2, w3 = 0.0, 0.0, 0.0
+    for shift in range(-radius, radius + 4):
+        distance = tl.abs(shift)
+        w0 = tl.load(weights + distance, mask=distance <= radius, other=0.0) * TIMES_FACTOR
+        # sums of rows past the last one mean nothing, but must be read from somewhere
+        row = tl.maximum(last - tl.abs(last - tl.abs(four + shift)), 0)
+        pixels = tl.load(plane + row * size_fast, mask=inside, other=0).to(tl.uint32).to(tl.float32, bitcast=True)
+        sum0 += w0 * pixels
+        sum1 += w1 * pixels
+        sum2 += w2 * pixels
+        sum3 += w3 * pixels
+        w1, w2, w3 = w0, w1, w2
+    even_and_odd = tl.join(tl.join(sum0, sum2), tl.join(sum1, sum3))
+    return tl.reshape(tl.permute(even_and_odd, (0, 2, 3, 1)), (tile, tile))
 
 
 @triton.jit
@@ -70,7 +78,7 @@ def blur_down(
     x = number % tiles_x * tile + tl.arange(0, tile)
     plane: tl.constexpr = size_y * size_x
     source = scratch + (row * 3 + channel) * plane
-    value = _blurred(source, weights + m * weight_stride, tl.load(radii + m), y, x, size_y, size_x)
+    value = _blurred(source, weights + m * weight_stride, tl.load(radii + m), number // tiles_x * tile, x, size_y, size_x, tile)
     to = turned + (m * 3 + channel) * plane + x[:, None] * size_y + y[None, :]
     keep(tl.trans(value) * TIMES_SUM, to, (x < size_x)[:, None] & (y < size_y)[None, :])
 
@@ -114,15 +122,14 @@ def blur_across(
     x = number % tiles_x * tile + tl.arange(0, tile)
     plane: tl.constexpr = size_y * size_x
     source = turned + (m * 3 + channel) * plane
-    value = _blurred(source, weights + m * weight_stride, tl.load(radii + m), x, y, size_x, size_y)
+    value = _blurred(source, weights + m * weight_stride, tl.load(radii + m), number % tiles_x * tile, y, size_x, size_y, tile)
     value = tl.trans(value) * (TIMES_SUM / LEVELS)
     if tl.load(whole + SOLARIZE) != 0:
         value = solarized(value, threshold)
-    out += tl.load(place + row * PLACES + OUT) * unit + (y[:, None] * size_x + x[None, :]) * pixel_stride
+    out += tl.load(place + row * PLACES + OUT) * unit
+    pixel = (y[:, None] * size_x + x[None, :]) * pixel_stride
     inside = (y < size_y)[:, None] & (x < size_x)[None, :]
-    if channel == 0:
-        put(value, scale_red, bias_red, out, inside)
-    if (channel == 1) | gray:
-        put(value, scale_green, bias_green, out + channel_stride, inside)
-    if (channel == 2) | gray:
-        put(value, scale_blue, bias_blue, out + 2 * channel_stride, inside)
+    for to in range(channel, tl.where(gray, 3, channel + 1)):
+        scale = tl.where(to == 0, scale_red, tl.where(to == 1, scale_green, scale_blue))
+        bias = tl.where(to == 0, bias_red, tl.where(to == 1, bias_green, bias_blue))
+        put(value, scale, bias, out + to * channel_stride + pixel, inside)
