@@ -1,8 +1,7 @@
 """Horizontal sums of the resize: weighted pixels of one source row, straight from the image's bytes.
 
-A pixel has three bytes and lies anywhere, so bytes are read as aligned words of four and shifted into place. A byte needs no conversion:
-taken as the bits of a float32 it is a denormal number, that many times 2**-149, and weights are kept multiplied by ``TIMES_ACROSS``, so
-that products are ordinary numbers, rounded as those of converted bytes would be. GPUs multiply denormal numbers at full speed.
+A pixel has three bytes and lies anywhere, so bytes are read as aligned words of four and shifted into place. They are not converted, but
+taken as the bits of a float32, see ``TIMES_FACTOR`` in tables.py: products are rounded as those of converted bytes would be.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -30,8 +29,8 @@ def _byte(word, number: tl.constexpr):
 def add_pixels(red, green, blue, row, start, w0, w1, w2, w3, taps: tl.constexpr):
     """Sums [X] of three channels, with those of 1 to 4 side-by-side pixels added.
 
-    row: where the image's row begins, as a pointer to aligned words; start: int32 [X], bytes from there to each column's first pixel. Of the
-    image's memory, no word is read that holds none of these pixels. w0 to w3: float32 [X], as many as ``taps`` are read.
+    row: where the image's row begins, as a pointer to aligned words; start: int32 [X], bytes from there to each column's first pixel. No
+    word is read that holds none of these pixels. w0 to w3: float32 [X], as many as ``taps`` are read.
     """
     word = row + (start >> 2)
     shift = ((start & 3) * 8).to(tl.uint64)

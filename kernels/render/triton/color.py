@@ -36,9 +36,7 @@ def _shifted_hue(red, green, blue, sectors):
     """
     top = tl.maximum(tl.maximum(red, green), blue)
     chroma = top - tl.minimum(tl.minimum(red, green), blue)
-    hue = tl.where(
-        red >= top, green - blue, tl.where(green >= top, 2.0 * chroma + (blue - red), 4.0 * chroma + (red - green))
-    )
+    hue = tl.where(red >= top, green - blue, tl.where(green >= top, 2.0 * chroma + (blue - red), 4.0 * chroma + (red - green)))
     return (
         _hue_channel(top, chroma, hue + (sectors - 3.0) * chroma),
         _hue_channel(top, chroma, hue + (sectors - 5.0) * chroma),

@@ -57,7 +57,18 @@ def _row_sums(image, step, r, pixel, across, w0, w1, w2, w3, taps_x, taps: tl.co
 
 @triton.jit
 def _sums(
-    image, step, top, bottom, pixel, across, band, taps_x, taps: tl.constexpr, size_x: tl.constexpr, tile_y: tl.constexpr, tile_x: tl.constexpr
+    image,
+    step,
+    top,
+    bottom,
+    pixel,
+    across,
+    band,
+    taps_x,
+    taps: tl.constexpr,
+    size_x: tl.constexpr,
+    tile_y: tl.constexpr,
+    tile_x: tl.constexpr,
 ):
     w0 = tl.load(across)
     w1 = tl.load(across + size_x) if taps > 1 else w0

@@ -41,8 +41,8 @@ OPERATION_MASK = tl.constexpr(7)
 # Pixels between two kernels are whole numbers from 0 to this one, see DESIGN in render.py.
 LEVELS = tl.constexpr(65535.0)
 
-# A whole number below 2**24, taken as the bits of a float32, is that many times 2**-149: denormal mostly, which GPUs multiply at full speed.
-# So integers become floating numbers without an instruction, when what they are multiplied by is multiplied by 2**126 and the sum of
-# products by 2**23; both are exact. (2**149 at once is none that a float32 holds.)
+# A whole number below 2**24, taken as the bits of a float32, is that many times 2**-149: a denormal number mostly, which GPUs multiply at
+# full speed. So integers become floating numbers without an instruction, when what they are multiplied by is multiplied by 2**126 before,
+# and the sum of products by 2**23; both are exact. (2**149 at once is none that a float32 holds.)
 TIMES_FACTOR = tl.constexpr(2.0**126)
 TIMES_SUM = tl.constexpr(2.0**23)

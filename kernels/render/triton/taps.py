@@ -82,7 +82,8 @@ def fill_taps(
     place, whole: see tables.py. first: int32 [N, Y + X], written: each output's first tap, first those of the
     vertical axis; all K taps from there lie in the box.
     weight: float32, written. Horizontal ones sum to TIMES_FACTOR, tap k of output x at [k, x], mirrored where the row is flipped. Vertical
-    ones sum to TIMES_SUM / 255, at [tile, source row since the tile's first tap, output of the tile], and are 0 where a row is no tap of an output.
+    ones sum to TIMES_SUM / 255, at [tile, source row since the tile's first tap, output of the tile], and are 0 where a row is no tap of
+    an output.
     block: a power of two, at least Y, X and tile_y.
     """
     row = (tl.program_id(0) // 2).to(tl.int64)
