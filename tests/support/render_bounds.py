@@ -44,9 +44,10 @@ def resize_error(height: int, width: int, size: Size, dtype: torch.dtype) -> flo
     sums = (sum(_most_taps(*axis) for axis in axes) + 6) * (unit_roundoff(dtype) + U64) * ABSOLUTE_SUM**2
     # A weight's distance, (k - centre + .5) / stretch, takes four roundings of numbers of at most `source`, which the division makes
     # 4 (m + 1) u with m = min(source, target); the filters' slope is at most 1.5, their evaluation at most 40 u (up to 20 each): 6 m + 46.
+    # Where reciprocals stand for both divisions: 2 u of a distance of at most 2 and 1 u of the weight, 4 more.
     # At most 5 taps a unit of stretch, a sum of raw weights of at least half of it, and normalisation (factor 1 + 1.25) make 22.5 of it an
     # axis; two axes, two implementations, and the other axis' absolute sum: 112.5.
-    weights = 112.5 * (6 * max(map(min, axes)) + 46) * U64
+    weights = 112.5 * (6 * max(map(min, axes)) + 50) * U64
     return sums + weights
 
 
@@ -61,7 +62,7 @@ def chained_error(sides: Sequence[tuple[int, int, int]], size: Size, dtype: torc
     terms = sum(_most_taps(box, to) * math.ceil(source / resized) + _most_taps(source, resized) for source, resized, box, to in axes)
     sums = (terms + 6) * (unit_roundoff(dtype) + U64) * ABSOLUTE_SUM**4
     smaller = max(min(source, resized) + min(box, to) for source, resized, box, to in axes)
-    return sums + 112.5 * (6 * smaller + 92) * U64 * ABSOLUTE_SUM**2
+    return sums + 112.5 * (6 * smaller + 100) * U64 * ABSOLUTE_SUM**2
 
 
 def _most_taps(source: int, target: int) -> int:
@@ -87,6 +88,9 @@ def mean_gray_error(terms: int, dtype: torch.dtype) -> float:
 def hue_error(dtype: torch.dtype) -> float:
     # Chroma, a difference and their quotient: 3. The sums with 4 and with 6 turns, below 8: 4 each, and rounding of the turns 4. Two
     # differences, below 16: 8 each. The remainder, which may add 6, and 4 minus it: 4 each. Times chroma, and the last difference: 2.
+    # Where all is multiplied by chroma instead: the difference 1, the sum with 4 chromas 4; turns 2, a difference below 8 and a sum below 6
+    # with them 4 each; their product's sum with the hue 4; 3 chromas 2, their difference 2, largest value and chroma 1, the last
+    # difference 1; chroma's own error, with 1 + 6 + 3 of it at the most, 10. Together 35.
     return 41 * unit_roundoff(dtype)
 
 

@@ -19,28 +19,31 @@ def gray_of(red, green, blue):
 
 
 @triton.jit
-def _hue_channel(top, chroma, away):
-    """One channel from how far the hue is from the opposite of the channel's own, a multiple of chroma of at most 9 on either side.
+def _hue_channel(hue, turned, low, top, chroma):
+    """One channel of a hue from -1 to 5, times chroma, that is turned further; turned: from the opposite of the channel's own hue.
 
     Within a sixth of its own hue a channel is full, within a sixth of the opposite one it is empty, and linear in between.
     """
-    away = tl.minimum(tl.abs(away), tl.abs(tl.abs(away) - 6.0 * chroma))  # on the circle, of which 6 are a turn
-    return top - tl.minimum(tl.maximum(2.0 * chroma - away, 0.0), chroma)
+    # from -5 to below 1, so that it is at most one turn with the hue, and what is missing to half a turn is a single difference
+    turned = tl.where(turned < -5.0, turned + 6.0, tl.where(turned >= 1.0, turned - 6.0, turned))
+    near = tl.abs(tl.abs(hue + turned * chroma) - 3.0 * chroma)
+    return tl.minimum(tl.maximum((top + chroma) - near, low), top)
 
 
 @triton.jit
 def _shifted_hue(red, green, blue, sectors):
-    """Largest value and chroma of a pixel stay; only where on the circle they fall changes. sectors: from -3 to 3.
+    """Largest and smallest value of a pixel stay; only where on the circle they fall changes. sectors: from -3 to 3.
 
     All places on the circle are multiplied by chroma, so that nothing is divided by it: red lies at 0, green at 2, blue at 4 times chroma.
     """
     top = tl.maximum(tl.maximum(red, green), blue)
-    chroma = top - tl.minimum(tl.minimum(red, green), blue)
+    low = tl.minimum(tl.minimum(red, green), blue)
+    chroma = top - low
     hue = tl.where(red >= top, green - blue, tl.where(green >= top, 2.0 * chroma + (blue - red), 4.0 * chroma + (red - green)))
     return (
-        _hue_channel(top, chroma, hue + (sectors - 3.0) * chroma),
-        _hue_channel(top, chroma, hue + (sectors - 5.0) * chroma),
-        _hue_channel(top, chroma, hue + (sectors - 1.0) * chroma),
+        _hue_channel(hue, sectors - 3.0, low, top, chroma),
+        _hue_channel(hue, sectors - 5.0, low, top, chroma),
+        _hue_channel(hue, sectors - 1.0, low, top, chroma),
     )
 
 

@@ -10,25 +10,45 @@ most 2**-17, a 514th of an 8-bit level, where half precision would cost 2**-12 a
 detour is 301 KB written and 301 KB read; of large batches it passes through memory, of small ones through the L2 cache.
 
 Order of the passes: an H100 must hand out a pixel every two cycles or so of each multiprocessor to come near 40 % of that bound, which is
-some 20 byte loads and 90 multiply-adds for each channel. A direct sum over taps in two dimensions needs 16 loads (bilinear, downscaled by
+some 90 multiply-adds for each channel and little else. A direct sum over taps in two dimensions needs 16 loads (bilinear, downscaled by
 1.6) or 64 (bicubic). A vertical pass first would have contiguous loads, but then needs a transpose through shared memory, or memory
 between the passes, to reach the neighbours of the horizontal one. So the horizontal pass comes first, one pair of source rows at a time,
 by gathers that the L1 cache serves; every finished value goes at once to all output rows of the tile, which stay in registers (8 x 32
-values and three channels: 24 registers a thread of one warp). That is some 9 loads and 24 multiply-adds for each channel, without barriers.
-The pairs share their horizontal weights.
+values and three channels: 24 registers a thread of one warp). The pairs share their horizontal weights; these stay in registers too,
+where a pixel has 2, 3 or 4 taps: there is code for each number, between which a program chooses once.
 
-Weights are computed before, once for each row and output (``taps.py``), in float64, which costs nothing there, and kept in float32:
+The kernels are bound by how many instructions they issue, most of which were not multiply-adds: loads of single bytes, conversions and
+addresses. Pixels are read as aligned words, three for three taps of three channels; whole numbers are multiplied as the denormal floats
+that their bits are (``TIMES_FACTOR`` in tables.py), without being converted, and become whole again by a sum that shifts them into the
+last bits. None of this rounds anything anew.
+
+Weights are computed before, once for each row and output (``taps.py``), in float64, which costs little there, and kept in float32:
 the resize errs as one with exact weights that are rounded. Vertical ones lie side by side for the outputs of a tile, so that one or two
 wide loads bring them.
 
 The mean grey is deterministic: tiles store their sums, and every program of kernel (b) sums these in the same order. No atomics.
 
-Kernel (b) runs over the rows that have a contrast and kernel (c) over those that have a blur: rows are known on the host, and views
-without one pay nothing. The host ships all tables in one copy of page-locked memory, launches four kernels at most for every GiB of
-scratch memory (some 3,000 views at 224), and never waits.
+The blur is two kernels, each along the slower axis of what it reads, see blur.py: neighbours then come in wide aligned loads, four output
+rows share them in registers, and a reflected border is a row number. What lies between is turned, so that columns are rows; it is one more
+rounding to 16 bits, and 129 KB written and read for a SimSiam view on average. Tensor cores were counted and left out: rows times a band of
+weights in 16 x 16 blocks, in which two halves of 8 bits of each value are exact, and weights need two terms: three products a block keep
+the tensor cores as long as the multiply-adds keep the others, for a radius of 5.
 
-Left for a measurement on a GPU: tile sizes and warps; launches captured in a CUDA graph (tables would go to fixed memory of a fixed
-number of rows); batches cut so that scratch stays in the L2 cache; packed loads of two pixels in the blur.
+Kernel (b) runs over the rows that have a contrast, kernels (c) and (d) over those that have a blur: rows are known on the host, and views
+without one pay nothing. The host ships all tables in one copy of page-locked memory, launches five kernels at most for every GiB of
+scratch memory (some 2,000 views at 224), and never waits. Views that lie in the canvas at multiples of 16 elements, as all of common sizes
+do, are stored 16 bytes at a time: ``unit`` says so when kernels are compiled, once for a size and dtype.
+
+Modelled (bench/gpu_model.py; nothing of this was measured), a SimSiam view at 224 in bfloat16 takes 530 ns of an H200's issue slots, a
+quarter of the bound. The way to 40 %, some 330 ns: the resize takes half, of which a third are multiply-adds with weights that are 0, and
+a third is set up and finish. Memory comes next: crop, output and scratch are some 1.6 MB a view, 380 ns. Batches cut so that scratch
+stays in the L2 cache (64 views, 30 MB) would save most of that, but five launches for each cut, at some 8 us of the host, take longer than
+the device takes for 64 views, unless they are captured in a CUDA graph, for which tables would go to fixed memory of a fixed number of
+rows. One kernel a view, a cluster of 8 programs with the view in distributed shared memory (301 KB of their 1.8 MB), needs neither scratch
+nor cuts: the mean grey and the blur's neighbours pass through shared memory. Triton 3.8 does not hand a program its neighbours' shared
+memory, so that this is CUDA C++.
+
+Left for a measurement on a GPU: tile sizes and warps, and all of the above.
 """
 
 # Axes: B image, V view, N = B V row (one view), C channel.
