@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from hvs_data.pipelines import decode as module
-
 # Axes: H W pixels, C channel.
 
 
@@ -23,6 +21,8 @@ def no_warnings() -> Any:
 @pytest.fixture
 def pillow_opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Formats of the images that were handed to Pillow."""
+    from hvs_data.pipelines import decode as module  # its decoder may be missing, see --bare
+
     opened: list[str] = []
     original = module._open
 

@@ -1,0 +1,62 @@
+"""Times by kernel: from a profile that is made up, and of every recipe on the CPU, where there are no kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.autograd import DeviceType
+
+from harness.device import launches
+from harness.device.bench import QUICK, Bench
+
+
+def event(name: str, microseconds: float, device: DeviceType = DeviceType.CUDA) -> SimpleNamespace:
+    return SimpleNamespace(name=name, device_type=device, time_range=SimpleNamespace(elapsed_us=lambda: microseconds))
+
+
+def test_launches_and_seconds_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    class Profile:
+        def __init__(self, activities: list[Any]):
+            assert activities == [torch.profiler.ProfilerActivity.CUDA]
+
+        def __enter__(self) -> Profile:
+            return self
+
+        def __exit__(self, *error: Any) -> None:
+            assert len(calls) == 2
+
+        def events(self) -> list[SimpleNamespace]:
+            return [
+                event("taps", 3),
+                event("taps", 5),
+                event("blur", 40),
+                event("blur", 60),
+                event("taps", 8),
+                event("cudaLaunch", 900, DeviceType.CPU),
+            ]
+
+    monkeypatch.setattr(torch.profiler, "profile", Profile)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    found = launches.by_kernel(lambda: calls.append(1), Bench(QUICK, torch.device("cuda", 0)), calls=2)
+    assert list(found) == ["blur", "taps"]
+    assert found["blur"] == (1.0, pytest.approx(50e-6)) and found["taps"] == (1.5, pytest.approx(8e-6))
+
+
+def test_every_recipe_and_form_on_the_cpu(photo_folder: Path) -> None:
+    bandwidth, *found = launches.kernel_times(str(photo_folder), "cpu", quick=True)
+    assert bandwidth["what"] == "bandwidth"
+    assert [its["name"] for its in found] == ["simsiam", "dino, views of 28", "dino, views of 12", "simsiam, bfloat16, channels-last"]
+    for its in found:
+        assert set(its["nanoseconds"]) == {"whole call", "device's part"} and its["bound"] > 0 and its["kernels"] == []
+    assert [its["views"] for its in found] == [16, 8, 32, 16]
+
+
+def test_a_full_run_has_more_recipes() -> None:
+    assert set(launches.recipes(224, quick=False)) == {"simsiam", "simclr", "byol", "dino", "dinov2"}
+    assert [role.size for role in launches.recipes(224, quick=False)["dino"].roles] == [224, 224, 96]
