@@ -29,7 +29,7 @@ help:
 	@echo 'make bench       what fits this machine: images/s beside other loaders, cost of selection; then the page of all results (an hour and a half)'
 	@echo 'make bench-page  the page of all results, and the plots and experiments of docs/evidence.md, from the results that are there'
 	@echo 'make evidence    pretraining arms and controls, run after run where it stood (hours); results accumulate'
-	@echo 'make gpu         on a machine with a CUDA device: its tests, then views/s beside other libraries'
+	@echo 'make gpu         on a machine with a CUDA device: its tests, times by kernel, views/s beside other libraries, training steps'
 	@echo 'make docs        write the documentation site to build/docs; index.html opens from there'
 	@echo 'make clean       remove caches and build products; make distclean removes .venv too'
 
@@ -132,7 +132,7 @@ evidence: $(VENV)/.installed-bench
 	$(BIN)/python bench/page.py
 
 gpu: $(VENV)/.installed-bench
-	$(BIN)/python bench/gpu.py $(if $(DATA),--data '$(DATA)')
+	$(BIN)/python bench/gpu_stages.py --budget 3600 $(if $(DATA),--data '$(DATA)')
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml

@@ -33,7 +33,7 @@ BUDGET = 540.0  # seconds: a command of ten minutes ends in time
 SLOWER = 4.0
 # both run every time: each run has its temporary folder, and its conditions are looked at anew
 WHEELS = Stage("wheels", 60, "harness.device.wheels:install")
-ENVIRONMENT = Stage("environment", 40, "harness.device.environment:environment")
+ENVIRONMENT = Stage("environment", 60, "harness.device.environment:environment")
 SELECTION_TESTS = ["tests/kernels/pair_scores", "tests/hvs_data", "tests/pipelines", "tests/distributed"]
 STAGES = (
     Stage("render-tests", 100, "harness.device.testing:cuda_tests", {"tests": ["tests/kernels/render"]}),
@@ -41,7 +41,7 @@ STAGES = (
     Stage("counters", 60, "harness.device.tools:counters", stand_in=False),
     Stage("resident", 100, "harness.device.resident:beside_libraries"),
     Stage("loader", 40, "harness.device.files:own_loader"),
-    Stage("memory-checks", 50, "harness.device.tools:checks", stand_in=False),
+    Stage("memory-checks", 80, "harness.device.tools:checks", stand_in=False),
     Stage("other-tests", 120, "harness.device.testing:cuda_tests", {"tests": SELECTION_TESTS}),
     Stage("device-decoding", 60, "harness.device.files:decoding"),
     Stage("dali", 90, "harness.device.files:beside_dali"),
@@ -71,12 +71,13 @@ def run(
         if before and conditions_of(before) != conditions_of(now):
             record.add("anew", ENVIRONMENT.name, kept=[stage.name for stage in first])
             print("the conditions are not those of the last run: what it found does not count", flush=True)
-        device = has_device(now)
+        failed = now[ENVIRONMENT.name].reason
+        device, why = has_device(now), f"none is known of: {failed}" if failed else "no CUDA device was found on this machine"
         asked["device"] = "cuda" if device else "cpu"
         if not device:
             # a stand-in compiles on the CPU, on a machine that may have other things to do
             stages, seconds = [replace(stage, seconds=SLOWER * stage.seconds) for stage in stages], SLOWER * seconds
-        run_stages(stages, asked, record, seconds, variables, device=device, stand_ins=rehearse, again=again)
+        run_stages(stages, asked, record, seconds, variables, no_device="" if device else why, stand_ins=rehearse, again=again)
     return record.outcomes()
 
 

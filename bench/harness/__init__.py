@@ -6,5 +6,6 @@ gpu_code: launches compiled for a GPU, executed on the CPU and counted, and the 
 loaders: the loaders that are compared, stage by stage and whole, and those of other libraries.
 pretraining: methods, networks, training, arms, experiments and their runs.
 selection: settings of the selector, and how much of the hardness they capture.
+device: a CUDA device, its machine and its tests; views, loaders and training steps on it.
 reporting: tables, plots and pages of results.
 """

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "loaders": {"measuring", "data"},
     "pretraining": {"measuring", "data"},
     "selection": {"measuring", "data", "pretraining"},
+    "device": {"measuring", "data", "loaders", "pretraining", "selection"},
     "reporting": {"measuring", "pretraining"},
 }
 

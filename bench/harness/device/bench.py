@@ -119,20 +119,20 @@ class Bench:
             differs: what some of them do otherwise, by name.
             mine: those that are compared with each of the others.
         """
+        clocks = {name: self.device_seconds if name == ALONE else self.seconds for name in makers}
         able = {}
         for name, make in makers.items():
             try:
-                able[name] = make()
-                able[name]()
-                self.synchronize()
+                made = make()
+                # compiles what is to be compiled, and shows that it can be timed
+                clocks[name](made)
+                able[name] = made
             except Exception as error:
-                able.pop(name, None)
                 # paths of this machine are nobody's business
                 reason = " ".join(word for word in f"{type(error).__name__}: {error}".split()[:40] if "/" not in word)
                 yield {"what": "not run", "group": group, "name": name, "reason": reason}
         if not able:
             return
-        clocks = {name: self.device_seconds if name == ALONE else self.seconds for name in able}
         times = alternate({name: partial(clocks[name], function) for name, function in able.items()}, self.setup.repeats)
         speeds = {name: Spread(tuple(count / second for second in seconds)) for name, seconds in times.items()}
         for name, speed in speeds.items():

@@ -13,10 +13,9 @@ import torch
 
 import hvs_data as hvs
 from harness.data import photos
-from harness.device.bench import Bench, bench_on
+from harness.device.bench import ALONE, DIFFERS_ALONE, OURS, Bench, bench_on
 from harness.device.resident import rows_for, views_bound
 from harness.measuring.staged import Finding
-from harness.measuring.timing import Spread, alternate
 from hvs_data.recipes.spec import Recipe
 from hvs_data.types import ImageBatch, ViewParams
 
@@ -26,19 +25,18 @@ FORMS = ((torch.bfloat16, True), (torch.float32, False), (torch.uint8, False))
 
 
 def kernel_times(data: str | None, device: str, quick: bool) -> Iterator[Finding]:
-    """The memory's speed; then of every recipe, and of every form of the output, the nanoseconds of a view: of the whole call, of the
-    device's part and of each kernel."""
+    """The memory's speed; then views a second of every recipe, and of every form of the output, and the time of each kernel."""
     with photos.photographs(data) as (_, paths):
         bench = bench_on(device, quick)
         images, bandwidth = bench.decoded(paths), bench.bytes_per_second()
         yield {"what": "bandwidth", "bytes_per_second": bandwidth}
         for name, recipe in recipes(bench.setup.size, quick).items():
             for part, rows, size in parts(images, recipe, bench.setup.seed):
-                yield timed(bench, name + part, images, rows, size, bandwidth)
+                yield from timed(bench, name + part, images, rows, size, bandwidth)
         _, rows, size = next(parts(images, bench.setup.recipe(4), bench.setup.seed))
         for dtype, channels_last in FORMS[: 1 if quick else None]:
             form = f"simsiam, {str(dtype).removeprefix('torch.')}" + ", channels-last" * channels_last
-            yield timed(bench, form, images, rows, size, bandwidth, dtype, channels_last)
+            yield from timed(bench, form, images, rows, size, bandwidth, dtype, channels_last)
 
 
 def recipes(size: int, quick: bool) -> dict[str, Recipe]:
@@ -70,26 +68,16 @@ def timed(
     bandwidth: float,
     dtype: torch.dtype = torch.bfloat16,
     channels_last: bool = False,
-) -> Finding:
-    """One rendering of all rows, in nanoseconds a view."""
+) -> Iterator[Finding]:
+    """One rendering of all rows: whole calls and the device's part, then its kernels in nanoseconds a view."""
     render = partial(hvs.render, images, rows, size, "fused", dtype, channels_last=channels_last)
-    # the first call compiles
-    render()
-    views = rows.batch_size * rows.num_views
-    clocks = {"whole call": bench.seconds, "device's part": bench.device_seconds}
-    seconds = alternate({its: partial(clock, render) for its, clock in clocks.items()}, bench.setup.repeats)
-    nanoseconds = {its: Spread(tuple(1e9 * each / views for each in taken)).as_json() for its, taken in seconds.items()}
-    return {
-        "what": "launches",
-        "name": name,
-        "views": views,
-        "bound": 1e9 / views_bound(rows, size, dtype, bandwidth),
-        "nanoseconds": nanoseconds,
-        "kernels": [
-            {"name": kernel, "launches": launches, "nanoseconds": 1e9 * spent / views}
-            for kernel, (launches, spent) in by_kernel(render, bench).items()
-        ],
-    }
+    views, bound = rows.batch_size * rows.num_views, views_bound(rows, size, dtype, bandwidth)
+    yield from bench.measure(name, {OURS: lambda: render, ALONE: lambda: render}, views, "views", bound, {ALONE: DIFFERS_ALONE})
+    kernels = [
+        {"name": kernel, "launches": launches, "nanoseconds": 1e9 * seconds / views}
+        for kernel, (launches, seconds) in by_kernel(render, bench).items()
+    ]
+    yield {"what": "kernels", "name": name, "views": views, "bound": 1e9 / bound, "kernels": kernels}
 
 
 def by_kernel(function: Callable[[], Any], bench: Bench, calls: int = PROFILED) -> dict[str, tuple[float, float]]:

@@ -120,7 +120,7 @@ def run_stages(
     seconds: float,
     environment: Mapping[str, str],
     *,
-    device: bool,
+    no_device: str = "",
     stand_ins: bool = False,
     again: bool = False,
 ) -> None:
@@ -131,7 +131,7 @@ def run_stages(
     Args:
         arguments, environment: see :func:`run_stage`.
         seconds: of all of them.
-        device: whether there is one.
+        no_device: why there is none; empty where there is one.
         stand_ins: without a device, run what has a stand-in for it.
         again: also run what is done already.
     """
@@ -142,8 +142,8 @@ def run_stages(
         if not again and stage.name in known and known[stage.name].status == DONE:
             print(f"{stage.name}: done before", flush=True)
             continue
-        if not device and not (stand_ins and stage.stand_in):
-            outcome = _not_begun(record, stage, NO_DEVICE, "no CUDA device was found on this machine")
+        if no_device and not (stand_ins and stage.stand_in):
+            outcome = _not_begun(record, stage, NO_DEVICE, no_device)
         elif left < stage.seconds / 2:
             outcome = _not_begun(record, stage, LEFT_OUT, f"{max(0.0, left):.0f} s were left, and it may take {stage.seconds:.0f} s")
         else:

@@ -81,12 +81,16 @@ def report(outcomes: Mapping[str, Outcome], quick: bool) -> str:
     def of(what: str) -> list[Finding]:
         return [its for its in findings if its["what"] == what]
 
-    kernels = [(its["name"], part, ns, its["bound"] / ns) for its in of("launches") for part, ns in _rows(its)]
+    kernels = [
+        (its["name"], kernel["name"][:60], kernel["launches"], kernel["nanoseconds"], kernel["nanoseconds"] / its["bound"])
+        for its in of("kernels")
+        for kernel in its["kernels"]
+    ]
     speeds = [(_named(its), its["median"], its["unit"], its["share_of_bound"]) for its in of("measurement")]
     steps = [(its["name"], its["cost"]["median"], *its["seconds"].values()) for its in of("steps")]
     tables = [
         _table(("stage", "", "s"), [(name, _words(its), its.seconds) for name, its in outcomes.items()]),
-        _table(("views of", "part", "ns a view", "bound over it"), kernels),
+        _table(("views of", "kernel", "launches", "ns a view", "in bounds"), kernels),
         _table(("measured", "median", "", "of bound"), speeds),
         _table(("ratio, round by round", "median"), [(_named(its), its["median"]) for its in of("ratio")]),
         _table(("training step", "of vanilla", "s waiting", "selecting", "training"), steps),
@@ -105,11 +109,6 @@ def _table(header: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> str:
 
 def _named(finding: Finding) -> str:
     return f"{finding['group']}: {finding['name']}"
-
-
-def _rows(launches: Finding) -> list[tuple[str, float]]:
-    whole = [(name, its["median"]) for name, its in launches["nanoseconds"].items()]
-    return whole + [(f"- {kernel['name'][:40]}", kernel["nanoseconds"]) for kernel in launches["kernels"]]
 
 
 def _words(outcome: Outcome) -> str:

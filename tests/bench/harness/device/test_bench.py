@@ -31,6 +31,17 @@ def test_who_cannot_run_is_noted_and_the_others_are_compared_with_both_of_ours()
     )
 
 
+def test_whose_time_cannot_be_taken_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def waits(function: Callable[[], Any]) -> float:
+        raise RuntimeError("the host waits")
+
+    bench = Bench(QUICK, torch.device("cpu"))
+    monkeypatch.setattr(bench, "device_seconds", waits)
+    missed, speed = bench.measure("views", {ALONE: lambda: list, OURS: lambda: list}, 1, "views")
+    assert (missed["what"], missed["name"], missed["reason"]) == ("not run", ALONE, "RuntimeError: the host waits")
+    assert (speed["what"], speed["name"]) == ("measurement", OURS)
+
+
 def test_where_nobody_can_run_nothing_is_timed() -> None:
     def broken() -> Callable[[], Any]:
         raise RuntimeError("no code")

@@ -11,7 +11,7 @@ import torch
 from torch.autograd import DeviceType
 
 from harness.device import launches
-from harness.device.bench import QUICK, Bench
+from harness.device.bench import ALONE, OURS, QUICK, Bench
 
 
 def event(name: str, microseconds: float, device: DeviceType = DeviceType.CUDA) -> SimpleNamespace:
@@ -51,10 +51,11 @@ def test_launches_and_seconds_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None
 def test_every_recipe_and_form_on_the_cpu(photo_folder: Path) -> None:
     bandwidth, *found = launches.kernel_times(str(photo_folder), "cpu", quick=True)
     assert bandwidth["what"] == "bandwidth"
-    assert [its["name"] for its in found] == ["simsiam", "dino, views of 28", "dino, views of 12", "simsiam, bfloat16, channels-last"]
-    for its in found:
-        assert set(its["nanoseconds"]) == {"whole call", "device's part"} and its["bound"] > 0 and its["kernels"] == []
-    assert [its["views"] for its in found] == [16, 8, 32, 16]
+    views = {"simsiam": 16, "dino, views of 28": 8, "dino, views of 12": 32, "simsiam, bfloat16, channels-last": 16}
+    assert {its["name"]: its["views"] for its in found if its["what"] == "kernels"} == views
+    assert all(its["kernels"] == [] and its["bound"] > 0 for its in found if its["what"] == "kernels")
+    speeds = {(its["group"], its["name"]) for its in found if its["what"] == "measurement" and its["share_of_bound"] > 0}
+    assert speeds == {(name, part) for name in views for part in (OURS, ALONE)}
 
 
 def test_a_full_run_has_more_recipes() -> None:

@@ -126,7 +126,7 @@ def running(process: int) -> bool:
 
 
 def run(record: Record, environment: dict[str, str], stages: Sequence[Stage], seconds: float = 600, **options: Any) -> dict[str, Outcome]:
-    run_stages(stages, {}, record, seconds, environment, **{"device": True, **options})
+    run_stages(stages, {}, record, seconds, environment, **options)
     return record.outcomes()
 
 
@@ -162,8 +162,10 @@ def test_a_stage_gets_no_more_than_is_left(record: Record, environment: dict[str
 
 def test_without_a_device_every_stage_says_so_and_stand_ins_run(record: Record, environment: dict[str, str]) -> None:
     stages = [stage("fine"), replace(stage("fails"), stand_in=False)]
-    assert {its.status for its in run(record, environment, stages, device=False).values()} == {NO_DEVICE}
-    outcomes = run(record, environment, stages, device=False, stand_ins=True)
+    assert {(its.status, its.reason) for its in run(record, environment, stages, no_device="none here").values()} == {
+        (NO_DEVICE, "none here")
+    }
+    outcomes = run(record, environment, stages, no_device="none here", stand_ins=True)
     assert (outcomes["fine"].status, outcomes["fails"].status) == (DONE, NO_DEVICE)
 
 
