@@ -61,7 +61,7 @@ def test_the_report_names_every_stage_kernel_and_loss() -> None:
     }
     text = report(outcomes, quick=False)
     for words in (
-        "- resize_and_color",
+        "resize_and_color",
         "failed: RuntimeError: no luck",
         "begun, without an end",
         "not reached",
