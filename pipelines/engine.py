@@ -17,7 +17,8 @@ from hvs_data.errors import HvsError, MissingDependencyError
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.types.rows import RenderSpec, ViewParams
 
-ENGINES = ("auto", "fused", "dali-kornia", "reference")
+ENGINES = ("auto", "fused", "fused-graph", "dali-kornia", "reference")
+FUSED = ("fused", "fused-graph")
 
 logger = logging.getLogger("hvs_data")
 
@@ -63,15 +64,15 @@ def choose_engine(name: str, device: torch.device, spec: RenderSpec | None = Non
             f"engine {name!r} renders RGB pictures of 8 bits on {device.type}, got a recipe of {spec.channels} channels and value_range="
             f'{spec.value_range}; pass engine="reference", or render on the CPU, where the engine "fused" takes them'
         )
-    if resizes and (name == "dali-kornia" or (name == "fused" and not here)):
+    if resizes and (name == "dali-kornia" or (name in FUSED and not here)):
         raise HvsError(
             f"expected an engine that resizes or pads images before it crops, as the recipe says, got {name!r} for images on {device}; "
             'pass engine="auto" with device="cpu", which is the fastest, or engine="reference"'
         )
     if name == "dali-kornia":
         return _dali_kornia(device)
-    if name == "fused":
-        return _fused(device)
+    if name in FUSED:
+        return _fused(device, graphs=name == "fused-graph")
     from hvs_data.pipelines.reference_engine import ReferenceEngine
 
     return ReferenceEngine()
@@ -87,7 +88,9 @@ def _renders(name: str, device: torch.device, spec: RenderSpec | None) -> bool:
     return any_image or spec is None or (spec.channels == 3 and spec.value_range is None)
 
 
-def _fused(device: torch.device) -> Engine:
+def _fused(device: torch.device, *, graphs: bool) -> Engine:
+    if graphs and device.type != "cuda":
+        raise HvsError(f'engine "fused-graph" replays CUDA graphs, got images on {device}; pass engine="fused"')
     if not _can_fuse(device):
         remedy = "run: pip install triton" if device.type == "cuda" else 'decode to the CPU, or pass engine="reference"'
         raise HvsError(
@@ -95,9 +98,9 @@ def _fused(device: torch.device) -> Engine:
             f"images on {device}{' and no triton' if device.type == 'cuda' else ''}; {remedy}"
         )
     if device.type == "cuda":
-        from hvs_data.pipelines.triton_engine import TritonEngine
+        from hvs_data.pipelines.triton_engine import GraphedTritonEngine, TritonEngine
 
-        return TritonEngine()
+        return GraphedTritonEngine() if graphs else TritonEngine()
     from hvs_data.pipelines.numba_engine import NumbaEngine
 
     return NumbaEngine()

@@ -77,7 +77,8 @@ class ViewLoader(Fixed):
             affinity, quotas of containers and the number of ranks on this host (:mod:`hvs_data.threads.share`), taken when the loader
             is made. The log says the number and where it comes from, and so does ``repr``.
         prefetch: batches that are made ahead of the one in use.
-        engine: "auto", "fused", "dali-kornia" or "reference"; see :func:`hvs_data.render`.
+        engine: "auto", "fused", "dali-kornia" or "reference"; see :func:`hvs_data.render`. On CUDA also "fused-graph": "fused", whose
+            launches for a batch are captured in a CUDA graph and replayed for the next ones of its shape.
         dtype, channels_last, normalize: of the views; see :func:`hvs_data.render`. Where the trainer's step normalises instead, tell the
             selector: ``HardViewSelector(prepare=...)``.
         exif_orientation, max_pixels: of decoding; see :func:`hvs_data.decode`.

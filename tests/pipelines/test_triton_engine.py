@@ -25,6 +25,15 @@ def test_on_cuda_the_fused_engine_is_that_of_triton(name: str, caplog: pytest.Lo
     assert [record.getMessage() for record in caplog.records] == said
 
 
+def test_graphs_are_replayed_on_cuda_alone_by_an_engine_that_keeps_them() -> None:
+    pytest.importorskip("triton")
+    first, second = (choose_engine("fused-graph", CUDA) for _ in range(2))
+    assert first.name == second.name == "fused-graph"
+    assert first._render_views.__self__ is not second._render_views.__self__
+    with pytest.raises(HvsError, match='"fused-graph" replays CUDA graphs, got images on cpu; pass engine="fused"'):
+        choose_engine("fused-graph", torch.device("cpu"))
+
+
 def test_without_triton_auto_takes_the_reference_and_fused_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "find_spec", lambda name: None)
     assert choose_engine("auto", CUDA).name == "reference"

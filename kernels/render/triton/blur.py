@@ -72,6 +72,8 @@ def blur_down(
     channel = tl.program_id(0) // tiles % 3
     number = tl.program_id(0) % tiles
     row = tl.load(rows + m).to(tl.int64)
+    if row < 0:  # lists may be filled up
+        return
     if (tl.load(whole + row * WHOLES + IS_GRAY) != 0) & (channel != 0):
         return
     y = number // tiles_x * tile + tl.arange(0, tile)
@@ -114,6 +116,8 @@ def blur_across(
     channel = tl.program_id(0) // tiles % 3
     number = tl.program_id(0) % tiles
     row = tl.load(rows + m).to(tl.int64)
+    if row < 0:  # lists may be filled up
+        return
     whole += row * WHOLES
     gray = tl.load(whole + IS_GRAY) != 0
     if gray & (channel != 0):

@@ -46,6 +46,8 @@ def finish_color(
     plane: tl.constexpr = size_y * size_x
     blocks: tl.constexpr = (plane + block_p - 1) // block_p
     row = tl.load(rows + tl.program_id(0) // blocks).to(tl.int64)
+    if row < 0:  # lists may be filled up
+        return
     pixel = tl.program_id(0) % blocks * block_p + tl.arange(0, block_p)
     inside = pixel < plane
     place += row * PLACES

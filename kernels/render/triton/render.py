@@ -43,27 +43,27 @@ Modelled (bench/gpu_model.py; nothing of this was measured), a SimSiam view at 2
 quarter of the bound. The way to 40 %, some 330 ns: the resize takes half, of which a third are multiply-adds with weights that are 0, and
 a third is set up and finish. Memory comes next: crop, output and scratch are some 1.6 MB a view, 380 ns. Batches cut so that scratch
 stays in the L2 cache (64 views, 30 MB) would save most of that, but five launches for each cut, at some 8 us of the host, take longer than
-the device takes for 64 views, unless they are captured in a CUDA graph, for which tables would go to fixed memory of a fixed number of
-rows. One kernel a view, a cluster of 8 programs with the view in distributed shared memory (301 KB of their 1.8 MB), needs neither scratch
+the device takes for 64 views, unless they are captured in a CUDA graph, as ``graphs.py`` does for whole batches. One kernel a view, a cluster of 8 programs with the view in distributed shared memory (301 KB of their 1.8 MB), needs neither scratch
 nor cuts: the mean grey and the blur's neighbours pass through shared memory. Triton 3.8 does not hand a program its neighbours' shared
 memory, so that this is CUDA C++.
 
-Left for a measurement on a GPU: tile sizes and warps, and all of the above.
+Left for a measurement on a GPU: tile sizes and warps, whether graphs pay, and all of the above.
 """
 
 # Axes: B image, V view, N = B V row (one view), C channel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import triton
 from torch import Tensor
 
-from hvs_data.arguments.sizes import height_width
+from hvs_data.arguments.sizes import Size, height_width
 from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.kernels.render.request import check_canvas, check_request
 from hvs_data.kernels.render.triton.blur import blur_across, blur_down
@@ -93,20 +93,25 @@ def render_views(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, *
     Raises:
         HvsError: rows that do not fit images or canvas, an unknown interpolation, or normalised uint8.
     """
-    batch = images if isinstance(images, ImageBatch) else ImageBatch(images)
-    check_request(batch, params, canvas.size)
-    check_canvas(params, canvas, normalize, first_image)
-    device = canvas.flat.device
+    batch, device = checked(images, params, canvas, normalize, first_image), canvas.flat.device
     if not params.num_views:
         return
-    parts = _parts(params, canvas)
+    parts = parts_of(params, canvas)
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         for part in parts:
             some, rows = (batch, params) if len(parts) == 1 else (batch[part], params.images(part))
-            _render_part(some, rows, canvas, _scale_and_bias(params.spec, canvas, normalize), first_image + part.start)
+            _render_part(some, rows, canvas, Look.of(params.spec, canvas, normalize), first_image + part.start)
 
 
-def _parts(params: ViewParams, canvas: Canvas) -> list[slice]:
+def checked(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, normalize: bool, first_image: int) -> ImageBatch:
+    """The images, once all fits: see :func:`render_views`."""
+    batch = images if isinstance(images, ImageBatch) else ImageBatch(images)
+    check_request(batch, params, canvas.size)
+    check_canvas(params, canvas, normalize, first_image)
+    return batch
+
+
+def parts_of(params: ViewParams, canvas: Canvas) -> list[slice]:
     """Images that are rendered at a time: as many as ``SCRATCH_BYTES`` hold, and at least one."""
     sides, bicubic = np.array(height_width(canvas.size)), params.spec.interpolation == "bicubic"
     bytes_B = count_bytes(params.box.numpy(), params.blur_sigma.numpy(), sides, bicubic, TILE_Y, TILE_X)
@@ -119,40 +124,106 @@ def _parts(params: ViewParams, canvas: Canvas) -> list[slice]:
     return [*parts, slice(start, len(bytes_B))] if len(bytes_B) else []
 
 
-def _render_part(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, look: tuple[float, ...], first_image: int) -> None:
-    (height, width), device = height_width(canvas.size), canvas.flat.device
-    sides = {"size_y": height, "size_x": width}
-    tables = tables_of(images, params, canvas, first_image, TILE_Y, device)
-    on_device = to_device(tables, device)
-    place, whole, factor = on_device["place"], on_device["whole"], on_device["factor"]
-    tiles = triton.cdiv(height, TILE_Y) * triton.cdiv(width, TILE_X)
-    first = torch.empty(tables.rows, height + width, dtype=torch.int32, device=device)
-    weight = torch.empty(tables.weights, dtype=torch.float32, device=device)
-    scratch = torch.empty(tables.rows, 3, height, width, dtype=torch.uint16, device=device)
-    gray_sum = torch.empty(tables.rows, tiles, dtype=torch.float32, device=device)
-    _, _, channel_stride, _, pixel_stride = canvas.pixels.stride()
-    end, unit = (canvas.flat, *look, channel_stride, pixel_stride), unit_of(canvas)
+@dataclass(frozen=True)
+class Memory:
+    """What the kernels of N rows write for each other, M of them blurred.
 
+    Attributes:
+        first: int32 [N, H + W], first taps.
+        weight: float32, of all taps.
+        scratch: uint16 [N, 3, H, W], views on their way.
+        gray_sum: float32 [N, tiles].
+        turned: uint16 [M, 3, W, H], views between the two passes of the blur.
+    """
+
+    first: Tensor
+    weight: Tensor
+    scratch: Tensor
+    gray_sum: Tensor
+    turned: Tensor
+
+    @classmethod
+    def empty(cls, rows: int, blurs: int, weights: int, size: Size, device: torch.device) -> Memory:
+        height, width = height_width(size)
+        return cls(
+            torch.empty(rows, height + width, dtype=torch.int32, device=device),
+            torch.empty(weights, dtype=torch.float32, device=device),
+            torch.empty(rows, 3, height, width, dtype=torch.uint16, device=device),
+            torch.empty(rows, _tiles(size), dtype=torch.float32, device=device),
+            torch.empty(blurs, 3, width, height, dtype=torch.uint16, device=device),
+        )
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the views of a canvas are made from boxes and colours: all that launches depend on beside tables and memory.
+
+    Attributes:
+        size: of a view.
+        interpolation: "bilinear" or "bicubic".
+        numbers: solarize's threshold, then the factors and the summands that are applied last, of each channel.
+        strides: of the canvas, elements from one channel and from one pixel to the next.
+        unit: see :func:`unit_of`.
+    """
+
+    size: Size
+    interpolation: str
+    numbers: tuple[float, ...]
+    strides: tuple[int, int]
+    unit: int
+
+    @classmethod
+    def of(cls, spec: RenderSpec, canvas: Canvas, normalize: bool) -> Look:
+        _, _, channel_stride, _, pixel_stride = canvas.pixels.stride()
+        numbers = _scale_and_bias(spec, canvas, normalize)
+        return cls(canvas.size, spec.interpolation, numbers, (channel_stride, pixel_stride), unit_of(canvas))
+
+
+def launch(tables: Mapping[str, Tensor], memory: Memory, out: Tensor, look: Look) -> None:
+    """Launch all kernels of N rows.
+
+    Args:
+        tables: on the device, as :class:`Tables` has them.
+        out: the memory from which the places of views are counted, in elements of its type.
+    """
+    height, width = height_width(look.size)
+    sides = {"size_y": height, "size_x": width}
+    place, whole, factor = tables["place"], tables["whole"], tables["factor"]
+    tiles, rows = _tiles(look.size), len(place)
+    end = (out, *look.numbers, *look.strides)
     block = triton.next_power_of_2(max(height, width, TILE_Y))
-    bicubic = params.spec.interpolation == "bicubic"
-    fill_taps[(2 * tables.rows,)](place, whole, first, weight, **sides, bicubic=bicubic, tile_y=TILE_Y, block=block)
-    resize_and_color[(tables.rows * tiles,)](
-        place, whole, factor, first, weight, scratch, gray_sum, *end, **sides, tile_y=TILE_Y, tile_x=TILE_X, unit=unit, num_warps=1
-    )
-    if contrasts := len(on_device["contrast"]):
+    bicubic = look.interpolation == "bicubic"
+    fill_taps[(2 * rows,)](place, whole, memory.first, memory.weight, **sides, bicubic=bicubic, tile_y=TILE_Y, block=block)
+    resize_and_color[(rows * tiles,)](
+        place, whole, factor, memory.first, memory.weight, memory.scratch, memory.gray_sum, *end,
+        **sides, tile_y=TILE_Y, tile_x=TILE_X, unit=look.unit, num_warps=1,
+    )  # fmt: skip
+    if contrasts := len(tables["contrast"]):
         grid = (contrasts * triton.cdiv(height * width, BLOCK_P),)
         block_t = triton.next_power_of_2(tiles)
         finish_color[grid](
-            on_device["contrast"], place, whole, factor, scratch, gray_sum, *end,
-            **sides, tiles=tiles, block_t=block_t, block_p=BLOCK_P, unit=unit,
+            tables["contrast"], place, whole, factor, memory.scratch, memory.gray_sum, *end,
+            **sides, tiles=tiles, block_t=block_t, block_p=BLOCK_P, unit=look.unit,
         )  # fmt: skip
-    if blurs := len(on_device["blurred"]):
-        turned = torch.empty(blurs, 3, width, height, dtype=torch.uint16, device=device)
+    if blurs := len(tables["blurred"]):
         grid = (blurs * 3 * triton.cdiv(height, BLUR_TILE) * triton.cdiv(width, BLUR_TILE),)
-        weights = on_device["blur_weight"]
-        by = (on_device["blurred"], on_device["radius"], weights, weights.shape[1])
-        blur_down[grid](*by, whole, scratch, turned, **sides, tile=BLUR_TILE, num_warps=1)
-        blur_across[grid](*by, place, whole, turned, *end, **sides, tile=BLUR_TILE, unit=unit, num_warps=1)
+        weights = tables["blur_weight"]
+        by = (tables["blurred"], tables["radius"], weights, weights.shape[1])
+        blur_down[grid](*by, whole, memory.scratch, memory.turned, **sides, tile=BLUR_TILE, num_warps=1)
+        blur_across[grid](*by, place, whole, memory.turned, *end, **sides, tile=BLUR_TILE, unit=look.unit, num_warps=1)
+
+
+def _render_part(images: Sequence[Tensor], params: ViewParams, canvas: Canvas, look: Look, first_image: int) -> None:
+    device = canvas.flat.device
+    tables = tables_of(images, params, canvas, first_image, TILE_Y, device)
+    memory = Memory.empty(tables.rows, len(tables.arrays["blurred"]), tables.weights, look.size, device)
+    launch(to_device(tables, device), memory, canvas.flat, look)
+
+
+def _tiles(size: Size) -> int:
+    """Of a view, in the resize."""
+    height, width = height_width(size)
+    return triton.cdiv(height, TILE_Y) * triton.cdiv(width, TILE_X)
 
 
 def _scale_and_bias(spec: RenderSpec, canvas: Canvas, normalize: bool) -> tuple[float, ...]:

@@ -51,7 +51,14 @@ class Tables:
 
 
 def tables_of(
-    images: Sequence[Tensor], params: ViewParams, canvas: Canvas, first_image: int, tile_y: int, device: torch.device | None = None
+    images: Sequence[Tensor],
+    params: ViewParams,
+    canvas: Canvas,
+    first_image: int,
+    tile_y: int,
+    device: torch.device | None = None,
+    *,
+    whole_lists: bool = False,
 ) -> Tables:
     """Tables of rows [B, V] that go into images ``first_image`` to ``first_image + B - 1`` of a canvas; on the host, nothing is launched.
 
@@ -59,6 +66,7 @@ def tables_of(
         images: B uint8 tensors [H, W, 3], contiguous. Their memory is named by its address, and must stay as it is until it was read.
         tile_y: output rows of a tile of the resize.
         device: where they will go; None for the CPU.
+        whole_lists: lists of rows are N long, filled up with -1, so that tables of as many rows lie in memory alike.
     """
     (height, width), rows = height_width(canvas.size), params.batch_size * params.num_views
     slot_height_V = np.array(params.heights, dtype=np.int64)
@@ -78,7 +86,8 @@ def tables_of(
         params.blur_sigma.numpy(), height / slot_height_V, radius_V.astype(np.int64),
         *(arrays[name] for name in ("blurred", "radius", "blur_weight", "whole")),
     )  # fmt: skip
-    counted = {"contrast": contrasts, "blurred": blurs, "radius": blurs, "blur_weight": blurs}
+    arrays["contrast"][contrasts:], arrays["blurred"][blurs:] = -1, -1
+    counted = {} if whole_lists else {"contrast": contrasts, "blurred": blurs, "radius": blurs, "blur_weight": blurs}
     return Tables({name: array[: counted.get(name, rows)] for name, array in arrays.items()}, packed, weights)
 
 
@@ -87,9 +96,11 @@ def unit_of(canvas: Canvas) -> int:
     return math.gcd(16, *canvas.pixels.stride()[:2])
 
 
-def to_device(made: Tables, device: torch.device) -> dict[str, Tensor]:
-    """The arrays on a device, views of one piece of memory; copied on the current stream, without waiting."""
-    moved, start = made.packed.to(device, non_blocking=True), made.packed.data_ptr()
+def to_device(made: Tables, device: torch.device, memory: Tensor | None = None) -> dict[str, Tensor]:
+    """The arrays on a device, views of one piece of memory, which is new unless it is given; copied on the current stream, without
+    waiting."""
+    moved = made.packed.to(device, non_blocking=True) if memory is None else memory.copy_(made.packed, non_blocking=True)
+    start = made.packed.data_ptr()
 
     def at(array: Array) -> Tensor:
         offset = array.__array_interface__["data"][0] - start
