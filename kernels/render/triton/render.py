@@ -41,11 +41,11 @@ do, are stored 16 bytes at a time: ``unit`` says so when kernels are compiled, o
 
 Modelled (bench/gpu_model.py; nothing of this was measured), a SimSiam view at 224 in bfloat16 takes 530 ns of an H200's issue slots, a
 quarter of the bound. The way to 40 %, some 330 ns: the resize takes half, of which a third are multiply-adds with weights that are 0, and
-a third is set up and finish. Memory comes next: crop, output and scratch are some 1.6 MB a view, 380 ns. Batches cut so that scratch
-stays in the L2 cache (64 views, 30 MB) would save most of that, but five launches for each cut, at some 8 us of the host, take longer than
-the device takes for 64 views, unless they are captured in a CUDA graph, as ``graphs.py`` does for whole batches. One kernel a view, a cluster of 8 programs with the view in distributed shared memory (301 KB of their 1.8 MB), needs neither scratch
-nor cuts: the mean grey and the blur's neighbours pass through shared memory. Triton 3.8 does not hand a program its neighbours' shared
-memory, so that this is CUDA C++.
+a third is set up and finish. Memory comes next: crop, output and scratch are some 1.6 MB a view, 380 ns. Batches cut so that scratch stays
+in the L2 cache (64 views, 30 MB) would save most of that, but five launches for each cut, at some 8 us of the host, take longer than the
+device takes for 64 views, unless they are captured in a CUDA graph, as ``graphs.py`` does for whole batches. One kernel a view, a cluster
+of 8 programs with the view in distributed shared memory (301 KB of their 1.8 MB), needs neither scratch nor cuts: the mean grey and the
+blur's neighbours pass through shared memory. Triton 3.8 does not hand a program its neighbours' shared memory, so that this is CUDA C++.
 
 Left for a measurement on a GPU: tile sizes and warps, whether graphs pay, and all of the above.
 """
