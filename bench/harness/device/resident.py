@@ -15,14 +15,18 @@ from harness.data import photos
 from harness.device.bench import ALONE, DIFFERS_ALONE, OURS, Bench, bench_on
 from harness.loaders import gpu_peers
 from harness.measuring.staged import Finding
+from hvs_data.kernels.render.canvas import Canvas, count_elements
+from hvs_data.pipelines.engine import choose_engine
 from hvs_data.recipes.spec import Recipe
 from hvs_data.types import ImageBatch, ViewParams
 
 DRAWN, REFERENCE = "hvs_data, rows drawn too", "hvs_data, engine reference"
+GRAPH = "hvs_data, launches from a CUDA graph"
 DIFFERS = {
     OURS: "nothing: rows are drawn before",
     DRAWN: "nothing: rows are drawn on the CPU within the time",
     ALONE: DIFFERS_ALONE,
+    GRAPH: "nothing: the tables are made and copied within the time, as in a loader with engine='fused-graph'",
     REFERENCE: "nothing: plain PyTorch in float32, one view after another",
     **gpu_peers.DIFFERS,
 }
@@ -78,7 +82,7 @@ def beside_slow_ones(data: str | None, device: str, quick: bool, dtype: torch.dt
 
 
 def ours(bench: Bench, images: ImageBatch, recipe: Recipe, dtype: torch.dtype) -> Makers:
-    """Whole calls, with rows drawn before and within, and the device's part alone."""
+    """Whole calls, with rows drawn before and within, the device's part alone, and whole calls whose launches are replayed."""
     rows = rows_for(images, recipe, bench.setup.seed)
 
     def drawn() -> Tensor:
@@ -87,7 +91,20 @@ def ours(bench: Bench, images: ImageBatch, recipe: Recipe, dtype: torch.dtype) -
     def whole() -> Callable[[], Tensor]:
         return partial(hvs.render, images, rows, engine="fused", dtype=dtype)
 
-    return {OURS: whole, ALONE: whole, DRAWN: lambda: drawn}
+    def graphed() -> Callable[[], Canvas]:
+        engine = choose_engine("fused-graph", images.device, rows.spec)
+
+        def into_new_memory() -> Canvas:
+            size = recipe.slot_roles[0].size
+            flat = torch.empty(count_elements(rows.num_views, len(images), size), dtype=dtype, device=images.device)
+            canvas = Canvas.on(flat, rows.num_views, len(images), size)
+            engine.render_group(images, rows, canvas, normalize=True)
+            return canvas
+
+        into_new_memory()  # the next call captures
+        return into_new_memory
+
+    return {OURS: whole, ALONE: whole, DRAWN: lambda: drawn, **({GRAPH: graphed} if images.device.type == "cuda" else {})}
 
 
 def _measured(
