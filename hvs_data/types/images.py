@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import overload
 
 import numpy as np
@@ -77,6 +77,9 @@ class ImageBatch(Sequence[Tensor]):
 
     def __len__(self) -> int:
         return len(self._images)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._images)
 
     @overload
     def __getitem__(self, position: int) -> Tensor: ...

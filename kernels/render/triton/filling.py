@@ -125,7 +125,7 @@ def fill_weights(sigma_BV, scale_V, radius_V, blurred, radius, weight_MR, whole)
     Returns:
         The number of rows with a blur.
     """
-    count = 0
+    count, value_R = 0, np.empty(weight_MR.shape[1])
     for image in range(sigma_BV.shape[0]):
         for view in range(sigma_BV.shape[1]):
             sigma = np.float64(sigma_BV[image, view]) * scale_V[view]
@@ -134,14 +134,13 @@ def fill_weights(sigma_BV, scale_V, radius_V, blurred, radius, weight_MR, whole)
             # compared as floating numbers: a huge sigma is none that an integer holds
             most = int(min(np.float64(radius_V[view]), math.ceil(min(CUTOFF * sigma, 1e6))))
             weights, total = weight_MR[count], 0.0
-            for distance in range(len(weights)):
+            for distance in range(most + 1):
                 # of a tiny sigma it underflows to 0
-                value = math.exp(-0.5 * (distance / sigma) ** 2) if distance <= most else 0.0
-                total += value if distance == 0 else 2 * value
+                value_R[distance] = math.exp(-0.5 * (distance / sigma) ** 2)
+                total += value_R[distance] if distance == 0 else 2 * value_R[distance]
             used = 0
             for distance in range(len(weights)):
-                value = math.exp(-0.5 * (distance / sigma) ** 2) / total if distance <= most else 0.0
-                weights[distance] = value
+                weights[distance] = value_R[distance] / total if distance <= most else 0.0
                 # weights fall with the distance, so these are the last ones
                 if distance and weights[distance] >= np.float32(NO_WEIGHT):
                     used = distance

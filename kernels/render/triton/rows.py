@@ -123,7 +123,7 @@ def _shapes(rows: int, most_taps: int) -> dict[str, tuple[type, tuple[int, ...]]
 
 def _packed(shapes: Mapping[str, tuple[type, tuple[int, ...]]], pinned: bool) -> tuple[Tensor, dict[str, Array]]:
     """Memory for arrays, each aligned, and the arrays in it."""
-    sizes = {name: int(np.prod(shape)) * np.dtype(dtype).itemsize for name, (dtype, shape) in shapes.items()}
+    sizes = {name: math.prod(shape) * np.dtype(dtype).itemsize for name, (dtype, shape) in shapes.items()}
     starts, end = {}, 0
     for name, size in sizes.items():
         starts[name] = end
