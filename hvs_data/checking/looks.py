@@ -8,7 +8,7 @@ import hashlib
 import io
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,24 +72,35 @@ def look_at(source: Source, index: int) -> Look:
     return Look(index, label, kind, size, height, width, turned, digest, mean, square)
 
 
-def described(data: Any) -> tuple[str, bool, int]:
-    """Kind, whether it is to be turned, and encoded bytes, as the header has them; the pixels are not looked at."""
+class Header(NamedTuple):
+    """What is known of an image before its pixels are looked at.
+
+    Attributes:
+        kind: format and mode, or type and shape.
+        turned: whether its metadata say that it is to be turned, which it is only if that is asked for.
+        nbytes: encoded; 0 of what is decoded.
+    """
+
+    kind: str
+    turned: bool
+    nbytes: int
+
+
+def described(data: Any) -> Header:
+    """An image's header; "unknown" where it has none that can be read."""
     if isinstance(data, Image.Image):
-        return f"{data.format or 'Pillow'} {data.mode}", _turned(data), 0
+        return Header(f"{data.format or 'Pillow'} {data.mode}", _turned(data), 0)
     if not isinstance(data, (bytes, bytearray, memoryview)):
         shape = " x ".join(map(str, getattr(data, "shape", ())))
-        return (
-            f"{type(data).__name__} {getattr(data, 'dtype', '')} {'' if len(getattr(data, 'shape', ())) < 2 else shape}".strip(),
-            False,
-            0,
-        )
+        kind = f"{type(data).__name__} {getattr(data, 'dtype', '')} {'' if len(getattr(data, 'shape', ())) < 2 else shape}"
+        return Header(kind.strip(), False, 0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data))
-            return f"{image.format} {image.mode}", _turned(image), len(data)
+            return Header(f"{image.format} {image.mode}", _turned(image), len(data))
     except Exception:  # whatever Pillow's parsers stumble over; decoding says what is wrong
-        return "unknown", False, len(data)
+        return Header("unknown", False, len(data))
 
 
 def _turned(image: Image.Image) -> bool:

@@ -108,7 +108,8 @@ def stored(source: Source, index: int, form: Form) -> Stored | Bad:
         size = form.size(*pixels_HWC.shape[:2])
         if form.form == JPEG and size == pixels_HWC.shape[:2] and is_encoded and jpeg_size(data) is not None:
             return Stored(source.name_of(index), label, b"", bytes(data), given, ("kept",))
-        remarks = ["turned"] if not form.upright and _loses_a_turn(data) else []
+        # what metadata say is lost
+        remarks = ["turned"] if not form.upright and described(data).turned else []
         if size != pixels_HWC.shape[:2]:
             pixels_HWC = resized(pixels_HWC, *size)
             remarks.append("resized")
@@ -143,12 +144,6 @@ def is_deep(source: Source, tries: int = 64) -> bool:
         except DecodeError:
             continue
     raise HvsError(f"expected images, got none among the first {min(tries, len(source))}: {latest}; hvs-data check tells more") from latest
-
-
-def _loses_a_turn(data: Any) -> bool:
-    """Whether an image's metadata turn it, which pixels do not tell. TIFF files are turned when they are read."""
-    kind, turned, _ = described(data)
-    return turned and not kind.startswith("TIFF")
 
 
 def _pixels(data: Any, form: Form) -> NDArray[Any]:
