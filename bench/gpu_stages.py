@@ -46,7 +46,7 @@ STAGES = (
     Stage("device-decoding", 60, "harness.device.files:decoding"),
     Stage("dali", 90, "harness.device.files:beside_dali"),
     Stage("scoring", 120, "harness.device.training:scoring"),
-    Stage("steps", 150, "harness.device.training:steps"),
+    Stage("steps", 200, "harness.device.training:steps"),
     Stage("slow-libraries", 300, "harness.device.resident:beside_slow_ones"),
 )
 

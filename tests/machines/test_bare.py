@@ -48,7 +48,7 @@ def pytest_there(folder: Path, *arguments: str, hidden: tuple[str, ...] = MISSIN
 
 @pytest.mark.slow
 def test_tests_for_a_device_are_collected_where_packages_are_missing(tmp_path: Path) -> None:
-    folders = ("tests/kernels", "tests/pipelines", "tests/hvs_data", "tests/distributed")
+    folders = ("tests/kernels", "tests/pipelines", "tests/hvs_data/demo", "tests/hvs_data/loaders", "tests/hvs_data/selection")
     done = pytest_there(tmp_path, "--bare", "--collect-only", "-m", "cuda", *folders)
     assert done.returncode == 0 and "error" not in done.stdout, done.stdout[-4000:]
     assert "needs lightly, which is not installed" in done.stdout and "needs simplejpeg, which is not installed" in done.stdout

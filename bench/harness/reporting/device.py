@@ -87,13 +87,17 @@ def report(outcomes: Mapping[str, Outcome], quick: bool) -> str:
         for kernel in its["kernels"]
     ]
     speeds = [(_named(its), its["median"], its["unit"], its["share_of_bound"]) for its in of("measurement")]
-    steps = [(its["name"], its["cost"]["median"], *its["seconds"].values()) for its in of("steps")]
+    steps = [
+        (its["name"], its["cost"]["median"], setting, *seconds.values())
+        for its in of("steps")
+        for setting, seconds in its["seconds"].items()
+    ]
     tables = [
         _table(("stage", "", "s"), [(name, _words(its), its.seconds) for name, its in outcomes.items()]),
         _table(("views of", "kernel", "launches", "ns a view", "in bounds"), kernels),
         _table(("measured", "median", "", "of bound"), speeds),
         _table(("ratio, round by round", "median"), [(_named(its), its["median"]) for its in of("ratio")]),
-        _table(("training step", "of vanilla", "s waiting", "selecting", "training"), steps),
+        _table(("training step", "of vanilla", "", "s waiting", "selecting", "training"), steps),
         _table(
             ("target", "the device's part", "whole calls", ""),
             [(its["target"], its["measured"], its["whole calls"], _verdict(its)) for its in judged(findings, quick)],

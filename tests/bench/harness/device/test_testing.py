@@ -36,7 +36,8 @@ def test_a_file_that_is_not_there_is_an_error() -> None:
         list(testing.cuda_tests(None, "cpu", True, ["tests/kernels/nowhere.py"]))
 
 
-def test_on_a_device_nothing_that_passes_is_no_success() -> None:
+def test_on_a_device_nothing_that_passes_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(testing, "MOST_WORKERS", 1)
     # with a device that is said to be there and is not, all tests are skipped
     with pytest.raises(SystemExit, match="^0 passed, 0 failed"):
         for found in testing.cuda_tests(None, "cuda", False, ["tests/kernels/pair_scores/test_correlation.py"]):

@@ -15,10 +15,11 @@ def test_scoring_as_it_is_and_compiled(photo_folder: Path) -> None:
 
 
 def test_steps_beside_vanilla_ones(photo_folder: Path) -> None:
-    found = {its["name"]: its for its in training.steps(str(photo_folder), "cpu", quick=True)}
-    assert set(found) == {"vanilla", *training.SETTINGS}
-    assert found["vanilla"]["cost"]["repeats"] == [1.0] * training.QUICK.repeats
-    assert found["vanilla"]["seconds"]["select"] == 0 < found["exact"]["seconds"]["select"]
+    found = list(training.steps(str(photo_folder), "cpu", quick=True))
+    (its,) = found
+    assert its["name"] == training.SETTINGS[0] and len(its["cost"]["repeats"]) == training.QUICK.repeats
+    assert set(its["seconds"]) == {"vanilla", its["name"]}
+    assert its["seconds"]["vanilla"]["select"] == 0 < its["seconds"][its["name"]]["select"]
 
 
 def test_a_full_run_times_whole_rounds_of_the_prefilter() -> None:

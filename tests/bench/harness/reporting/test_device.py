@@ -53,7 +53,7 @@ def test_what_was_not_measured_is_not_judged() -> None:
 def test_the_report_names_every_stage_kernel_and_loss() -> None:
     kernel = {"name": "resize_and_color", "launches": 1.0, "nanoseconds": 476.0}
     kernels = {"what": "kernels", "name": "simsiam", "views": 512, "bound": 136.0, "kernels": [kernel]}
-    steps = {"what": "steps", "name": "exact", "cost": {"median": 1.25}, "seconds": {"wait": 0.01, "select": 0.02, "train": 0.1}}
+    steps = {"what": "steps", "name": "exact", "cost": {"median": 1.25}, "seconds": {"exact": {"wait": 0.01, "select": 0.02, "train": 0.1}}}
     outcomes = {
         "kernels": Outcome(DONE, 31.0, "", [kernels]),
         "resident": Outcome(FAILED, 12.0, "RuntimeError: no luck", FINDINGS),
