@@ -55,29 +55,36 @@ def run(
     stages: Sequence[Stage], record: Record, data: str | None, seconds: float, *, wheels: Path | None, rehearse: bool, again: bool
 ) -> dict[str, Outcome]:
     """Run stages; what is known of all of them then."""
-    before = record.outcomes()
+    asked: dict[str, Any] = {"data": data, "device": "cuda", "quick": rehearse}
     with tempfile.TemporaryDirectory(prefix="hvs_data-gpu-") as scratch:
         variables = environment_of(Path(scratch))
-        asked: dict[str, Any] = {"data": data, "device": "cuda", "quick": rehearse}
-        first: list[Stage] = [ENVIRONMENT]
+        first = [ENVIRONMENT]
         if wheels is not None:
             where = {"wheels": str(wheels), "target": str(Path(scratch) / "wheels")}
-            first.insert(0, Stage(WHEELS.name, WHEELS.seconds, WHEELS.function, where))
-        for stage in first:
-            outcome = run_stage(stage, asked, record, stage.seconds, variables)
-            seconds -= outcome.seconds
-            print(f"{stage.name}: {outcome.status} {outcome.reason}".rstrip(), flush=True)
-        now = record.outcomes()
-        if before and conditions_of(before) != conditions_of(now):
-            record.add("anew", ENVIRONMENT.name, kept=[stage.name for stage in first])
-            print("the conditions are not those of the last run: what it found does not count", flush=True)
+            first.insert(0, replace(WHEELS, arguments=where))
+        now = begin(first, asked, record, variables)
+        seconds -= sum(now[stage.name].seconds for stage in first)
         failed = now[ENVIRONMENT.name].reason
-        device, why = has_device(now), f"none is known of: {failed}" if failed else "no CUDA device was found on this machine"
-        asked["device"] = "cuda" if device else "cpu"
-        if not device:
+        no_device = f"none is known of: {failed}" if failed else "no CUDA device was found on this machine"
+        if has_device(now):
+            no_device = ""
+        else:
             # a stand-in compiles on the CPU, on a machine that may have other things to do
             stages, seconds = [replace(stage, seconds=SLOWER * stage.seconds) for stage in stages], SLOWER * seconds
-        run_stages(stages, asked, record, seconds, variables, no_device="" if device else why, stand_ins=rehearse, again=again)
+            asked["device"] = "cpu"
+        run_stages(stages, asked, record, seconds, variables, no_device=no_device, stand_ins=rehearse, again=again)
+    return record.outcomes()
+
+
+def begin(first: Sequence[Stage], asked: Mapping[str, Any], record: Record, variables: Mapping[str, str]) -> dict[str, Outcome]:
+    """Run the stages that every run begins with; what is known then, without what was found under other conditions."""
+    before = record.outcomes()
+    for stage in first:
+        outcome = run_stage(stage, asked, record, stage.seconds, variables)
+        print(f"{stage.name}: {outcome.status} {outcome.reason}".rstrip(), flush=True)
+    if before and conditions_of(before) != conditions_of(record.outcomes()):
+        record.add("anew", ENVIRONMENT.name, kept=[stage.name for stage in first])
+        print("the conditions are not those of the last run: what it found does not count", flush=True)
     return record.outcomes()
 
 

@@ -128,9 +128,7 @@ class Bench:
                 clocks[name](made)
                 able[name] = made
             except Exception as error:
-                # paths of this machine are nobody's business
-                reason = " ".join(word for word in f"{type(error).__name__}: {error}".split()[:40] if "/" not in word)
-                yield {"what": "not run", "group": group, "name": name, "reason": reason}
+                yield not_run(group, name, error)
         if not able:
             return
         times = alternate({name: partial(clocks[name], function) for name, function in able.items()}, self.setup.repeats)
@@ -143,6 +141,13 @@ class Bench:
             for name, speed in speeds.items() if own in speeds else ():
                 if name not in mine:
                     yield {"what": "ratio", "group": group, "name": f"{own} / {name}", **ratio(speeds[own], speed).as_json()}
+
+
+def not_run(group: str, name: str, error: Exception) -> Finding:
+    """That something could not be run, and why."""
+    # paths of this machine are nobody's business
+    reason = " ".join(word for word in f"{type(error).__name__}: {error}".split()[:40] if "/" not in word)
+    return {"what": "not run", "group": group, "name": name, "reason": reason}
 
 
 def bench_on(device: str, quick: bool) -> Bench:

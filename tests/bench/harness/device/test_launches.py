@@ -58,6 +58,17 @@ def test_every_recipe_and_form_on_the_cpu(photo_folder: Path) -> None:
     assert speeds == {(name, part) for name in views for part in (OURS, ALONE)}
 
 
+def test_a_profiler_that_does_not_work_takes_no_other_time_with_it(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(function: Any, bench: Bench) -> Any:
+        raise RuntimeError("no counters for you")
+
+    monkeypatch.setattr(launches, "by_kernel", broken)
+    found = list(launches.kernel_times(str(photo_folder), "cpu", quick=True))
+    missed = [its for its in found if its["what"] == "not run"]
+    assert len(missed) == 4 and missed[0]["reason"] == "RuntimeError: no counters for you"
+    assert sum(its["what"] == "measurement" for its in found) == 8
+
+
 def test_a_full_run_has_more_recipes() -> None:
     assert set(launches.recipes(224, quick=False)) == {"simsiam", "simclr", "byol", "dino", "dinov2"}
     assert [role.size for role in launches.recipes(224, quick=False)["dino"].roles] == [224, 224, 96]
