@@ -37,11 +37,11 @@ ENVIRONMENT = Stage("environment", 60, "harness.device.environment:environment")
 SELECTION_TESTS = ["tests/kernels/pair_scores", "tests/hvs_data", "tests/pipelines", "tests/distributed"]
 STAGES = (
     Stage("render-tests", 100, "harness.device.testing:cuda_tests", {"tests": ["tests/kernels/render"]}),
-    Stage("kernels", 40, "harness.device.launches:kernel_times"),
-    Stage("counters", 60, "harness.device.tools:counters", stand_in=False),
+    Stage("kernels", 60, "harness.device.launches:kernel_times"),
+    Stage("counters", 50, "harness.device.tools:counters", stand_in=False),
     Stage("resident", 100, "harness.device.resident:beside_libraries"),
     Stage("loader", 40, "harness.device.files:own_loader"),
-    Stage("memory-checks", 80, "harness.device.tools:checks", stand_in=False),
+    Stage("memory-checks", 70, "harness.device.tools:checks", stand_in=False),
     Stage("other-tests", 120, "harness.device.testing:cuda_tests", {"tests": SELECTION_TESTS}),
     Stage("device-decoding", 60, "harness.device.files:decoding"),
     Stage("dali", 90, "harness.device.files:beside_dali"),

@@ -179,7 +179,7 @@ def run_stage(stage: Stage, arguments: Mapping[str, Any], record: Record, second
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", "from harness.measuring.staged import work; work()"],
             stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env={**os.environ, **environment},
-            start_new_session=True, text=True,
+            process_group=0, text=True,
         )  # fmt: skip
         try:
             process.communicate(json.dumps(order), seconds)
