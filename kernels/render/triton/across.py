@@ -1,11 +1,11 @@
-"""Horizontal sums of the resize: weighted pixels of one source row, straight from the image's bytes.
+"""Horizontal sums of the resize: weighted pixels of source rows, straight from the image's bytes.
 
 A pixel has three bytes and lies anywhere, so bytes are read as aligned words of four and shifted into place. They are not converted, but
 taken as the bits of a float32, see ``TIMES_FACTOR`` in tables.py: products are rounded as those of converted bytes would be.
 """
 
 # mypy: disable-error-code="no-untyped-def"
-# Axes: X output columns of a tile.
+# Axes: X output columns of a tile. Sums of a channel: float32 [X].
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def _byte(word, number: tl.constexpr):
 
 
 @triton.jit
-def add_pixels(red, green, blue, row, start, w0, w1, w2, w3, taps: tl.constexpr):
-    """Sums [X] of three channels, with those of 1 to 4 side-by-side pixels added.
+def _add_pixels(red, green, blue, at, w0, w1, w2, w3, taps: tl.constexpr):
+    """Add 1 to 4 pixels side by side, the first of which is at address ``at``, int64 [X], to the sums of three channels.
 
-    row: where the image's row begins, as a pointer to aligned words; start: int32 [X], bytes from there to each column's first pixel. No
-    word is read that holds none of these pixels. w0 to w3: float32 [X], as many as ``taps`` are read.
+    No word is read that holds none of these pixels. Of w0 to w3, as many as there are taps are used.
     """
-    word = row + (start >> 2)
-    shift = ((start & 3) * 8).to(tl.uint64)
+    word = (at & -4).to(tl.pointer_type(tl.uint32))
+    start = at.to(tl.int32) & 3
+    shift = (start * 8).to(tl.uint64)
     first = tl.load(word)
     if taps == 1:
-        first = _shifted(first, tl.load(word + 1, mask=(start & 3) > 1, other=0), shift)
+        first = _shifted(first, tl.load(word + 1, mask=start > 1, other=0), shift)
     else:
         second = tl.load(word + 1)
         if taps == 2:
-            third = tl.load(word + 2, mask=(start & 3) > 2, other=0)
+            third = tl.load(word + 2, mask=start > 2, other=0)
         else:
             third = tl.load(word + 2)
         first = _shifted(first, second, shift)
@@ -48,7 +48,7 @@ def add_pixels(red, green, blue, row, start, w0, w1, w2, w3, taps: tl.constexpr)
         if taps == 3:
             third = _shifted(third, third, shift)
         if taps == 4:
-            third = _shifted(third, tl.load(word + 3, mask=(start & 3) > 0, other=0), shift)
+            third = _shifted(third, tl.load(word + 3, mask=start > 0, other=0), shift)
 
     red += w0 * _byte(first, 0)
     green += w0 * _byte(first, 1)
@@ -66,3 +66,27 @@ def add_pixels(red, green, blue, row, start, w0, w1, w2, w3, taps: tl.constexpr)
         green += w3 * _byte(third, 2)
         blue += w3 * _byte(third, 3)
     return red, green, blue
+
+
+@triton.jit
+def pair_sums(upper, lower, across, w0, w1, w2, w3, taps_x, taps: tl.constexpr, size_x: tl.constexpr, tile_x: tl.constexpr):
+    """Sums of all taps in two source rows, for each of X columns: three channels of the upper row, then of the lower one.
+
+    upper, lower: int64 [X], addresses of each column's first pixel. taps: how many there are, with the weights w0 to w3; or 0, if there
+    are ``taps_x``, at least three, with weights at ``across``, those of the next tap ``size_x`` further on.
+    """
+    zero = tl.zeros((tile_x,), tl.float32)
+    if taps > 0:
+        a_red, a_green, a_blue = _add_pixels(zero, zero, zero, upper, w0, w1, w2, w3, taps)
+        b_red, b_green, b_blue = _add_pixels(zero, zero, zero, lower, w0, w1, w2, w3, taps)
+    else:
+        a_red, a_green, a_blue, b_red, b_green, b_blue = zero, zero, zero, zero, zero, zero
+        for done in range(0, taps_x, 3):
+            # some of the last three may have been added before
+            k = tl.minimum(done, taps_x - 3)
+            w0 = tl.load(across + k * size_x, mask=k >= done, other=0.0)
+            w1 = tl.load(across + (k + 1) * size_x, mask=k + 1 >= done, other=0.0)
+            w2 = tl.load(across + (k + 2) * size_x)
+            a_red, a_green, a_blue = _add_pixels(a_red, a_green, a_blue, upper + 3 * k, w0, w1, w2, w2, 3)
+            b_red, b_green, b_blue = _add_pixels(b_red, b_green, b_blue, lower + 3 * k, w0, w1, w2, w2, 3)
+    return a_red, a_green, a_blue, b_red, b_green, b_blue

@@ -23,6 +23,7 @@ _BEFORE, _AFTER, _BLURRED, _IS_GRAY, _SOLARIZE = (
     column.value for column in (tables.BEFORE, tables.AFTER, tables.BLURRED, tables.IS_GRAY, tables.SOLARIZE)
 )
 _CONTRAST, _HUE, _GRAY, _BITS = tables.CONTRAST.value, tables.HUE.value, tables.GRAY.value, tables.OPERATION_BITS.value
+_TIMES = tables.TIMES_FACTOR.value
 
 
 @exact_jit
@@ -133,18 +134,21 @@ def fill_weights(sigma_BV, scale_V, radius_V, blurred, radius, weight_MR, whole)
                 continue
             # compared as floating numbers: a huge sigma is none that an integer holds
             most = int(min(np.float64(radius_V[view]), math.ceil(min(CUTOFF * sigma, 1e6))))
-            weights, total = weight_MR[count], 0.0
-            for distance in range(most + 1):
+            value_R[0] = total = 1.0
+            for distance in range(1, most + 1):
                 # of a tiny sigma it underflows to 0
                 value_R[distance] = math.exp(-0.5 * (distance / sigma) ** 2)
-                total += value_R[distance] if distance == 0 else 2 * value_R[distance]
-            used = 0
-            for distance in range(len(weights)):
-                weights[distance] = value_R[distance] / total if distance <= most else 0.0
-                # weights fall with the distance, so these are the last ones
-                if distance and weights[distance] >= np.float32(NO_WEIGHT):
-                    used = distance
+                total += 2 * value_R[distance]
+            # weights fall with the distance, so these are the last ones
+            used = most
+            while used and np.float32(value_R[used] / total) < np.float32(NO_WEIGHT):
+                used -= 1
             if used:
+                weights = weight_MR[count]
+                weights[:] = 0
+                for distance in range(used + 1):
+                    weight = np.float32(value_R[distance] / total) * np.float32(_TIMES)
+                    weights[used - distance] = weights[used + distance] = weight
                 row = image * sigma_BV.shape[1] + view
                 blurred[count], radius[count], whole[row, _BLURRED] = row, used, 1
                 count += 1

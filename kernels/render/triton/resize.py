@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from hvs_data.kernels.render.triton.across import add_pixels
+from hvs_data.kernels.render.triton.across import pair_sums
 from hvs_data.kernels.render.triton.color import apply_operations, gray_of
 from hvs_data.kernels.render.triton.store import keep_pixels, put_pixels
 from hvs_data.kernels.render.triton.tables import (
@@ -34,34 +34,34 @@ from hvs_data.kernels.render.triton.tables import (
 
 
 @triton.jit
-def _row_sums(image, step, r, pixel, across, w0, w1, w2, w3, taps_x, taps: tl.constexpr, size_x: tl.constexpr, tile_x: tl.constexpr):
-    """Source row r of three channels, resized horizontally: float32 [X]."""
-    address = image + step * r
-    row = (address & -4).to(tl.pointer_type(tl.uint32))
-    start = (address & 3).to(tl.int32) + pixel
-    red = tl.zeros((tile_x,), tl.float32)
-    green = tl.zeros((tile_x,), tl.float32)
-    blue = tl.zeros((tile_x,), tl.float32)
-    if taps > 0:
-        red, green, blue = add_pixels(red, green, blue, row, start, w0, w1, w2, w3, taps)
-    else:
-        for done in range(0, taps_x, 3):
-            # the last three may have been added in part
-            k = tl.minimum(done, taps_x - 3)
-            w0 = tl.load(across + k * size_x, mask=k >= done, other=0.0)
-            w1 = tl.load(across + (k + 1) * size_x, mask=k + 1 >= done, other=0.0)
-            w2 = tl.load(across + (k + 2) * size_x)
-            red, green, blue = add_pixels(red, green, blue, row, start + 3 * k, w0, w1, w2, w2, 3)
+def _add_pair(red, green, blue, a_red, a_green, a_blue, b_red, b_green, b_blue, band, tile_y: tl.constexpr):
+    """Add two source rows to as many output rows as weights lie at ``band``; those of the second row lie ``tile_y`` further on."""
+    of_a = tl.load(band)[:, None]
+    of_b = tl.load(band + tile_y)[:, None]
+    red += of_a * a_red[None, :]
+    green += of_a * a_green[None, :]
+    blue += of_a * a_blue[None, :]
+    red += of_b * b_red[None, :]
+    green += of_b * b_green[None, :]
+    blue += of_b * b_blue[None, :]
     return red, green, blue
 
 
 @triton.jit
+def _stacked(upper, lower):
+    """[Y, X] of two halves [Y / 2, X], on the 0-1 scale."""
+    block = tl.reshape(tl.permute(tl.join(upper, lower), (2, 0, 1)), (2 * upper.shape[0], upper.shape[1]))
+    return tl.clamp(block, 0.0, 1.0)
+
+
+@triton.jit
 def _sums(
-    image,
+    pixel,
     step,
     top,
-    bottom,
-    pixel,
+    upper_end,
+    lower_top,
+    end,
     across,
     band,
     taps_x,
@@ -70,54 +70,55 @@ def _sums(
     tile_y: tl.constexpr,
     tile_x: tl.constexpr,
 ):
+    """Three blocks [Y, X] of source rows ``top`` to before ``end``; arguments as in :func:`_resized` and across.py."""
     w0 = tl.load(across)
     w1 = tl.load(across + size_x) if taps > 1 else w0
     w2 = tl.load(across + 2 * size_x) if taps > 2 else w0
     w3 = tl.load(across + 3 * size_x) if taps > 3 else w0
-    red = tl.zeros((tile_y, tile_x), tl.float32)
-    green = tl.zeros((tile_y, tile_x), tl.float32)
-    blue = tl.zeros((tile_y, tile_x), tl.float32)
-    for r in range(top, bottom, 2):
-        # the second of the last pair may be no tap of this tile: it has no weight, and its place is taken by one that is in the box
-        upper_red, upper_green, upper_blue = _row_sums(image, step, r, pixel, across, w0, w1, w2, w3, taps_x, taps, size_x, tile_x)
-        lower = tl.minimum(r + 1, bottom - 1)
-        lower_red, lower_green, lower_blue = _row_sums(image, step, lower, pixel, across, w0, w1, w2, w3, taps_x, taps, size_x, tile_x)
-        of_upper = tl.load(band + (r - top) * tile_y)[:, None]
-        of_lower = tl.load(band + (r - top + 1) * tile_y)[:, None]
-        red += of_upper * upper_red[None, :]
-        green += of_upper * upper_green[None, :]
-        blue += of_upper * upper_blue[None, :]
-        red += of_lower * lower_red[None, :]
-        green += of_lower * lower_green[None, :]
-        blue += of_lower * lower_blue[None, :]
-    return red, green, blue
+    half: tl.constexpr = tile_y // 2
+    zero = tl.zeros((half, tile_x), tl.float32)
+    red0, green0, blue0, red1, green1, blue1 = zero, zero, zero, zero, zero, zero
+    for r in range(top, end, 2):
+        # the second of the last pair may be no tap of this tile: it has no weight, and the first stands in its place
+        second = pixel + tl.where(r + 1 < end, step, 0)
+        a_red, a_green, a_blue, b_red, b_green, b_blue = pair_sums(pixel, second, across, w0, w1, w2, w3, taps_x, taps, size_x, tile_x)
+        if r < upper_end:
+            red0, green0, blue0 = _add_pair(red0, green0, blue0, a_red, a_green, a_blue, b_red, b_green, b_blue, band, tile_y)
+        if r + 1 >= lower_top:
+            red1, green1, blue1 = _add_pair(red1, green1, blue1, a_red, a_green, a_blue, b_red, b_green, b_blue, band + half, tile_y)
+        pixel += 2 * step
+        band += 2 * tile_y
+    return _stacked(red0, red1), _stacked(green0, green1), _stacked(blue0, blue1)
 
 
 @triton.jit
 def _resized(place, whole, first, weight, ty, x, size_y: tl.constexpr, size_x: tl.constexpr, tile_y: tl.constexpr, tile_x: tl.constexpr):
     """Three blocks [Y, X] on the 0-1 scale: tile ty's rows, columns x. What lies outside the view is finite and means nothing."""
-    image = tl.load(place + ADDRESS)
     step = tl.load(whole + STEP).to(tl.int64)
     taps_y = tl.load(whole + TAPS)
     taps_x = tl.load(whole + TAPS + 1)
-    top = tl.load(first + ty * tile_y)
-    bottom = tl.load(first + tl.minimum(ty * tile_y + tile_y, size_y) - 1) + taps_y
+    half: tl.constexpr = tile_y // 2
+    y = ty * tile_y
+    top = tl.load(first + y)
+    upper_end = tl.load(first + tl.minimum(y + half, size_y) - 1) + taps_y
+    lower_top = tl.load(first + tl.minimum(y + half, size_y - 1))
+    end = tl.load(first + tl.minimum(y + tile_y, size_y) - 1) + taps_y
     # the last output's taps, where a column lies outside the view
     column = tl.minimum(x, size_x - 1)
-    pixel = tl.load(first + size_y + column) * 3
+    pixel = tl.load(place + ADDRESS) + step * top + tl.load(first + size_y + column) * 3
     across = weight + tl.load(place + ACROSS) + column
-    band = weight + (tl.load(place + BAND) + ty * tl.load(whole + BAND_ROWS)) * tile_y + tl.arange(0, tile_y)
+    band = weight + (tl.load(place + BAND) + ty * tl.load(whole + BAND_ROWS)) * tile_y + tl.arange(0, half)
     if taps_x == 2:
-        red, green, blue = _sums(image, step, top, bottom, pixel, across, band, taps_x, 2, size_x, tile_y, tile_x)
+        red, green, blue = _sums(pixel, step, top, upper_end, lower_top, end, across, band, taps_x, 2, size_x, tile_y, tile_x)
     elif taps_x == 3:
-        red, green, blue = _sums(image, step, top, bottom, pixel, across, band, taps_x, 3, size_x, tile_y, tile_x)
+        red, green, blue = _sums(pixel, step, top, upper_end, lower_top, end, across, band, taps_x, 3, size_x, tile_y, tile_x)
     elif taps_x == 4:
-        red, green, blue = _sums(image, step, top, bottom, pixel, across, band, taps_x, 4, size_x, tile_y, tile_x)
+        red, green, blue = _sums(pixel, step, top, upper_end, lower_top, end, across, band, taps_x, 4, size_x, tile_y, tile_x)
     elif taps_x == 1:
-        red, green, blue = _sums(image, step, top, bottom, pixel, across, band, taps_x, 1, size_x, tile_y, tile_x)
+        red, green, blue = _sums(pixel, step, top, upper_end, lower_top, end, across, band, taps_x, 1, size_x, tile_y, tile_x)
     else:
-        red, green, blue = _sums(image, step, top, bottom, pixel, across, band, taps_x, 0, size_x, tile_y, tile_x)
-    return tl.clamp(red, 0.0, 1.0), tl.clamp(green, 0.0, 1.0), tl.clamp(blue, 0.0, 1.0)
+        red, green, blue = _sums(pixel, step, top, upper_end, lower_top, end, across, band, taps_x, 0, size_x, tile_y, tile_x)
+    return red, green, blue
 
 
 @triton.jit

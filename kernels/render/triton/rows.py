@@ -35,8 +35,8 @@ class Tables:
 
     Attributes:
         arrays: by name, all in ``packed``. place int64 [N, PLACES], whole int32 [N, WHOLES] and factor float32 [N, FACTORS], see
-            tables.py; contrast int32 [M], the rows that have one; blurred int32 [M], radius int32 [M] and blur_weight float32 [M, R + 1],
-            of those with a blur.
+            tables.py; contrast int32 [M], the rows that have one; blurred int32 [M], radius int32 [M] and blur_weight float32
+            [M, 2 R + 4], of those with a blur: weights of distances -radius to radius, multiplied by TIMES_FACTOR, and then nothing but 0.
         packed: uint8, the memory that holds them; page-locked for a CUDA device.
         weights: elements of memory that the weights of all taps take.
     """
@@ -72,7 +72,7 @@ def tables_of(
     slot_height_V = np.array(params.heights, dtype=np.int64)
     # the product is exact, and so is the decision between two radii
     radius_V = np.floor(params.spec.blur_kernel // 2 * height / slot_height_V + 0.5).clip(min=1).clip(max=min(height, width) - 1)
-    most_taps = int(radius_V.max(initial=0)) + 1
+    most_taps = 2 * int(radius_V.max(initial=0)) + 4
     # torch's pool of page-locked memory gives it out again only after the copy
     packed, arrays = _packed(_shapes(rows, most_taps), pinned=device is not None and device.type == "cuda")
     address_B = np.fromiter((image.data_ptr() for image in images), np.int64, len(images))

@@ -65,7 +65,10 @@ def test_blurs_have_the_weights_of_their_sigma(size: int) -> None:
         taps = (taps / taps.sum())[used:]
         # outer ones that weigh next to nothing are left out, and the others are rounded to float32
         assert 1 <= radius <= used and (taps[radius + 1 :] < 1.001e-9).all()
-        np.testing.assert_allclose(weights[: radius + 1], taps[: radius + 1], rtol=2**-24 + 1e-12)
+        np.testing.assert_allclose(weights[radius : 2 * radius + 1] / 2.0**126, taps[: radius + 1], rtol=2**-24 + 1e-12)
+        # on both sides, and around them four rows that are blurred together find no others
+        assert np.array_equal(weights[: radius + 1][::-1], weights[radius : 2 * radius + 1])
+        assert len(weights[2 * radius + 1 :]) >= 3 and not weights[2 * radius + 1 :].any()
         assert arrays["whole"][row, tables.BLURRED.value] == 1
     left = set(range(len(sigmas))) - set(arrays["blurred"].tolist())
     assert 0 in left and 1 in left and (size > 1) == (7 not in left)
