@@ -64,24 +64,28 @@ def _sums(
     end,
     across,
     band,
-    taps_x,
-    taps: tl.constexpr,
+    fours,
+    last_taps: tl.constexpr,
+    more: tl.constexpr,
     size_x: tl.constexpr,
     tile_y: tl.constexpr,
     tile_x: tl.constexpr,
 ):
     """Three blocks [Y, X] of source rows ``top`` to before ``end``; arguments as in :func:`_resized` and across.py."""
-    w0 = tl.load(across)
-    w1 = tl.load(across + size_x) if taps > 1 else w0
-    w2 = tl.load(across + 2 * size_x) if taps > 2 else w0
-    w3 = tl.load(across + 3 * size_x) if taps > 3 else w0
+    last = across + 4 * size_x * fours
+    w0 = tl.load(last)
+    w1 = tl.load(last + size_x) if last_taps > 1 else w0
+    w2 = tl.load(last + 2 * size_x) if last_taps > 2 else w0
+    w3 = tl.load(last + 3 * size_x) if last_taps > 3 else w0
     half: tl.constexpr = tile_y // 2
     zero = tl.zeros((half, tile_x), tl.float32)
     red0, green0, blue0, red1, green1, blue1 = zero, zero, zero, zero, zero, zero
     for r in range(top, end, 2):
         # the second of the last pair may be no tap of this tile: it has no weight, and the first stands in its place
         second = pixel + tl.where(r + 1 < end, step, 0)
-        a_red, a_green, a_blue, b_red, b_green, b_blue = pair_sums(pixel, second, across, w0, w1, w2, w3, taps_x, taps, size_x, tile_x)
+        a_red, a_green, a_blue, b_red, b_green, b_blue = pair_sums(
+            pixel, second, across, fours, w0, w1, w2, w3, last_taps, more, size_x, tile_x
+        )
         if r < upper_end:
             red0, green0, blue0 = _add_pair(red0, green0, blue0, a_red, a_green, a_blue, b_red, b_green, b_blue, band, tile_y)
         if r + 1 >= lower_top:
@@ -89,6 +93,35 @@ def _sums(
         pixel += 2 * step
         band += 2 * tile_y
     return _stacked(red0, red1), _stacked(green0, green1), _stacked(blue0, blue1)
+
+
+@triton.jit
+def _by_last(
+    pixel,
+    step,
+    top,
+    upper_end,
+    lower_top,
+    end,
+    across,
+    band,
+    fours,
+    last_taps,
+    more: tl.constexpr,
+    size_x: tl.constexpr,
+    tile_y: tl.constexpr,
+    tile_x: tl.constexpr,
+):
+    """``_sums`` by the code for so many last taps."""
+    if last_taps == 1:
+        red, green, blue = _sums(pixel, step, top, upper_end, lower_top, end, across, band, fours, 1, more, size_x, tile_y, tile_x)
+    elif last_taps == 2:
+        red, green, blue = _sums(pixel, step, top, upper_end, lower_top, end, across, band, fours, 2, more, size_x, tile_y, tile_x)
+    elif last_taps == 3:
+        red, green, blue = _sums(pixel, step, top, upper_end, lower_top, end, across, band, fours, 3, more, size_x, tile_y, tile_x)
+    else:
+        red, green, blue = _sums(pixel, step, top, upper_end, lower_top, end, across, band, fours, 4, more, size_x, tile_y, tile_x)
+    return red, green, blue
 
 
 @triton.jit
@@ -108,16 +141,14 @@ def _resized(place, whole, first, weight, ty, x, size_y: tl.constexpr, size_x: t
     pixel = tl.load(place + ADDRESS) + step * top + tl.load(first + size_y + column) * 3
     across = weight + tl.load(place + ACROSS) + column
     band = weight + (tl.load(place + BAND) + ty * tl.load(whole + BAND_ROWS)) * tile_y + tl.arange(0, half)
-    if taps_x == 2:
-        red, green, blue = _sums(pixel, step, top, upper_end, lower_top, end, across, band, taps_x, 2, size_x, tile_y, tile_x)
-    elif taps_x == 3:
-        red, green, blue = _sums(pixel, step, top, upper_end, lower_top, end, across, band, taps_x, 3, size_x, tile_y, tile_x)
-    elif taps_x == 4:
-        red, green, blue = _sums(pixel, step, top, upper_end, lower_top, end, across, band, taps_x, 4, size_x, tile_y, tile_x)
-    elif taps_x == 1:
-        red, green, blue = _sums(pixel, step, top, upper_end, lower_top, end, across, band, taps_x, 1, size_x, tile_y, tile_x)
+    fours = (taps_x - 1) // 4
+    last_taps = taps_x - 4 * fours
+    if fours == 0:
+        red, green, blue = _by_last(pixel, step, top, upper_end, lower_top, end, across, band, 0, last_taps, False, size_x, tile_y, tile_x)
     else:
-        red, green, blue = _sums(pixel, step, top, upper_end, lower_top, end, across, band, taps_x, 0, size_x, tile_y, tile_x)
+        red, green, blue = _by_last(
+            pixel, step, top, upper_end, lower_top, end, across, band, fours, last_taps, True, size_x, tile_y, tile_x
+        )
     return red, green, blue
 
 

@@ -40,7 +40,7 @@ def corner_boxes(h, w):
 
 torch.empty = empty
 for size in (2, 9):
-    for h, w in [(1, 1), (1, 9), (7, 5), (13, 2)]:
+    for h, w in [(1, 1), (1, 9), (7, 5), (13, 2), (3, 7), (2, 8)]:
         image = torch.from_numpy(guarded((h, w, 3), np.uint8, at_end))
         image.copy_(photo(h, w))
         interpolation = "bicubic" if size == 9 else "bilinear"
@@ -50,7 +50,7 @@ for size in (2, 9):
         canvas = Canvas.on(torch.from_numpy(guarded(3 * 3 * size * size, np.float32, at_end)), 3, 1, size, channels_last=size == 9)
         render.render_views([image], rows, canvas, normalize=True)
         assert canvas.flat.isfinite().all()
-assert len(taken) == 8 * 6  # the tables in one piece, first taps, weights, scratch memory, sums of grey and what is half blurred
+assert len(taken) == 12 * 6  # the tables in one piece, first taps, weights, scratch memory, sums of grey and what is half blurred
 print("done")
 """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -146,6 +147,16 @@ def test_boxes_at_every_border(height: int, width: int, interpolation: str) -> N
     spec = RenderSpec(interpolation=interpolation)
     assert_judged([photo(height, width)], plain_rows([border_boxes(height, width)], spec=spec), 10)
     assert_judged([photo(height, width)], strong_rows(border_boxes(height, width), spec), 3)
+
+
+@interpreted
+def test_every_number_of_taps_from_every_byte_of_a_word() -> None:
+    """Of 1 to 14 taps, whose first byte is a word's first to last one, in the middle of an image and at its end."""
+    image = photo(3, 25)
+    widths = range(1, 22)
+    boxes = [(0, left, 2, width) for width in widths for left in range(4)] + [(2, 25 - width, 1, width) for width in widths]
+    assert {math.ceil(2 * max(width / 3, 1)) for width in widths} == set(range(2, 15))
+    assert_judged([image], plain_rows([boxes]), (2, 3))
 
 
 @interpreted
