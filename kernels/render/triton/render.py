@@ -9,16 +9,15 @@ and kernel (c) blurs. Scratch values are whole numbers of 16 bits, 1 / 65535 apa
 most 2**-17, a 514th of an 8-bit level, where half precision would cost 2**-12 and bfloat16 2**-9, and float32 would double the traffic. The
 detour is 301 KB written and 301 KB read; of large batches it passes through memory, of small ones through the L2 cache.
 
-Order of the passes: an H100 must hand out a pixel every two cycles or so of each multiprocessor to come near 40 % of that bound, which is
-some 90 multiply-adds for each channel and little else. A direct sum over taps in two dimensions needs 16 loads (bilinear, downscaled by
-1.6) or 64 (bicubic). A vertical pass first would have contiguous loads, but then needs a transpose through shared memory, or memory
-between the passes, to reach the neighbours of the horizontal one. So the horizontal pass comes first, one pair of source rows at a time,
-by gathers that the L1 cache serves; every finished value goes at once to all output rows of the tile, which stay in registers (8 x 32
-values and three channels: 24 registers a thread of one warp). The pairs share their horizontal weights; these stay in registers too,
-where a pixel has 2, 3 or 4 taps: there is code for each number, between which a program chooses once.
+Order of the passes: a direct sum over taps in two dimensions needs 16 loads (bilinear, downscaled by 1.6) or 64 (bicubic). A vertical pass
+first would have contiguous loads, but then needs a transpose through shared memory, or memory between the passes, to reach the neighbours
+of the horizontal one. So the horizontal pass comes first, one pair of source rows at a time, by gathers that the L1 cache serves; every
+finished value goes at once to all output rows of its half of the tile, which stay in registers (8 x 32 values and three channels: 24
+registers a thread of one warp). The pairs share their horizontal weights. The last 1 to 4 taps of a row, which are all of them in most
+bilinear views, have code of their own with weights in registers, between which a program chooses once.
 
-The kernels are bound by how many instructions they issue, most of which were not multiply-adds: loads of single bytes, conversions and
-addresses. Pixels are read as aligned words, three for three taps of three channels; whole numbers are multiplied as the denormal floats
+The kernels are bound by how many instructions they issue, most of which were no multiply-adds: loads of single bytes, conversions,
+addresses. Pixels are read as aligned words, three for four taps of three channels; whole numbers are multiplied as the denormal floats
 that their bits are (``TIMES_FACTOR`` in tables.py), without being converted, and become whole again by a sum that shifts them into the
 last bits. None of this rounds anything anew.
 
@@ -39,13 +38,14 @@ without one pay nothing. The host ships all tables in one copy of page-locked me
 scratch memory (some 2,000 views at 224), and never waits. Views that lie in the canvas at multiples of 16 elements, as all of common sizes
 do, are stored 16 bytes at a time: ``unit`` says so when kernels are compiled, once for a size and dtype.
 
-Modelled (bench/gpu_model.py; nothing of this was measured), a SimSiam view at 224 in bfloat16 takes 530 ns of an H200's issue slots, a
-quarter of the bound. The way to 40 %, some 330 ns: the resize takes half, of which a third are multiply-adds with weights that are 0, and
-a third is set up and finish. Memory comes next: crop, output and scratch are some 1.6 MB a view, 380 ns. Batches cut so that scratch stays
-in the L2 cache (64 views, 30 MB) would save most of that, but five launches for each cut, at some 8 us of the host, take longer than the
-device takes for 64 views, unless they are captured in a CUDA graph, as ``graphs.py`` does for whole batches. One kernel a view, a cluster
-of 8 programs with the view in distributed shared memory (301 KB of their 1.8 MB), needs neither scratch nor cuts: the mean grey and the
-blur's neighbours pass through shared memory. Triton 3.8 does not hand a program its neighbours' shared memory, so that this is CUDA C++.
+Modelled (bench/gpu_model.py; nothing of this was measured), a SimSiam view at 224 in bfloat16 takes 480 ns of an H200's issue slots, some
+27 % of the bound in bytes; half of it is the resize, of which a fifth are multiply-adds with weights that are 0. The way to 40 %, 330 ns:
+memory comes first, since crop, output and scratch are some 1.6 MB a view, 380 ns. Batches cut so that scratch stays in the L2 cache (64
+views, 30 MB) would save most of that. But five launches for each cut, at some 8 us of the host, take longer than the device takes for 64
+views, unless they are captured in a CUDA graph, as ``graphs.py`` does for whole batches. One kernel a view, a cluster of 8 programs with
+the view in distributed shared memory (301 KB of their 1.8 MB), needs neither scratch nor cuts: the mean grey and the blur's neighbours pass
+through shared memory. Triton 3.8 does not hand a program its neighbours' shared memory, so that this is CUDA C++.
+
 
 Left for a measurement on a GPU: tile sizes and warps, whether graphs pay, and all of the above.
 """
