@@ -39,7 +39,7 @@ scratch memory (some 2,000 views at 224), and never waits. Views that lie in the
 do, are stored 16 bytes at a time: ``unit`` says so when kernels are compiled, once for a size and dtype.
 
 Modelled (bench/gpu_model.py; nothing of this was measured), a SimSiam view at 224 in bfloat16 takes 480 ns of an H200's issue slots, some
-27 % of the bound in bytes; half of it is the resize, of which a fifth are multiply-adds with weights that are 0. The way to 40 %, 330 ns:
+27 % of the bound in bytes; half of it is the resize, of which a twelfth are multiply-adds with weights that are 0. The way to 40 %, 330 ns:
 memory comes first, since crop, output and scratch are some 1.6 MB a view, 380 ns. Batches cut so that scratch stays in the L2 cache (64
 views, 30 MB) would save most of that. But five launches for each cut, at some 8 us of the host, take longer than the device takes for 64
 views, unless they are captured in a CUDA graph, as ``graphs.py`` does for whole batches. One kernel a view, a cluster of 8 programs with
