@@ -46,7 +46,6 @@ views, unless they are captured in a CUDA graph, as ``graphs.py`` does for whole
 the view in distributed shared memory (301 KB of their 1.8 MB), needs neither scratch nor cuts: the mean grey and the blur's neighbours pass
 through shared memory. Triton 3.8 does not hand a program its neighbours' shared memory, so that this is CUDA C++.
 
-
 Left for a measurement on a GPU: tile sizes and warps, whether graphs pay, and all of the above.
 """
 
