@@ -1,91 +1,95 @@
-"""How many instructions of which kind a launch takes, from a sample of its programs."""
+"""How many instructions of which kind a launch takes, and what memory, from a sample of its programs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.gpu_code import listing
+from harness.gpu_code import cubin
 from harness.gpu_code.emulator import execute
 from harness.gpu_code.launches import Launch
 from harness.gpu_code.listing import Instruction
+from harness.gpu_code.machine import Machine
 from harness.gpu_code.memory import Memory
-from harness.gpu_code.state import State
 
-# Kinds of instructions, by the units that execute them; what is not named is a whole number's, a comparison or a choice.
+# By the units that execute them. What is not named does whole numbers, comparisons and choices.
 KINDS = {
-    "float": {"FADD", "FMUL", "FFMA", "FADD2", "FMUL2", "FFMA2"},
-    "integer multiply": {"IMAD"},
-    "double": {"DADD", "DMUL", "DFMA", "DSETP"},
-    "convert": {"I2F", "F2I", "F2F", "MUFU", "FRND"},
-    "tensor": {"HMMA", "IMMA", "QMMA", "HGMMA"},
-    "global load": {"LDG"},
-    "global store": {"STG"},
-    "shared": {"LDS", "STS", "LDSM", "STSM", "SHFL", "LDGSTS", "ATOMS"},
-    "constant": {"LDC", "LDCU"},
-    "barrier": {"BAR", "BSSY", "BSYNC", "WARPSYNC", "BREAK", "DEPBAR"},
-    "branch": {"BRA", "BRX", "BRXU", "CALL", "RET", "EXIT"},
-    "other": {"NOP", "S2R", "S2UR", "CS2R", "R2UR"},
+    "float": ("FADD", "FMUL", "FFMA", "IMAD"),
+    "float pair": ("FADD2", "FMUL2", "FFMA2"),
+    "double": ("DADD", "DMUL", "DFMA", "DSETP"),
+    "convert": ("I2F", "F2I", "F2F", "FRND", "MUFU"),
+    "load": ("LDG",),
+    "store": ("STG",),
+    "shared": ("LDS", "STS", "LDSM", "STSM", "SHFL"),
+    "barrier": ("BAR", "BSSY", "BSYNC", "BREAK", "WARPSYNC"),
+    "branch": ("BRA", "BRX", "BRXU", "CALL", "RET", "EXIT"),
+    "constant": ("LDC", "LDCU"),
+    "other": ("NOP", "S2R", "S2UR", "CS2R", "R2UR"),
 }
-KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
+_KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
+INTEGER, UNIFORM = "integer", "uniform"
 
 
 def kind_of(instruction: Instruction) -> str:
-    if instruction.uniform:
-        return "constant" if instruction.name == "LDC" else "uniform"
-    return KIND_OF.get(instruction.name, "integer, compare, select")
+    kind = _KIND_OF.get(instruction.name, INTEGER)
+    return UNIFORM if instruction.uniform and kind in (INTEGER, "float") else kind
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What one launch takes, in all, estimated from a sample.
+    """What one launch takes, all its programs together, estimated from a sample.
 
     Attributes:
-        by_kind: instructions that warps issue.
+        by_kind: instructions that warps issue, by ``KINDS``.
+        by_line: the same, by file and line of the source.
         wavefronts: passes through the L1 cache and shared memory.
-        lines: instructions by line of the source.
+        read, written: bytes by the argument that names the memory, each program's once.
     """
 
-    by_kind: dict[str, float]
+    by_kind: Mapping[str, float]
+    by_line: Mapping[tuple[str, int], float]
     wavefronts: float
-    products: float
-    lines: dict[tuple[str, int], float]
+    read: Mapping[str, float]
+    written: Mapping[str, float]
 
     @property
     def issued(self) -> float:
         return sum(self.by_kind.values())
 
 
-def sampled(grid: Sequence[int], most: int | None, seed: int) -> np.ndarray:
-    """Programs, one at random of each of so many equal parts of the grid; all of them where there are no more."""
-    count = int(np.prod(grid))
-    if most is None or count <= most:
-        return np.arange(count)
-    bounds = np.linspace(0, count, most + 1).astype(np.int64)
+def sampled(programs: int, most: int | None, seed: int = 0) -> NDArray[np.int64]:
+    """Programs, one at random of each of so many equal parts of all; all of them where that is None or no less."""
+    if most is None or programs <= most:
+        return np.arange(programs)
+    bounds = np.linspace(0, programs, most + 1).astype(np.int64)
     return np.random.default_rng(seed).integers(bounds[:-1], bounds[1:])
 
 
-def count(launch: Launch, tensors: Sequence[Tensor], most: int | None, seed: int = 0) -> Counts:
-    """Execute a sample of a launch's programs.
+def count(launch: Launch, memory: Mapping[str, Tensor], most: int | None = None, seed: int = 0) -> Counts:
+    """Execute programs of a launch; what they write is in its tensors afterwards.
 
     Args:
-        tensors: memory that it reaches beside its arguments'.
+        memory: what it reaches beside its arguments' memory, by a name.
         most: programs that are executed; None for all.
+
+    Raises:
+        UnknownCodeError, MemoryFaultError: as ``execute``.
     """
-    code = listing.read(launch.cubin)
-    memory = Memory([*tensors, *(value for kind, value in launch.arguments if kind.startswith("*"))])
-    programs = sampled(launch.grid, most, seed)
-    state = State(launch, code, memory, programs)
-    execute(state)
-    factor = int(np.prod(launch.grid)) / len(programs)
+    code = cubin.read(launch.cubin)
+    pointers = {argument.name: argument.value for argument in launch.arguments if argument.type.startswith("*")}
+    programs = sampled(launch.programs, most, seed)
+    machine = Machine(launch, code, Memory({**memory, **pointers}), programs)
+    execute(machine)
+    factor = launch.programs / len(programs)
     by_kind: dict[str, float] = {}
-    lines: dict[tuple[str, int], float] = {}
-    products = 0.0
-    for instruction, issued in zip(code.instructions, state.issued * factor, strict=True):
-        kind = kind_of(instruction)
+    by_line: dict[tuple[str, int], float] = {}
+    for instruction, issued in zip(code.instructions, (machine.issued * factor).tolist(), strict=True):
+        kind, line = kind_of(instruction), instruction.line
         by_kind[kind] = by_kind.get(kind, 0.0) + issued
-        lines[instruction.line] = lines.get(instruction.line, 0.0) + issued
-    return Counts(by_kind, float(state.wavefronts.sum()) * factor, products, lines)
+        by_line[line] = by_line.get(line, 0.0) + issued
+    read, written = ({name: factor * size for name, size in machine.traffic(written=w).items()} for w in (False, True))
+    return Counts(by_kind, by_line, float(machine.wavefronts.sum()) * factor, read, written)

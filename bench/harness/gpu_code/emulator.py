@@ -7,60 +7,62 @@ that programs that take the same way cost as much as one. Lanes of a warp that p
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from harness.gpu_code.instructions import KNOWN
+from harness.gpu_code.accesses import ACCESSES
+from harness.gpu_code.control import CONTROL, TURNS
+from harness.gpu_code.floats import FLOATS
+from harness.gpu_code.integers import INTEGERS
 from harness.gpu_code.listing import STEP, Instruction
-from harness.gpu_code.state import State, UnknownCodeError
+from harness.gpu_code.machine import Machine, UnknownCodeError
+from harness.gpu_code.semantics import Lanes
 
+KNOWN = {**INTEGERS, **FLOATS, **ACCESSES, **CONTROL, **TURNS}
 NEVER = np.iinfo(np.int32).max
-# What may go on elsewhere than at the next instruction, or wait.
-TURNS = {"BRA", "BRX", "BRXU", "CALL", "RET", "EXIT", "BSYNC", "BREAK", "BAR"}
 
 
-def execute(state: State) -> None:
+def execute(machine: Machine) -> None:
     """Execute all lanes to their end.
 
     Raises:
-        UnknownCodeError: an instruction that ``instructions.py`` does not know, or lanes that wait for each other for ever.
+        UnknownCodeError: an instruction of which nothing says what it does, or lanes that wait for each other for ever.
         MemoryFaultError: an access outside the memory that was given.
     """
     with np.errstate(all="ignore"):
         while True:
-            ready = np.where(state.alive & (state.waiting < 0), state.counter, NEVER)
+            ready = np.where(machine.alive & (machine.waiting < 0), machine.counter, NEVER)
             here = int(ready.min())
             if here == NEVER:
                 break
-            lanes = np.flatnonzero(ready == here)
             others = ready[ready > here]
-            _straight_on(state, lanes, here, int(others.min()) if len(others) else NEVER)
-    if state.alive.any():
-        raise UnknownCodeError(f"{state.code.kernel}: lanes wait for each other for ever")
+            _straight_on(machine, np.flatnonzero(ready == here), here, int(others.min()) if len(others) else NEVER)
+    if machine.alive.any():
+        raise UnknownCodeError(f"{machine.code.kernel}: expected all lanes to end, some wait for others for ever")
 
 
-def _straight_on(state: State, lanes: NDArray[np.int64], here: int, until: int) -> None:
+def _straight_on(machine: Machine, lanes: Lanes, here: int, until: int) -> None:
     """Execute until others stand at the next instruction, or the way may turn."""
-    warps = len(np.unique(state.warp_of[lanes]))
+    warps = len(np.unique(machine.warp[lanes]))
     while True:
-        instruction = state.code.instructions[here // STEP]
-        state.issued[here // STEP] += warps
-        acting = lanes if instruction.guard is None else lanes[state.true(instruction.guard, lanes)]
+        instruction = machine.code.instructions[here // STEP]
+        machine.issued[here // STEP] += warps
+        acting = lanes if instruction.guard is None else lanes[machine.true(instruction.guard, lanes)]
         here += STEP
-        turns = instruction.name in TURNS
-        if turns or here >= until:
-            state.counter[lanes] = here
+        stops = instruction.name in TURNS or here >= until
+        if stops:
+            machine.counter[lanes] = here
         if len(acting):
-            _step(state, instruction, state.whole_warps(acting) if instruction.uniform and not turns else acting)
-        if turns or here >= until:
+            _step(machine, instruction, acting)
+        if stops:
             return
 
 
-def _step(state: State, instruction: Instruction, lanes: NDArray[np.int64]) -> None:
-    does, (file, line) = KNOWN.get(instruction.name), instruction.line
+def _step(machine: Machine, instruction: Instruction, lanes: Lanes) -> None:
     try:
-        if does is None:
-            raise UnknownCodeError("the emulator does not know this instruction; say in instructions.py what it does")
-        does(state, instruction, lanes)
+        if instruction.name not in KNOWN:
+            raise UnknownCodeError("expected an instruction that the emulator knows; say in this folder what this one does")
+        of_warp = instruction.uniform and instruction.name not in TURNS
+        KNOWN[instruction.name](machine, instruction, machine.whole_warps(lanes) if of_warp else lanes)
     except Exception as error:
-        error.add_note(f"{state.code.kernel}, {file} line {line}, at {instruction.address:#x}: {instruction.text}")
+        file, line = instruction.line
+        error.add_note(f"{machine.code.kernel}, {file} line {line}, at {instruction.address:#x}: {instruction.text}")
         raise

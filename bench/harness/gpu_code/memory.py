@@ -1,81 +1,84 @@
-"""Memory that emulated code reads and writes: that of tensors at their own addresses, and each program's shared memory."""
+"""Memory that emulated code reads and writes: that of tensors, at their own addresses."""
+
+# Axes: L lane that takes part in an access.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
+ALLOCATION = 40  # bits: what is placed apart lies 2**40 bytes apart
 
 
 class MemoryFaultError(Exception):
-    """Code reached beyond the memory that it was given."""
+    """Code reached beyond the memory that it was given, or to an address that is no multiple of what it reads."""
 
 
 class Memory:
     """Memory of tensors, by address.
 
     Args:
-        tensors: on the CPU. Those that share memory count once.
+        tensors: on the CPU, by a name. Those that share memory go by the name of the first.
+
+    Attributes:
+        names: of the allocations, in the order of their addresses.
     """
 
-    def __init__(self, tensors: Sequence[Tensor]):
-        ranges = {}
-        for tensor in tensors:
+    def __init__(self, tensors: Mapping[str, Tensor]):
+        storages = {}
+        for name, tensor in tensors.items():
             storage = tensor.untyped_storage()
             if storage.nbytes():
-                ranges[storage.data_ptr()] = torch.tensor([], dtype=torch.uint8).set_(storage)
-        self._starts = np.array(sorted(ranges), np.int64)
-        self._bytes = [ranges[start].numpy() for start in sorted(ranges)]
+                storages.setdefault(storage.data_ptr(), (name, storage))
+        starts = sorted(storages)
+        self.names = [storages[start][0] for start in starts]
+        self._starts = np.array(starts, np.int64)
+        self._bytes = [torch.tensor([], dtype=torch.uint8).set_(storages[start][1]).numpy() for start in starts]
         self._sizes = np.array([len(data) for data in self._bytes], np.int64)
 
-    def placed(self, address: Array) -> Array:
-        """Where each address would lie if every allocation began at a large round number, as those of a GPU do."""
-        segment = np.maximum(np.searchsorted(self._starts, address, side="right") - 1, 0)
-        return address - self._starts[segment] + (segment << 40)
+    def placed(self, address_L: Array) -> Array:
+        """Where each address lies if every allocation begins at a large round number, as those of a GPU do: its number, then the offset."""
+        number_L = np.maximum(np.searchsorted(self._starts, address_L, side="right") - 1, 0)
+        return address_L - self._starts[number_L] + (number_L << ALLOCATION)
 
-    def load(self, address: Array, size: int) -> Array:
-        """Unsigned numbers of so many bytes, 1, 2 or 4, at each address."""
-        result = np.zeros(len(address), np.uint32)
-        for lanes, data, offset in self._parts(address, size):
-            result[lanes] = data.view(f"u{size}")[offset // size]
-        return result
+    def load(self, address_L: Array, size: int) -> Array:
+        """Unsigned numbers of so many bytes, 1, 2 or 4, as uint32."""
+        result_L = np.zeros(len(address_L), np.uint32)
+        for lanes, data, position in self._parts(address_L, size):
+            result_L[lanes] = data[position]
+        return result_L
 
-    def store(self, address: Array, size: int, value: Array) -> None:
-        for lanes, data, offset in self._parts(address, size):
-            data.view(f"u{size}")[offset // size] = value[lanes].astype(f"u{size}")
+    def store(self, address_L: Array, size: int, value_L: Array) -> None:
+        """Store the lowest 1, 2 or 4 bytes of uint32."""
+        for lanes, data, position in self._parts(address_L, size):
+            data[position] = value_L[lanes].astype(data.dtype)
 
-    def _parts(self, address: Array, size: int):
-        if not len(address):
-            return
-        segment = np.searchsorted(self._starts, address, side="right") - 1
-        offset = address - self._starts[segment]
-        wrong = (segment < 0) | (offset + size > self._sizes[segment])
+    def _parts(self, address_L: Array, size: int) -> Iterator[tuple[Any, Array, Array]]:
+        """For each allocation the lanes that reach into it, its numbers of this size, and the positions of those that are meant."""
+        number_L = np.searchsorted(self._starts, address_L, side="right") - 1
+        offset_L = address_L - self._starts[number_L]
+        wrong = (number_L < 0) | (offset_L + size > self._sizes[number_L])
         if wrong.any():
-            before, beyond = int(offset[wrong][0]), int(self._sizes[segment[wrong][0]])
-            raise MemoryFaultError(f"expected an access within an allocation, got {size} bytes at {before} of one of {beyond}")
-        if (address % size).any():
-            raise MemoryFaultError(f"{size} bytes at an address that is no multiple of {size}")
-        first = segment[0]
-        if (segment == first).all():
-            yield slice(None), self._trimmed(first, size), offset
-            return
-        for number in np.unique(segment):
-            lanes = np.flatnonzero(segment == number)
-            yield lanes, self._trimmed(number, size), offset[lanes]
-
-    def _trimmed(self, number: int, size: int) -> Array:
-        data = self._bytes[number]
-        return data[: len(data) // size * size]
+            offset, number = int(offset_L[wrong][0]), int(number_L[wrong][0])
+            where = f"at {offset} of {self._sizes[number]} bytes, {self.names[number]}" if number >= 0 else "before all allocations"
+            raise MemoryFaultError(f"expected an access within an allocation, got one of {size} bytes {where}")
+        if (address_L % size).any():
+            raise MemoryFaultError(f"expected addresses that are multiples of {size}, got others")
+        for number in np.unique(number_L):
+            data = self._bytes[number]
+            lanes = np.flatnonzero(number_L == number)
+            yield lanes, data[: len(data) // size * size].view(f"u{size}"), offset_L[lanes] // size
 
 
-def distinct(*keys: Array) -> int:
-    """How many different combinations there are."""
-    combined = keys[0].astype(np.int64)
-    for key in keys[1:]:
-        combined = combined * (int(key.max()) + 1) + key
-    return len(np.unique(combined))
+def distinct(*keys_L: Array) -> int:
+    """How many different combinations of keys, whole numbers from 0 on, the lanes have."""
+    combined_L = keys_L[0].astype(np.int64)
+    for key_L in keys_L[1:]:
+        combined_L = combined_L * (int(key_L.max()) + 1) + key_L
+    return len(np.unique(combined_L))

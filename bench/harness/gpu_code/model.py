@@ -1,30 +1,32 @@
-"""The time that counted instructions would take at the best: the largest of what each unit of a multiprocessor would need alone."""
+"""The time that counted instructions would take at the best: the largest of what each unit of a GPU would need alone.
+
+Nothing waits in this model: latencies, launches, an uneven end and the instruction cache are left out, so that a GPU takes longer.
+"""
 
 from __future__ import annotations
 
-from harness.gpu_code.architectures import PARTITIONS, Architecture
-from harness.gpu_code.counting import Counts
-
-# Warps whose instructions of a kind a multiprocessor does in a cycle.
-CONVERTED = 0.5
-WHOLE_NUMBERS = 2.0
-MULTIPLIED = 2.0
+from harness.gpu_code.architectures import LANES, PARTITIONS, Architecture
+from harness.gpu_code.counting import INTEGER, Counts
 
 
-def nanoseconds(counts: Counts, architecture: Architecture) -> dict[str, float]:
-    """For each unit how long a whole GPU would be busy with what was counted."""
+def nanoseconds(counts: Counts, memory_bytes: float, architecture: Architecture) -> dict[str, float]:
+    """For each unit how long a whole GPU would be busy with it.
+
+    Args:
+        memory_bytes: that are read from and written to the GPU's memory.
+    """
     kinds = counts.by_kind
 
-    def cycles(rate: float, *names: str) -> float:
-        return sum(kinds.get(name, 0.0) for name in names) / rate
+    def warps(kind: str) -> float:
+        return kinds.get(kind, 0.0)
 
-    busy = {
+    cycles = {
         "issue": counts.issued / PARTITIONS,
         "L1": counts.wavefronts,
-        "conversions": cycles(CONVERTED, "convert"),
-        "integers and choices": cycles(WHOLE_NUMBERS, "integer, compare, select"),
-        "floats": cycles(architecture.float_warps, "float") + cycles(MULTIPLIED * 2, "integer multiply"),
-        "doubles": cycles(architecture.double_warps, "double"),
-        "tensor": counts.products / architecture.products,
+        "float": (warps("float") + 2 * warps("float pair")) * LANES / architecture.floats,
+        "integer": warps(INTEGER) * LANES / architecture.integers,
+        "double": warps("double") * LANES / architecture.doubles,
+        "convert": warps("convert") * LANES / architecture.conversions,
     }
-    return {name: its / (architecture.multiprocessors * architecture.gigahertz) for name, its in busy.items()}
+    busy = {unit: its / (architecture.multiprocessors * architecture.gigahertz) for unit, its in cycles.items()}
+    return busy | {"memory": 1e9 * memory_bytes / architecture.copied}

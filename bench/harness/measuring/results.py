@@ -44,13 +44,14 @@ def conditions(
     }
 
 
-def commit() -> str:
-    """Of the repository, "unknown" where there is none."""
-    return _git("rev-parse", "HEAD") or "unknown"
+def commit(*folders: str) -> str:
+    """The last commit, of those that changed these folders if any are named; "unknown" where there is none."""
+    return _git("log", "-1", "--format=%H", "--", *folders) or "unknown"
 
 
-def uncommitted_changes() -> bool:
-    return bool(_git("status", "--porcelain"))
+def uncommitted_changes(*folders: str) -> bool:
+    """Whether anything differs from the last commit, in these folders if any are named."""
+    return bool(_git("status", "--porcelain", "--", *folders))
 
 
 def _git(*arguments: str) -> str:
