@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,11 +84,31 @@ def rendering(case: Case, sizes: Sequence[tuple[int, int]], architecture: int, s
     rows = hvs.sample_views(case.recipe, seed=seed, epoch=0, index=torch.arange(count), height=images.height, width=images.width)
     rows = rows.views([slot for role in case.roles for slot in rows.slots(role)])
     canvas = Canvas.empty(rows.num_views, count, rows.size[0], case.dtype, channels_last=case.channels_last)
-    with recorded(architecture) as launches:
+    with recorded(architecture) as launches, _noise_in_new_memory():
         render_views(images, rows, canvas, normalize=case.dtype.is_floating_point)
     views = count * rows.num_views
     crops = 3 * float((rows.box[..., 2].double() * rows.box[..., 3]).sum())
     return Rendering(launches, {IMAGES: pixels, CANVAS: canvas.flat}, views, crops / views, canvas.flat.nbytes / views)
+
+
+@contextmanager
+def _noise_in_new_memory() -> Iterator[None]:
+    """Within it, what a sample of an earlier launch leaves out of memory is some pixel there, and the same one each time."""
+    empty, noise = torch.empty, torch.from_numpy(np.random.default_rng(0).random(2**20, np.float32))
+
+    def filled(*size: Any, **options: Any) -> Tensor:
+        memory = empty(*size, **options)
+        flat = memory.flatten()
+        for part in flat.split(len(noise)) if memory.dtype in (torch.uint16, torch.float16, torch.bfloat16, torch.float32) else ():
+            its = noise[: len(part)]
+            part.copy_(its if memory.dtype.is_floating_point else (its * 65535).to(torch.int32).to(memory.dtype))
+        return memory
+
+    torch.empty = filled
+    try:
+        yield
+    finally:
+        torch.empty = empty
 
 
 def _images(sizes: Sequence[tuple[int, int]]) -> tuple[ImageBatch, Tensor]:

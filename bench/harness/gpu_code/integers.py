@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.gpu_code.listing import Instruction
+from harness.gpu_code.listing import UNIFORM_PREDICATES, Instruction, Operand
 from harness.gpu_code.machine import LANES, Machine
 from harness.gpu_code.semantics import Lanes, Table, parts
 
@@ -128,6 +128,30 @@ def predicate_logic(m: Machine, i: Instruction, lanes: Lanes) -> None:
     values = [m.true(part, lanes) for part in (a, b, c)]
     for result, table in zip((first, second), tables, strict=True):
         m.put_true(result, lanes, by_table(int(table.text, 0), *values))
+
+
+@INTEGERS.of("R2P")
+def to_predicates(m: Machine, i: Instruction, lanes: Lanes) -> None:
+    """Bits of a register, or of a byte (B1 to B3) of it, to the predicates whose bits are set in a mask."""
+    _, source, mask = i.operands
+    first = 8 * int(source.selected[1]) if source.selected else 0
+    value_L = m.unsigned(source, lanes)
+    for number in range(UNIFORM_PREDICATES):
+        if int(mask.text, 0) >> number & 1:
+            m.put_true(Operand("predicate", number), lanes, value_L >> np.uint32(first + number) & np.uint32(1) != 0)
+
+
+@INTEGERS.of("P2R")
+def from_predicates(m: Machine, i: Instruction, lanes: Lanes) -> None:
+    """A register with those bits that are set in a mask, of its lowest byte or the one named, taken from the predicates."""
+    result, _, source, mask = i.operands
+    first = next((8 * int(kind[1]) for kind in i.modifiers if kind in ("B1", "B2", "B3")), 0)
+    value_L = m.unsigned(source, lanes)
+    for number in range(UNIFORM_PREDICATES):
+        if int(mask.text, 0) >> number & 1:
+            bit = np.uint32(1 << first + number)
+            value_L = np.where(m.true(Operand("predicate", number), lanes), value_L | bit, value_L & ~bit)
+    m.put(result, lanes, value_L)
 
 
 @INTEGERS.of("SEL")

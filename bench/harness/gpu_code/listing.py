@@ -132,6 +132,8 @@ def operand(text: str) -> Operand:
         return Operand("special", text=rest)
     if barrier := re.fullmatch(r"B(\d+)", rest):
         return Operand("barrier", int(barrier[1]))
+    if rest == "PR":  # all predicates
+        return Operand("special", text=rest)
     return Operand("number" if _NUMBER.fullmatch(rest) else "unknown", text=rest, **signs)
 
 
