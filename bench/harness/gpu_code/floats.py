@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,18 @@ from harness.gpu_code.semantics import Lanes, Table, parts
 
 Array = NDArray[Any]
 FLOATS = Table()
+_LEAST_NORMAL = np.finfo(np.float32).tiny
+
+
+def flushed(value_L: Array) -> Array:
+    """Float32 with denormal numbers made 0."""
+    return np.where(abs(value_L) < _LEAST_NORMAL, np.copysign(np.float32(0), value_L), value_L)
+
+
+def _sources(m: Machine, i: Instruction, lanes: Lanes, operands: Sequence[Operand], half: int = 0) -> list[Array]:
+    """Float32 operands, denormal ones being 0 where the instruction says so (FTZ)."""
+    values = [_one_of(m, operand, lanes, half) for operand in operands]
+    return [flushed(value_L) for value_L in values] if "FTZ" in i.modifiers else values
 
 
 @FLOATS.of("FADD", "FMUL", "FFMA", "FADD2", "FMUL2", "FFMA2")
@@ -24,7 +36,7 @@ def arithmetic(m: Machine, i: Instruction, lanes: Lanes) -> None:
     """Of float32; of two in registers side by side where the name ends in 2."""
     result, *sources = i.operands
     # all is read before anything is written
-    halves = [[_one_of(m, source, lanes, half) for source in sources] for half in range(2 if i.name.endswith("2") else 1)]
+    halves = [_sources(m, i, lanes, sources, half) for half in range(2 if i.name.endswith("2") else 1)]
     for half, (a_L, b_L, *c_L) in enumerate(halves):
         if i.name.startswith("FADD"):
             value_L = a_L + b_L
@@ -32,6 +44,7 @@ def arithmetic(m: Machine, i: Instruction, lanes: Lanes) -> None:
             value_L = a_L * b_L
         else:  # float64 holds a product of two float32
             value_L = (a_L.astype(np.float64) * b_L + c_L[0]).astype(np.float32)
+        value_L = flushed(value_L) if "FTZ" in i.modifiers else value_L
         m.put(result, lanes, np.clip(value_L, np.float32(0), np.float32(1)) if "SAT" in i.modifiers else value_L, half)
 
 
@@ -54,7 +67,7 @@ def half_constant(m: Machine, i: Instruction, lanes: Lanes) -> None:
 @FLOATS.of("FMNMX", "FMNMX3")
 def least_or_most(m: Machine, i: Instruction, lanes: Lanes) -> None:
     result, _, sources, (is_least, *_) = parts(i.operands)
-    values = [m.float(source, lanes) for source in sources]
+    values = _sources(m, i, lanes, sources)
     m.put(result, lanes, np.where(m.true(is_least, lanes), np.fmin.reduce(values), np.fmax.reduce(values)))
 
 
@@ -75,7 +88,7 @@ def compared(kind: str, a_L: Array, b_L: Array) -> Array:
 
 @FLOATS.of("FSETP")
 def compare(m: Machine, i: Instruction, lanes: Lanes) -> None:
-    put_comparison(m, i, lanes, compared(i.modifiers[0], m.float(i.operands[2], lanes), m.float(i.operands[3], lanes)))
+    put_comparison(m, i, lanes, compared(i.modifiers[0], *_sources(m, i, lanes, i.operands[2:4])))
 
 
 @FLOATS.of("DSETP")
@@ -115,10 +128,12 @@ _APPROXIMATED: dict[str, Callable[[Array], Array]] = {
 
 @FLOATS.of("MUFU")
 def approximate(m: Machine, i: Instruction, lanes: Lanes) -> None:
-    """What the hardware approximates, here rounded; RCP64H: the upper half of a float64's reciprocal, from its upper half."""
+    """What the hardware approximates, here rounded, without denormal numbers; RCP64H: the upper half of a float64's reciprocal, of its
+    upper half."""
     result, source = i.operands
     if i.modifiers[0] != "RCP64H":
-        m.put(result, lanes, _APPROXIMATED[i.modifiers[0]](m.float(source, lanes).astype(np.float64)).astype(np.float32))
+        value_L = flushed(m.float(source, lanes)).astype(np.float64)
+        m.put(result, lanes, flushed(_APPROXIMATED[i.modifiers[0]](value_L).astype(np.float32)))
         return
     if source.kind == "number":
         value_L = m.double(source, lanes)
