@@ -17,17 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.sizes import known_sizes, sizes_below
-from harness.gpu_code.architectures import ARCHITECTURES, H200, Architecture
+from harness.gpu_code.architectures import ARCHITECTURES, H200
 from harness.gpu_code.cases import CASES, Case
-from harness.gpu_code.counting import Counts
 from harness.gpu_code.figures import FIGURES, Sample, figures, instructions
 from harness.measuring import machine, results
 from harness.measuring.schema import Table, check_form, flag, number, text
-from harness.reporting.tables import table
+from harness.reporting.evidence import replaced
+from harness.reporting.gpu_code import MARKS, costly_lines, docs_part, report
 
 BENCH = "gpu_model"
 KERNELS = ("kernels/render",)  # whose code it is
 RESULT = results.RESULTS / f"{BENCH}.json"
+PAGE = results.ROOT / "docs" / "gpu.md"
+SHOWN = "SimSiam, 224"  # kernel by kernel on that page
 CODE = {"commit": text, "uncommitted_changes": flag, "versions": Table(text), "cases": Table(Table(FIGURES))}
 FORM = {
     "bench": text,
@@ -64,19 +66,19 @@ def grown(now: Mapping[str, int], committed: Mapping[str, int], most: float = 0.
     ]
 
 
-def run(sizes: Sequence[tuple[int, int]], images: int, programs: int, before: Mapping[str, Any] | None) -> dict[str, Any]:
+def run(sample: Sample, before: Mapping[str, Any] | None) -> dict[str, Any]:
     """All cases on H200, the usual ones on the others too, in the form ``FORM``.
 
     Args:
         before: what code was; None where what it is now becomes that.
     """
-    sample = sample_of(sizes, images, programs)
     cases: dict[str, dict[str, Any]] = {}
     for gpu in ARCHITECTURES:
         for case in CASES:
             if case.usual or gpu is H200:
-                cases.setdefault(case.name, {})[gpu.name], _ = figures(case, gpu, sample)
-                print(report(case, gpu, cases[case.name][gpu.name], before), end="\n\n", flush=True)
+                its, _ = figures(case, gpu, sample)
+                cases.setdefault(case.name, {})[gpu.name] = its
+                print(report(case.name, gpu.name, its, figures_before(before, case.name, gpu.name)), end="\n\n", flush=True)
     now = {
         "commit": results.commit(*KERNELS),
         "uncommitted_changes": results.uncommitted_changes(*KERNELS),
@@ -88,56 +90,25 @@ def run(sizes: Sequence[tuple[int, int]], images: int, programs: int, before: Ma
         "bench": BENCH,
         "question": "registers, spills, instructions and modelled time of the GPU renderer's compiled code; nothing is measured",
         "assumed": {gpu.name: gpu.assumed() for gpu in ARCHITECTURES},
-        "sample": {"images": images, "programs": programs, "seed": sample.seed},
+        "sample": {"images": len(sample.sizes), "programs": sample.programs, "seed": sample.seed},
         "before": before or now,
         "now": now,
         "guard": guard | {"instructions": {case.name: instructions(guarded(case)) for case in CASES if case.name in GUARDED}},
     }
 
 
-def report(case: Case, gpu: Architecture, its: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
-    """One case in a table, beside what it was before."""
-    was = before["cases"].get(case.name, {}).get(gpu.name) if before else None
-    old = {kernel["kernel"]: kernel for kernel in was["kernels"]} if was else {}
-    names = [kernel["kernel"] for kernel in its["kernels"]]
-    gone = [kernel for name, kernel in old.items() if name not in names]
-    header = ["kernel", "registers", "warps held", "spilled", "k instructions", "L1 passes", "KB", "ns by unit", "before", "before: ns"]
-    rows = [_row(kernel) + _before(old.get(kernel["kernel"])) for kernel in its["kernels"]]
-    rows += [[kernel["kernel"], *[""] * (len(header) - 3), *_before(kernel)] for kernel in gone]
-    lines = [
-        f"{case.name}, {gpu.name}: modelled, a view",
-        "",
-        table(header, rows),
-        "",
-        f"sum {its['ns']:.0f} ns" + (f", before {was['ns']:.0f}" if was else "") + f"; {its['bound_ns'] / its['ns']:.1%} of what memory "
-        f"would allow if each crop of {its['crop_bytes'] / 1e3:.0f} KB were read and each output of {its['output_bytes'] / 1e3:.0f} KB "
-        f"written once, {its['bound_ns']:.0f} ns; between kernels {its['scratch_bytes'] / 1e3:.0f} KB are written and read",
-    ]
-    return "\n".join(lines)
+def figures_before(before: Mapping[str, Any] | None, case: str, gpu: str) -> Mapping[str, Any] | None:
+    return before["cases"].get(case, {}).get(gpu) if before else None
 
 
-def _row(kernel: Mapping[str, Any]) -> list[str]:
-    times = sorted(kernel["ns"].items(), key=lambda item: -item[1])[:4]
-    return [
-        kernel["kernel"],
-        *(str(kernel[name]) for name in ("registers", "warps_held", "spilled_bytes")),
-        *(f"{kernel[name] / 1e3:.1f}" for name in ("instructions", "wavefronts", "memory_bytes")),
-        ", ".join(f"{unit} {ns:.0f}" for unit, ns in times),
-    ]
-
-
-def _before(kernel: Mapping[str, Any] | None) -> list[str]:
-    return [f"{kernel['instructions'] / 1e3:.1f}", f"{kernel['ns'][kernel['bound_by']]:.0f}"] if kernel else ["", ""]
-
-
-def costly_lines(kernels: Sequence[Mapping[str, Any]], counts: Sequence[Counts], most: int = 15) -> str:
-    """Lines of the source that take the most instructions."""
-    rows = []
-    for kernel, its in zip(kernels, counts, strict=True):
-        for (file, line), issued in sorted(its.by_line.items(), key=lambda item: -item[1])[:most]:
-            share = issued / its.issued
-            rows.append([kernel["kernel"], f"{file}:{line}", f"{share * kernel['instructions'] / 1e3:.1f}", f"{share:.1%}"])
-    return table(["kernel", "line", "k instructions a view", "of its"], rows)
+def look(case: Case, gpu_name: str, sample: Sample, before: Mapping[str, Any] | None, lines: bool) -> None:
+    """Print a case on a GPU, and the costly lines of its source where these are wanted."""
+    (gpu,) = (gpu for gpu in ARCHITECTURES if gpu.name == gpu_name)
+    its, counts = figures(case, gpu, sample)
+    print(report(case.name, gpu.name, its, figures_before(before, case.name, gpu.name)), end="\n\n", flush=True)
+    if lines:
+        names = [kernel["kernel"] for kernel in its["kernels"]]
+        print(costly_lines({name: count.by_line for name, count in zip(names, counts, strict=True)}, 2 * len(sample.sizes)), end="\n\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -149,22 +120,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=128, help="of a batch; two views of each (128)")
     parser.add_argument("--programs", type=int, default=600, help="of a launch that are executed (600)")
     parser.add_argument("--new-before", action="store_true", help="compare later runs with what this one finds")
-    parser.add_argument("--out", type=Path, default=RESULT, help="the result's file, of which what was before is taken, too")
+    parser.add_argument("--out", type=Path, help="another file for the result, of which what was before is taken, too")
     options = parser.parse_args(arguments)
-    sizes = sizes_below(options.data) if options.data else known_sizes()
-    before = json.loads(options.out.read_text())["before"] if options.out.exists() and not options.new_before else None
+    out = options.out or RESULT
+    before = json.loads(out.read_text())["before"] if out.exists() and not options.new_before else None
+    sample = sample_of(sizes_below(options.data) if options.data else known_sizes(), options.images, options.programs)
     if options.only:
-        (gpu,) = (gpu for gpu in ARCHITECTURES if gpu.name == options.gpu)
         for case in (case for case in CASES if options.only in case.name):
-            its, counts = figures(case, gpu, sample_of(sizes, options.images, options.programs))
-            print(report(case, gpu, its, before), end="\n\n", flush=True)
-            if options.lines:
-                print(costly_lines(its["kernels"], counts), end="\n\n")
+            look(case, options.gpu, sample, before, options.lines)
         return 0
-    result = run(sizes, options.images, options.programs, before)
+    result = run(sample, before)
     check_form(result, FORM)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written to {os.path.relpath(options.out)}")
+    written = {out: json.dumps(result, indent=1) + "\n"}
+    if options.out is None:
+        written[PAGE] = replaced(PAGE.read_text(), docs_part(result, SHOWN, H200.name), MARKS)
+    for path, content in written.items():
+        path.write_text(content)
+        print(f"written: {os.path.relpath(path)}")
     return 0
 
 

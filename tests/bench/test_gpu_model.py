@@ -16,11 +16,13 @@ if os.environ.get("TRITON_INTERPRET") == "1" or triton.__version__.startswith("3
 
 import gpu_model  # noqa: E402
 import hvs_data as hvs  # noqa: E402
-from gpu_model import FORM, GUARDED, RESULT, grown, guarded, sample_of  # noqa: E402
+from gpu_model import FORM, GUARDED, PAGE, RESULT, SHOWN, grown, guarded, sample_of  # noqa: E402
 from harness.gpu_code.architectures import H200  # noqa: E402
 from harness.gpu_code.cases import CASES, Case  # noqa: E402
 from harness.gpu_code.figures import instructions  # noqa: E402
 from harness.measuring.schema import check_form  # noqa: E402
+from harness.reporting.evidence import replaced  # noqa: E402
+from harness.reporting.gpu_code import MARKS, docs_part, report  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +41,11 @@ def test_committed_figures_are_complete(committed: dict[str, Any]) -> None:
     for code in (committed["before"], committed["now"]):
         assert set(code["cases"]) == {case.name for case in CASES}
         assert all(H200.name in gpus for gpus in code["cases"].values())
+
+
+def test_the_page_shows_the_committed_figures(committed: dict[str, Any]) -> None:
+    page = PAGE.read_text()
+    assert replaced(page, docs_part(committed, SHOWN, H200.name), MARKS) == page
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in GUARDED], ids=lambda case: case.name)
@@ -101,7 +108,7 @@ def test_a_kernel_that_is_gone_is_still_told() -> None:
     }  # fmt: skip
     its = {"crop_bytes": 1000, "output_bytes": 2000, "scratch_bytes": 0, "bound_ns": 1.0, "ns": 5.0, "kernels": [kernel]}
     was = {**its, "ns": 20.0, "kernels": [{**kernel, "instructions": 9000}, {**kernel, "kernel": "gone", "instructions": 7000}]}
-    text = gpu_model.report(SMALL, H200, its, {"cases": {"small": {"H200": was}}})
+    text = report("small", "H200", its, was)
     lines = {line.split()[0]: line for line in text.splitlines() if line}
     assert "9.0" in lines["kept"] and "5.0" in lines["kept"] and "7.0" in lines["gone"]
     assert "sum 5 ns, before 20; 20.0% of" in text

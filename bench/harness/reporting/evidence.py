@@ -15,17 +15,17 @@ BEGIN, END = "<!-- experiments: written by make bench-page -->\n", "<!-- end of 
 LINE = 175
 
 
-def replaced(page: str, part: str) -> str:
+def replaced(page: str, part: str, marks: tuple[str, str] = (BEGIN, END)) -> str:
     """The page with this part between the marks.
 
     Raises:
         ValueError: a page without the two marks.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = page.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise ValueError(f"expected the lines {BEGIN.strip()!r} and {END.strip()!r} in the page; put them where the experiments belong")
-    return f"{before}{BEGIN}\n{part}\n{END}{after}"
+        raise ValueError(f"expected the lines {marks[0].strip()!r} and {marks[1].strip()!r} in the page; put them where the part belongs")
+    return f"{before}{marks[0]}\n{part}\n{marks[1]}{after}"
 
 
 def experiments_part(found: Mapping[str, Sequence[Setting]]) -> str:
