@@ -3,7 +3,7 @@
     python bench/gpu_model.py [--data FOLDER] [--only WORDS] [--lines]
 
 Launches are compiled as they would be for a GPU, and programs of them executed on the CPU, instruction by instruction, and counted.
-Needs no GPU. The times are MODELLED: what the counted instructions would take at the best. Nothing is measured.
+Needs the package triton, and no GPU. The times are MODELLED: what the counted instructions would take at the best. Nothing is measured.
 """
 
 from __future__ import annotations

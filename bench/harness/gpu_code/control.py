@@ -46,14 +46,22 @@ def expect(m: Machine, i: Instruction, lanes: Lanes) -> None:
     m.expect(i.operands[0].index, lanes)
 
 
+def under(m: Machine, i: Instruction, lanes: Lanes) -> Lanes:
+    """Lanes for which all predicates among the operands hold: what turns may have some beside its guard."""
+    for condition in i.operands:
+        if condition.kind == "predicate":
+            lanes = lanes[m.true(condition, lanes)]
+    return lanes
+
+
 @TURNS.of("BREAK")
 def excuse(m: Machine, i: Instruction, lanes: Lanes) -> None:
-    m.excuse(i.operands[-1].index, lanes)
+    m.excuse(i.operands[-1].index, under(m, i, lanes))
 
 
 @TURNS.of("BSYNC")
 def meet(m: Machine, i: Instruction, lanes: Lanes) -> None:
-    m.meet(i.operands[0].index, lanes)
+    m.meet(i.operands[-1].index, under(m, i, lanes))
 
 
 @TURNS.of("BAR")
@@ -65,19 +73,20 @@ def meet_program(m: Machine, i: Instruction, lanes: Lanes) -> None:
 
 @TURNS.of("EXIT")
 def end(m: Machine, i: Instruction, lanes: Lanes) -> None:
-    m.alive[lanes] = False
+    m.end(under(m, i, lanes))
 
 
 @TURNS.of("BRA", "CALL")
 def jump(m: Machine, i: Instruction, lanes: Lanes) -> None:
-    for condition in i.operands:
-        if condition.kind == "predicate":
-            lanes = lanes[m.true(condition, lanes)]
-    m.counter[lanes] = i.target
+    if i.target is None or any(operand.kind != "predicate" for operand in i.operands):
+        raise UnknownCodeError("expected a jump to a label under predicates, got another")
+    m.counter[under(m, i, lanes)] = i.target
 
 
 @TURNS.of("BRX", "BRXU", "RET")
 def jump_by_register(m: Machine, i: Instruction, lanes: Lanes) -> None:
     """To an address that BRX counts from the next instruction on, and RET from the function's first."""
+    if any(operand.kind == "predicate" for operand in i.operands):
+        raise UnknownCodeError("expected a jump without predicates beside its guard, got another")
     to_L = m.unsigned(i.operands[0], lanes).view(np.int32)
     m.counter[lanes] = to_L if i.name == "RET" else to_L + np.int32(i.address + STEP + int(i.operands[1].text, 0))

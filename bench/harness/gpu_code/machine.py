@@ -170,9 +170,20 @@ class Machine:
         free = rows[~missing].ravel()
         self.waiting[free[self.waiting[free] == barrier]] = -1
 
+    def end(self, lanes: Array) -> None:
+        """Lanes end, and nobody waits for them."""
+        self.alive[lanes] = False
+        waiting = np.unique(self.waiting[self.whole_warps(lanes)])
+        for barrier in waiting[(waiting >= 0) & (waiting < PROGRAM_BARRIER)]:
+            self._release(barrier, lanes)
+        self._release_programs()
+
     def meet_program(self, lanes: Array) -> None:
         """Lanes arrive at the barrier of their program, and go on once all that have not ended did."""
         self.waiting[lanes] = PROGRAM_BARRIER
+        self._release_programs()
+
+    def _release_programs(self) -> None:
         late = self.alive & (self.waiting != PROGRAM_BARRIER)
         missing_P = np.bincount(self.slot[late], minlength=len(self.shared)) > 0
         self.waiting[(self.waiting == PROGRAM_BARRIER) & ~missing_P[self.slot]] = -1
