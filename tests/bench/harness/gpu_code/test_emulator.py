@@ -101,6 +101,21 @@ def test_each_program_takes_its_own_branches(architecture: int) -> None:
 
 
 @triton.jit
+def leaves_early(flags, out):
+    p = tl.program_id(0)
+    if (tl.load(flags + p // 3) != 0) & (p % 3 != 0):
+        return
+    tl.store(out + p, 1.0)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_programs_leave_where_all_conditions_hold(architecture: int) -> None:
+    flags, out = torch.tensor([0, 1, -1, 0], dtype=torch.int32), torch.zeros(12)
+    executed(leaves_early, (12,), flags, out, architecture=architecture, num_warps=1)
+    assert out.tolist() == [float(p % 3 == 0 or flags[p // 3] == 0) for p in range(12)]
+
+
+@triton.jit
 def strided(values, out, stride, block: tl.constexpr):
     lane = tl.arange(0, block)
     tl.store(out + lane, tl.load(values + lane * stride))
