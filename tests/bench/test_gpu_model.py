@@ -78,13 +78,14 @@ SMALL = Case("small", hvs.recipes.simsiam(2, size=32), dtype=torch.float32)
 def test_what_was_before_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(gpu_model, "CASES", [SMALL])
     monkeypatch.setattr(gpu_model, "GUARDED", [SMALL.name])
+    monkeypatch.setattr(gpu_model, "GUARD_IMAGES", 2)
+    monkeypatch.setattr(gpu_model, "GUARD_PROGRAMS", 8)
     out = tmp_path / "result.json"
     options = ["--images", "2", "--programs", "8", "--out", str(out)]
     assert gpu_model.main(options) == 0
     first = json.loads(out.read_text())
     check_form(first, FORM)
     assert first["before"] == first["now"] and set(first["now"]["cases"]["small"]) == {"H200"}
-    # half of what it was: two kernels of one sum
     for kernel in first["before"]["cases"]["small"]["H200"]["kernels"]:
         kernel["instructions"] *= 2
     first["before"]["cases"]["small"]["H200"]["kernels"][-1]["kernel"] = "gone"
