@@ -38,13 +38,14 @@ without one pay nothing. The host ships all tables in one copy of page-locked me
 scratch memory (some 2,000 views at 224), and never waits. Views that lie in the canvas at multiples of 16 elements, as all of common sizes
 do, are stored 16 bytes at a time: ``unit`` says so when kernels are compiled, once for a size and dtype.
 
-Modelled (bench/gpu_model.py; nothing of this was measured), a SimSiam view at 224 in bfloat16 takes 480 ns of an H200's issue slots, some
-27 % of the bound in bytes; half of it is the resize, of which a twelfth are multiply-adds with weights that are 0. The way to 40 %, 330 ns:
-memory comes first, since crop, output and scratch are some 1.6 MB a view, 380 ns. Batches cut so that scratch stays in the L2 cache (64
-views, 30 MB) would save most of that. But five launches for each cut, at some 8 us of the host, take longer than the device takes for 64
-views, unless they are captured in a CUDA graph, as ``graphs.py`` does for whole batches. One kernel a view, a cluster of 8 programs with
-the view in distributed shared memory (301 KB of their 1.8 MB), needs neither scratch nor cuts: the mean grey and the blur's neighbours pass
-through shared memory. Triton 3.8 does not hand a program its neighbours' shared memory, so that this is CUDA C++.
+Modelled (bench/gpu_model.py; nothing of this was measured), a SimSiam view at 224 in bfloat16 takes 490 ns of an H200's issue slots, and
+530 ns with kernel (b) waiting for memory: a quarter of the bound in bytes. Half of it is the resize, of which a twelfth are multiply-adds
+with weights that are 0. The way to 40 %, 330 ns: memory comes first, since crop, output and scratch are some 1.7 MB a view, 390 ns. Batches
+cut so that scratch stays in the L2 cache (64 views, 30 MB) would save most of that. But five launches for each cut, at some 8 us of the
+host, take longer than the device takes for 64 views, unless they are captured in a CUDA graph, as ``graphs.py`` does for whole batches. One
+kernel a view, a cluster of 8 programs with the view in distributed shared memory (301 KB of their 1.8 MB), needs neither scratch nor cuts:
+the mean grey and the blur's neighbours pass through shared memory. Triton 3.8 does not hand a program its neighbours' shared memory, so
+that this is CUDA C++.
 
 Left for a measurement on a GPU: tile sizes and warps, whether graphs pay, and all of the above.
 """
