@@ -6,8 +6,6 @@ runs functions in threads of one process. SPDL's own decoder, FFmpeg's, takes th
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor
 
 from harness.loaders import peers
+from harness.loaders.packing import kept
 from hvs_data.recipes.spec import Recipe
 
 SHARDS_A_WORKER = 4
@@ -89,12 +88,12 @@ def _of_sample(views: _Views, sample: tuple[bytes]) -> list[Tensor]:
 
 
 def _shards(paths: Sequence[str], workers: int) -> list[str]:
-    """Tar files of these images in the system's folder for what is temporary, written once."""
+    """Tar files of these images, written once."""
     import webdataset as wds
 
     files = list(dict.fromkeys(paths))
     told = f"webdataset {workers} {[(path, Path(path).stat().st_mtime_ns) for path in files]}"
-    folder = Path(tempfile.gettempdir(), "hvs_data-bench", hashlib.sha256(told.encode()).hexdigest()[:16])
+    folder = kept(told)
     if not folder.exists():
         begun = folder.with_suffix(".new")
         begun.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,6 @@ solarizing.
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from harness.loaders.packing import kept
 from hvs_data.recipes.spec import Recipe
 
 MODES = ("jpg", "raw")
@@ -49,12 +48,12 @@ class Photos:
 
 
 def written(paths: Sequence[str], mode: str, workers: int) -> Path:
-    """The file of these images in the system's folder for what is temporary, written once."""
+    """The file of these images, written once."""
     from ffcv.fields import IntField, RGBImageField
     from ffcv.writer import DatasetWriter
 
     told = f"{mode} {[(path, Path(path).stat().st_mtime_ns) for path in paths]}"
-    file = Path(tempfile.gettempdir(), "hvs_data-bench", f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.beton")
+    file = kept(told).with_suffix(".beton")
     if not file.exists():
         file.parent.mkdir(exist_ok=True)
         begun = file.with_suffix(".new")

@@ -19,15 +19,20 @@ from hvs_data.packing.pack import pack
 SHARD_BYTES = 10**9
 
 
+def kept(told: str) -> Path:
+    """Where something that is written once stands, by what tells it from other things: in the system's folder for what is temporary."""
+    return Path(tempfile.gettempdir(), "hvs_data-bench", hashlib.sha256(told.encode()).hexdigest()[:16])
+
+
 def packed(paths: Sequence[str], form: Form) -> Any:
-    """The images of these files, which may come several times, from shards in the system's folder for what is temporary.
+    """The images of these files, which may come several times, from shards that are kept.
 
     Raises:
         ValueError: a file that cannot be packed.
     """
     files = list(dict.fromkeys(paths))
     told = f"{asdict(form)} {[(path, Path(path).stat().st_mtime_ns) for path in files]}"
-    folder = Path(tempfile.gettempdir(), "hvs_data-bench", hashlib.sha256(told.encode()).hexdigest()[:16])
+    folder = kept(told)
     if pack(hvs.open_source(files), str(folder), form, SHARD_BYTES, cores()).bad:
         raise ValueError(f"expected files that can be packed, got bad ones; {folder / 'bad.jsonl'} tells which")
     place = {path: number for number, path in enumerate(files)}

@@ -21,7 +21,7 @@ SIDE, IMAGES, BATCH, WORKERS = 16, 24, 4, 2
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Pictures of a grey level each, 10 apart."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "kept"))
+    monkeypatch.setattr(engine_peers, "kept", lambda told: tmp_path / "kept")
     for number in range(IMAGES):
         Image.fromarray(np.full((40, 60, 3), 10 * number, np.uint8)).save(tmp_path / f"{number:02}.png")
     return [str(tmp_path / f"{number:02}.png") for number in range(IMAGES)]
