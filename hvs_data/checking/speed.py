@@ -7,13 +7,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
+import torch
+from torch.utils.data import Subset
 
 from hvs_data.errors import HvsError
+from hvs_data.kernels.render.canvas import Canvas
 from hvs_data.loaders.view_loader import ViewLoader
 from hvs_data.pipelines.decode import decode_image
-from hvs_data.pipelines.render import render
+from hvs_data.pipelines.engine import choose_engine
 from hvs_data.recipes.spec import Recipe
 from hvs_data.rows.sampling import sample_views
 from hvs_data.sources.base import Source
@@ -77,12 +81,18 @@ def _timed(source: Source, recipe: Recipe, indices: Sequence[int]) -> tuple[floa
             continue
     if not images:
         return None
-    start = time.perf_counter()
     height, width = ([image.shape[side] for image in images] for side in (0, 1))
+    sizes = [role.size for role in recipe.slot_roles]
+    # memory that was used before, as a loader's is after its first batches
+    canvases = {size: Canvas.empty(sizes.count(size), len(images), size, torch.float32, channels=recipe.spec.channels) for size in sizes}
+    for canvas in canvases.values():
+        canvas.flat.zero_()
+    start = time.perf_counter()
     rows = sample_views(recipe, seed=0, epoch=0, index=list(range(len(images))), height=height, width=width)
-    for size in dict.fromkeys(rows.size):
-        slots = [slot for slot, its in enumerate(rows.size) if its == size]
-        render(ImageBatch(images), rows.views(slots), num_threads=1)
+    engine = choose_engine("auto", torch.device("cpu"), rows.spec, resizes=rows.resized is not None)
+    for size, canvas in canvases.items():
+        slots = [slot for slot, its in enumerate(sizes) if its == size]
+        engine.render_group(ImageBatch(images), rows.views(slots), canvas, normalize=True)
     return read / len(images), decoded / len(images), (time.perf_counter() - start) / len(images)
 
 
@@ -125,6 +135,12 @@ def with_candidates(recipe: Recipe, candidates: int) -> Recipe:
             f"candidates must be a multiple of {len(of_pair)} of at least {least} under recipe {recipe.name!r}, got {candidates}"
         )
     return replace(recipe, roles=tuple(role if role.name == LOCAL else replace(role, candidates=each) for role in recipe.roles))
+
+
+def at_least(source: Any, images: int) -> Any:
+    """The source, its images one epoch after the other until they are so many, as an epoch's beginning is slow."""
+    rounds = -(-images // max(1, len(source)))
+    return source if rounds == 1 else Subset(source, list(range(len(source))) * rounds)
 
 
 def some_of(source: Source, images: int) -> list[int]:

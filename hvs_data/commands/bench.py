@@ -12,9 +12,9 @@ from hvs_data.commands.recipes import recipe_of
 if TYPE_CHECKING:
     from hvs_data.checking.speed import Stages
     from hvs_data.recipes.spec import Recipe
-    from hvs_data.sources.base import Source
 
 SAMPLE = 192  # images whose stages are timed
+BATCHES = 64  # of an epoch, at least
 BUSY = 0.5  # CPUs: as many by others are worth a word
 
 ABOUT = (
@@ -48,12 +48,13 @@ def add(bench: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     import hvs_data as hvs
-    from hvs_data.checking.speed import images_per_second, some_of, stages, with_candidates
+    from hvs_data.checking.speed import at_least, images_per_second, some_of, stages, with_candidates
     from hvs_data.threads.share import default_threads
 
     source = hvs.open_source(options.source)
     recipe = recipe_of(options.recipe)
-    batch_size = min(options.batch_size, max(1, len(source) // 8))
+    batch_size = options.batch_size
+    images = at_least(source, BATCHES * batch_size)
     threads = options.threads or sorted({1, default_threads()})
     print(f"{source!r}, recipe {recipe.name!r}, batches of {batch_size}")
     if (busy := _others_busy()) >= BUSY:
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     for number in threads:
         print(f"{number:>8}", end="", flush=True)
         for count in options.candidates:
-            make = partial(_loader, source, with_candidates(recipe, count), batch_size, number)
+            make = partial(_loader, images, with_candidates(recipe, count), batch_size, number)
             speed[number, count] = images_per_second(make, options.seconds)
             print(f"{speed[number, count]:>12,.0f}", end="", flush=True)
         print()
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _loader(source: Source, recipe: Recipe, batch_size: int, threads: int) -> Any:
+def _loader(source: Any, recipe: Recipe, batch_size: int, threads: int) -> Any:
     from hvs_data import ViewLoader
 
     return ViewLoader(source, recipe, batch_size, num_threads=threads, drop_last=True)

@@ -62,3 +62,10 @@ def test_candidates_that_cannot_be_dealt_are_refused() -> None:
 def test_a_sample_is_spread_over_the_source() -> None:
     source = hvs.open_source(IMAGES)
     assert speed.some_of(source, 3) == [0, 10, 19] and speed.some_of(source, 50) == list(range(20))
+
+
+@pytest.mark.parametrize(("images", "expected"), [(5, 20), (20, 20), (21, 40), (64, 80)])
+def test_a_short_source_is_gone_through_again_and_again(images: int, expected: int) -> None:
+    source = speed.at_least(hvs.open_source(IMAGES), images)
+    loader = hvs.ViewLoader(source, RECIPE, 10, shuffle=False, num_threads=1)
+    assert len(source) == expected and sum(len(batch.labels) for batch in loader) == expected
