@@ -6,6 +6,10 @@ one element in one dimension. NumPy 2.5 refuses that.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -20,3 +24,12 @@ def take_indices() -> None:
         tensor.__index__ = lambda self: int(self.handle.data.item())
 
     interpreter._patch_lang_tensor = patched
+
+
+def assert_passes(file: str, *, skipped: int) -> None:
+    """The tests of a file pass in a process that interprets kernels, but for so many that are skipped there, and no more."""
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file]
+    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f" passed, {skipped} skipped" in done.stdout, done.stdout

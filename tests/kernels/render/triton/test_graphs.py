@@ -7,10 +7,7 @@ addresses, numbers) stays, and only the memory that they read has changed. On a 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,15 +17,14 @@ import hvs_data as hvs
 from hvs_data.arguments.sizes import Size
 from hvs_data.kernels.render.canvas import Canvas, count_elements
 from hvs_data.types import ViewParams
+from interpreted import assert_passes, take_indices
 from render_material import drawn_rows, photo
 
 pytest.importorskip("triton")
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 if INTERPRETED:
-    import interpreted as interpreter
-
-    interpreter.take_indices()
+    take_indices()
 interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in the interpreter's process")
 
 RECIPES = {"byol": hvs.recipes.byol(2, size=16), "bicubic": hvs.recipes.simclr(2, size=16, interpolation="bicubic")}
@@ -36,12 +32,7 @@ RECIPES = {"byol": hvs.recipes.byol(2, size=16), "bicubic": hvs.recipes.simclr(2
 
 @pytest.mark.skipif(INTERPRETED, reason="starts this process")
 def test_in_the_interpreter() -> None:
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__))]
-    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[4], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    # the process skips this very test and the one for a device, and no other
-    assert " passed, 2 skipped" in done.stdout
+    assert_passes(__file__, skipped=2)  # this very test and the one for a device
 
 
 class Capture:

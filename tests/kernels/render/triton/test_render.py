@@ -12,10 +12,7 @@ import io
 import itertools
 import math
 import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +26,7 @@ from hvs_data.errors import HvsError
 from hvs_data.kernels.render.canvas import DTYPES, Canvas
 from hvs_data.pipelines.decode import decode_image
 from hvs_data.types import RenderSpec, ViewParams
+from interpreted import assert_passes
 from render_material import INTERPOLATIONS, PRESETS, drawn_rows, photo, plain_rows
 
 triton = pytest.importorskip("triton")
@@ -48,12 +46,7 @@ Box = tuple[int, int, int, int]
 
 @pytest.mark.skipif(INTERPRETED, reason="starts this process")
 def test_in_the_interpreter() -> None:
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__))]
-    done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[4], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    # the process skips this very test, and no other
-    assert " passed, 1 skipped" in done.stdout
+    assert_passes(__file__, skipped=1)  # this very test
 
 
 @pytest.fixture(autouse=True)
