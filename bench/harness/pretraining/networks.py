@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.pretraining.layers import Convolution, NormReLU
+
 
 def resnet18(width: int = 64, stem_stride: int = 1) -> nn.Sequential:
     """ResNet-18 (He et al. 2016, arXiv 1512.03385) with the 3 x 3 stem without pooling that is usual for small images.
@@ -19,20 +21,33 @@ def resnet18(width: int = 64, stem_stride: int = 1) -> nn.Sequential:
     Returns:
         [N, 3, S, S] -> features [N, 8 * width].
     """
-    from torchvision.models.resnet import BasicBlock
-
-    layers = [_convolution(3, width, kernel=3, stride=stem_stride), nn.ReLU()]
+    layers: list[nn.Module] = [Convolution(3, width, kernel=3, stride=stem_stride), NormReLU(width)]
     channels = width
     for stage in range(4):
         wider, stride = width * 2**stage, 1 if stage == 0 else 2
-        shortcut = _convolution(channels, wider, kernel=1, stride=stride) if stride > 1 else None
-        layers += [BasicBlock(channels, wider, stride=stride, downsample=shortcut), BasicBlock(wider, wider)]
+        layers += [BasicBlock(channels, wider, stride), BasicBlock(wider, wider)]
         channels = wider
     encoder = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return encoder
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions beside a short cut: [N, C, S, S] -> [N, D, S / stride, S / stride]. The parts bear torchvision's names."""
+
+    def __init__(self, channels: int, out_channels: int, stride: int = 1):
+        super().__init__()
+        self.conv1, self.bn1 = Convolution(channels, out_channels, 3, stride), NormReLU(out_channels)
+        self.conv2, self.bn2 = Convolution(out_channels, out_channels, 3), NormReLU(out_channels)
+        self.downsample = None
+        if stride > 1:
+            self.downsample = nn.Sequential(Convolution(channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
+
+    def forward(self, input: Tensor) -> Tensor:
+        shortcut = input if self.downsample is None else self.downsample(input)
+        return self.bn2(self.conv2(self.bn1(self.conv1(input))), shortcut)
 
 
 def resnet(published: bool, width: int, stem_stride: int) -> tuple[nn.Module, int]:
@@ -155,9 +170,3 @@ class PrototypeHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[N, F] -> logits [N, K]."""
         return F.linear(F.normalize(self.mlp(features), dim=-1), F.normalize(self.prototypes, dim=-1))
-
-
-def _convolution(channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, out_channels, kernel, stride, padding=kernel // 2, bias=False), nn.BatchNorm2d(out_channels)
-    )  # fmt: skip
