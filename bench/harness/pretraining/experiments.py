@@ -57,6 +57,9 @@ GRID = tuple(
     for crop, color in ((0.6, 0.5), (0.2, 1.0), (0.08, 1.0), (0.4, 0.5), (0.2, 0.5), (0.6, 1.0), (0.4, 1.0), (0.08, 0.5))
 )
 
+# milder than the hardest of all pairs, or of other pairs
+POLICIES = ("warmed-up", "tempered", "feasible", "mixed", "hard-crops", "hard-colors")
+
 EXPERIMENTS = {
     "map": Experiment(
         "Over which strengths of crops and colours do hard pairs help?",
@@ -64,12 +67,14 @@ EXPERIMENTS = {
         {"cifar10": 10.0, "": 25.0},
         (
             Part(GRID[:2], ("vanilla", "hardest"), (10, 11, 12, 13)),
-            Part(GRID[2:], ("vanilla", "hardest"), (10, 11)),
-            Part(GRID[:2], ("random",), (10, 11, 12, 13)),
-            Part(GRID[:2], ("hardest",), (10, 11, 12, 13), match="time"),
-            Part(GRID, ("tempered", "feasible"), (10, 11)),
-            Part(GRID[:2], ("warmed-up", "hard-crops", "hard-colors", "mixed", "tempered-8"), (10, 11)),
-            Part(GRID, ("half-size", "random"), (10, 11)),
+            Part(GRID[2:], ("vanilla", "hardest"), (10,)),
+            Part(GRID[:1], ("hardest", "half-size"), (10, 11, 12, 13), match="time"),
+            Part(GRID[1:2], POLICIES, (10,)),
+            Part(GRID[2:], ("vanilla", "hardest"), (11,)),
+            Part(GRID[1:2], POLICIES, (11,)),
+            Part(GRID[:2], ("random",), (10, 11)),
+            Part(GRID[1:2], ("hardest", "half-size"), (10, 11), match="time"),
+            Part(GRID[:1], POLICIES, (10, 11)),
         ),
     ),
     "directional": Experiment(
@@ -88,7 +93,7 @@ EXPERIMENTS = {
         "Do all pairs of four views, alike or by their losses, teach more than two views in the same time?",
         "simclr",
         {"cifar10": 10.0, "": 25.0},
-        (Part(GRID[:2], ("vanilla", "hardest", "all-pairs", "soft-pairs"), (40, 41, 42), match="time"),),
+        (Part(GRID[:2], ("vanilla", "hardest", "all-pairs", "soft-pairs"), (40, 41), match="time"),),
     ),
     "long": Experiment(
         "Do hard pairs help where a training is long for its images, and overfits?",
