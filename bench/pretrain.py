@@ -33,7 +33,7 @@ from harness.pretraining.comparison import EPOCHS, SIZES, Comparison
 from harness.pretraining.experiments import EXPERIMENTS
 from harness.pretraining.queue import work_through, work_through_experiment
 from harness.pretraining.runs import MATCHES, UNTRAINED, Runs
-from harness.pretraining.steps import LEAD, cost, side_by_side
+from harness.pretraining.steps import LEAD, cost, over_the_run, side_by_side
 from harness.pretraining.strength import Strength
 from harness.pretraining.training import PRECISIONS, Setup, Training
 from harness.reporting.summary import report
@@ -47,7 +47,7 @@ def measure_cost(comparison: Comparison, names: Sequence[str], runs: Runs, steps
     """Time a step of each arm beside vanilla's, and write it down."""
     everyone = dict.fromkeys(["vanilla", *names])
     trainings = {name: Training(comparison.setup, comparison.arms[name], comparison.split.train, 1000, seed=0) for name in everyone}
-    times = side_by_side(trainings, steps, repeats)
+    times = side_by_side(trainings, steps, repeats, over_the_run)
     for name in names:
         run = comparison.run(name, "time", 0)
         line = {"kind": "cost", "comparison": run.comparison, "arm": name, "selector": run.selector}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -16,6 +16,8 @@ from hvs_data.demo.timing import TimedSelector
 # Batches that are made ahead would be free: so many steps are made before the clock starts, after which as many are in the making
 # at the end as at the beginning.
 LEAD = 4
+# Shares of a run at which an arm's steps are timed, as a policy may score no candidates at its beginning.
+PLACES = (0.125, 0.375, 0.625, 0.875)
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,23 @@ def timed_steps(running: training.Training, steps: int) -> StepTimes:
     return StepTimes(wait / steps, select / steps, train / steps)
 
 
-def side_by_side(trainings: Mapping[str, training.Training], steps: int, repeats: int) -> dict[str, list[StepTimes]]:
+def over_the_run(running: training.Training, steps: int) -> StepTimes:
+    """As :func:`timed_steps`; with a selector as the mean over ``PLACES``, at each of which a share of the steps is timed."""
+    selector = getattr(running.loader, "selector", None)
+    if selector is None:
+        return timed_steps(running, steps)
+    times = []
+    for place in PLACES:
+        selector.step = round(place * running.steps)
+        times.append(timed_steps(running, max(1, steps // len(PLACES))))
+    return StepTimes(*(sum(getattr(one, part.name) for one in times) / len(times) for part in fields(StepTimes)))
+
+
+def side_by_side(
+    trainings: Mapping[str, training.Training], steps: int, repeats: int, timed: Callable[..., StepTimes] = timed_steps
+) -> dict[str, list[StepTimes]]:
     """Times of everyone's steps, round by round."""
-    return alternate({name: (lambda its=its: timed_steps(its, steps)) for name, its in trainings.items()}, repeats)
+    return alternate({name: (lambda its=its: timed(its, steps)) for name, its in trainings.items()}, repeats)
 
 
 def cost(times: Mapping[str, list[StepTimes]], name: str, base: str) -> Spread:

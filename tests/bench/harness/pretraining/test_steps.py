@@ -54,6 +54,23 @@ def test_steps_are_timed_after_those_whose_batches_were_made_ahead() -> None:
         steps.timed_steps(Sleepy(steps.LEAD + 1), 3)  # type: ignore[arg-type]
 
 
+class Late(Sleepy):
+    """Selects in the second half of its run alone."""
+
+    steps = 100
+
+    def __iter__(self) -> Iterator[int]:
+        for number in range(self.batches):
+            self.selector.seconds += 0.02 if self.selector.step >= 50 else 0.0
+            yield number
+
+
+def test_a_policy_that_begins_late_costs_what_it_does_in_the_whole_run() -> None:
+    training = Late(steps.LEAD + 2)
+    training.selector.step = 0
+    assert steps.over_the_run(training, 8).select == pytest.approx(0.01)  # type: ignore[arg-type]
+
+
 def test_a_cost_is_a_ratio_of_the_same_round() -> None:
     times = {"one": [steps.StepTimes(0.25, 0.5, 0.25), steps.StepTimes(0.5, 0.5, 1)], "base": [steps.StepTimes(0, 0, 0.5)] * 2}
     assert steps.cost(times, "one", "base") == Spread((2, 4))
