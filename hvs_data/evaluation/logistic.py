@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hvs_data.arguments.values import real_number
@@ -56,6 +57,11 @@ def linear(train: Features, test: Features, inverse_penalty: float = 0.01, itera
         HvsError: features of different lengths, training images of one class only, or an argument that means nothing.
         MissingDependencyError: scikit-learn is not installed.
     """
+    return float((predicted(train, test, inverse_penalty, iterations) == test.labels).float().mean())
+
+
+def predicted(train: Features, test: Features, inverse_penalty: float, iterations: int) -> Tensor:
+    """The classes that :func:`linear`'s classifier names the test images: int64 [N]."""
     check_same_length(train, test)
     number = real_number(inverse_penalty)
     if number is None or not number > 0:
@@ -71,7 +77,7 @@ def linear(train: Features, test: Features, inverse_penalty: float = 0.01, itera
     except ImportError:
         raise MissingDependencyError("scikit-learn", "evaluation", "the linear probe") from None
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=number, max_iter=most))
-    (fitted, of_fitted), (tested, of_tested) = ((its.values.float().numpy(), its.labels.numpy()) for its in (train, test))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return float(classifier.fit(fitted, of_fitted).score(tested, of_tested))
+        classifier.fit(train.values.float().numpy(), train.labels.numpy())
+    return torch.from_numpy(classifier.predict(test.values.float().numpy()))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from harness.data.images import Split
-from hvs_data.evaluation import Features, features, linear
+from hvs_data.evaluation import Features, features
+from hvs_data.evaluation.logistic import predicted
 from hvs_data.recipes.spec import ColorJitter, Recipe, Role
 from hvs_data.sources.base import Source
 
@@ -18,10 +20,20 @@ ITERATIONS = 200
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracy on the held-out images, 0 to 1."""
+    """How a probe names the held-out images.
+
+    Attributes:
+        knn, linear: accuracy, from 0 to 1.
+        right: by name of the probe, which images it names rightly, bool [N].
+    """
 
     knn: float
     linear: float
+    right: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, **right: Tensor) -> Scores:
+        return cls(**{name: float(its.double().mean()) for name, its in right.items()}, right=right)
 
 
 def scores(encoder: nn.Module, split: Split, size: int) -> Scores:
@@ -33,12 +45,12 @@ def scores(encoder: nn.Module, split: Split, size: int) -> Scores:
         size: side of the centre crops, in pixels.
     """
     fitted, held_out = (_features(encoder, its, size) for its in (split.train, split.test))
-    return Scores(knn(fitted, held_out), linear(fitted, held_out, INVERSE_PENALTY, ITERATIONS))
+    return Scores.of(knn=knn(fitted, held_out), linear=predicted(fitted, held_out, INVERSE_PENALTY, ITERATIONS) == held_out.labels)
 
 
 def knn_of(encoder: nn.Module, split: Split, size: int) -> float:
     """Only the k-NN accuracy of :func:`scores`."""
-    return knn(_features(encoder, split.train, size), _features(encoder, split.test, size))
+    return float(knn(_features(encoder, split.train, size), _features(encoder, split.test, size)).double().mean())
 
 
 def _features(encoder: nn.Module, images: Source, size: int) -> Features:
@@ -47,10 +59,10 @@ def _features(encoder: nn.Module, images: Source, size: int) -> Features:
     return features(encoder, images, recipe=Recipe("centre view", (plain,)), batch_size=128)
 
 
-def knn(fitted: Features, held_out: Features) -> float:
-    """k-NN accuracy: the nearest neighbours by cosine vote with a weight of 1 / distance."""
+def knn(fitted: Features, held_out: Features) -> Tensor:
+    """Which images k nearest neighbours name rightly, which by cosine vote with a weight of 1 / distance: bool [N]."""
     from sklearn.neighbors import KNeighborsClassifier
 
     classifier = KNeighborsClassifier(min(NEIGHBOURS, len(fitted.labels)), metric="cosine", weights="distance")
     classifier.fit(fitted.values.numpy(), fitted.labels.numpy())
-    return float(classifier.score(held_out.values.numpy(), held_out.labels.numpy()))
+    return torch.from_numpy(classifier.predict(held_out.values.numpy())) == held_out.labels

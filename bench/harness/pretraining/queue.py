@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from harness.pretraining import arms, probes
 from harness.pretraining.blocks import Block, block_of, other_precision
 from harness.pretraining.comparison import Comparison
 from harness.pretraining.experiments import Experiment
-from harness.pretraining.runs import UNTRAINED, Run, Runs
+from harness.pretraining.runs import UNTRAINED, Run, Runs, packed
 from harness.pretraining.training import History, Training
 
 STEPS_BETWEEN_SAVES = 100
@@ -93,7 +92,7 @@ def trained(comparison: Comparison, run: Run, steps: int, checkpoint: Path) -> d
             told = time.monotonic()
             print(f"  step {step} of {steps}, {training.seconds / step * 1e3:.0f} ms each", file=sys.stderr, flush=True)
     scores = probes.scores(encoder, comparison.split, view)
-    transfer = {name: probes.scores(encoder, split, view) for name, split in comparison.transfer.items()}
+    others = {name: probes.scores(encoder, split, view) for name, split in comparison.transfer.items()}
     history = History.of(training.columns) if steps else History([1], {name: [None] for name in training.columns})
     return {
         "kind": "run",
@@ -107,8 +106,9 @@ def trained(comparison: Comparison, run: Run, steps: int, checkpoint: Path) -> d
         "seconds": round(training.seconds, 1),
         "knn": scores.knn,
         "linear": scores.linear,
+        "right": {name: packed(right) for name, right in scores.right.items()},
         "curve": {str(step): accuracy for step, accuracy in training.curve.items()},
-        "transfer": {name: asdict(its) for name, its in transfer.items()},
+        "transfer": {name: {"knn": its.knn, "linear": its.linear} for name, its in others.items()},
         "history": {"step": history.step, "columns": history.columns},
         "conditions": comparison.conditions([run.seed], 1),
     }

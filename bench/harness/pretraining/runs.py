@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -9,6 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from harness.measuring.schema import RESULT, SPREAD, ResultError, Table, check_form, number, optional, text
 from harness.pretraining import training
@@ -36,6 +41,8 @@ RUN = {
     "seconds": number(0),
     "knn": number(0),
     "linear": number(0),
+    # by probe, which held-out images it names rightly, as :func:`packed`; runs before December 2026 lack it
+    "right": Table(text, least=0),
     # k-NN accuracy after so many steps
     "curve": Table(number(0), least=0),
     # accuracy of the probes on other data
@@ -155,6 +162,16 @@ def comparisons(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         if line["comparison"] not in found:
             found.append(line["comparison"])
     return found
+
+
+def packed(right: Tensor) -> str:
+    """Booleans [N] as text, eight in a byte."""
+    return base64.urlsafe_b64encode(np.packbits(right.numpy()).tobytes()).decode()
+
+
+def unpacked(right: str, count: int) -> NDArray[np.bool_]:
+    """The first so many booleans of :func:`packed`'s."""
+    return np.unpackbits(np.frombuffer(base64.urlsafe_b64decode(right), np.uint8), count=count).astype(bool)
 
 
 def _of_a_step(comparison: dict[str, Any]) -> dict[str, Any]:

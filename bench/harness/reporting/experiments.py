@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from harness.pretraining.arms import ARMS
 from harness.pretraining.blocks import pooled
 from harness.pretraining.experiments import Experiment
-from harness.pretraining.runs import MATCHES, UNTRAINED
+from harness.pretraining.runs import MATCHES, UNTRAINED, unpacked
 from harness.pretraining.strength import Strength
 from harness.reporting.summary import MINUS, PLUS_MINUS, MeanAndSpread
 
@@ -53,9 +55,9 @@ class Gain:
 
     Attributes:
         spread: of the differences, seed by seed.
-        test_error: standard error of a difference of two runs that comes from the number of test images, as if each run were tested on
-            images of its own. Both are tested on the same ones, so it is an upper bound if their mistakes are positively correlated.
-            None if that number is not known.
+        test_error: standard error that comes from the number of test images: of the mean over these of the mean difference over the seeds,
+            where it is known which images each run names rightly. Else of a difference of two runs, as if each were tested on images of
+            its own, which is an upper bound if their mistakes are positively correlated. None if that number is not known.
     """
 
     spread: MeanAndSpread
@@ -72,6 +74,8 @@ class Gain:
         sizes = [line["conditions"]["sizes"].get("held_out") for seed in known for line in (runs[seed], vanilla[seed])]
         if measure.transfer is not None or None in sizes:
             return cls(spread, None)
+        if all(measure.probe in line["right"] for seed in known for line in (runs[seed], vanilla[seed])):
+            return cls(spread, _error_over_images([(runs[seed], vanilla[seed]) for seed in known], measure.probe))
         means = [statistics.fmean(side) for side in zip(*known.values(), strict=True)]
         return cls(spread, 100 * (sum(p * (1 - p) for p in means) / min(sizes)) ** 0.5)
 
@@ -95,6 +99,14 @@ class Gain:
         over_seeds = "" if self.error is None else f" {PLUS_MINUS} {self.error:.2f}"
         of_test = "" if self.test_error is None else f" ({self.test_error:.2f})"
         return f"{self.mean:+.2f}{over_seeds}{of_test}".replace("-", MINUS)
+
+
+def _error_over_images(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], probe: str) -> float:
+    """Standard error in points of the mean over the test images of what one run names rightly and the other does not."""
+    count = int(pairs[0][0]["conditions"]["sizes"]["held_out"])
+    right = [[unpacked(line["right"][probe], count).astype(float) for line in pair] for pair in pairs]
+    gain_of_image = np.mean([its - base for its, base in right], axis=0)
+    return float(100 * gain_of_image.std(ddof=1) / count**0.5)
 
 
 @dataclass(frozen=True)

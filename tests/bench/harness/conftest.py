@@ -33,6 +33,7 @@ def _line(arm: str, seed: int, knn: float, match: str = "epochs", selector: str 
         "seconds": 1.0,
         "knn": knn,
         "linear": knn / 2,
+        "right": {},
         "curve": {},
         "transfer": {},
         "history": history,

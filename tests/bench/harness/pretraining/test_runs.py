@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.measuring.results import RESULTS
 from harness.measuring.schema import ResultError
@@ -33,6 +36,13 @@ def test_committed_experiments_are_complete_and_of_their_plan() -> None:
     assert {path.stem for path in paths} <= set(EXPERIMENTS) and paths
     for path in paths:
         planned = {(seed, arm, str(its.as_json())) for part in EXPERIMENTS[path.stem].parts for seed, its, arm in part.runs()}
-        lines = runs.Runs(path).lines()
+        lines = [line for line in runs.Runs(path).lines() if line["kind"] == "run"]
         assert {(its["seed"], its["arm"], str(its["comparison"]["views"])) for its in lines} <= planned
         assert len({runs.Run.of(its).key for its in lines}) == len(lines)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_which_images_are_right_goes_through_text(right: list[bool]) -> None:
+    text = runs.packed(torch.tensor(right))
+    assert runs.unpacked(text, len(right)).tolist() == right
+    assert "/" not in text  # a result names no paths

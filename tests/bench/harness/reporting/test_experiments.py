@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from harness.pretraining import runs
 from harness.pretraining.experiments import EXPERIMENTS
 from harness.pretraining.strength import Strength
 from harness.reporting.experiments import KNN, LINEAR, Gain, Measure, Setting, settings
@@ -42,6 +44,24 @@ def test_the_error_of_the_test_set_is_that_of_two_binomials(run: Run) -> None:
     drawn = (draw.binomial(10000, 0.6, 40000) - draw.binomial(10000, 0.2, 40000)) / 100
     # a standard deviation of n draws has a relative error of 1 / sqrt(2 n); five of them
     assert gain is not None and gain.test_error == pytest.approx(drawn.std(), rel=5 / np.sqrt(80000))
+
+
+def test_the_error_of_the_test_set_is_that_of_paired_images_where_they_are_known(run: Run) -> None:
+    draw = np.random.default_rng(0)
+    difficulty = draw.random(10000)
+    lines, gains = [], []
+    for seed in (10, 11):
+        vanilla, hardest = ({"knn": draw.random(10000) < level - 0.3 * difficulty} for level in (0.7, 0.75))
+        gains.append(hardest["knn"].astype(int) - vanilla["knn"])
+        for arm, right in (("vanilla", vanilla), ("hardest", hardest)):
+            packed = {"right": {"knn": runs.packed(torch.from_numpy(right["knn"]))}}
+            lines.append({**run(arm, seed, right["knn"].mean()), **packed})
+    gain = only(lines).gain(MILD, "hardest", KNN)
+    assert gain is not None and gain.test_error is not None
+    assert gain.mean == pytest.approx(100 * np.mean(gains))
+    assert gain.test_error == pytest.approx(100 * np.mean(gains, axis=0).std(ddof=1) / 100)
+    # the same images for both, and two seeds: less than as if every run had images of its own
+    assert gain.test_error < 0.8 * only([{**line, "right": {}} for line in lines]).gain(MILD, "hardest", KNN).test_error
 
 
 def test_one_seed_has_no_error_and_decides_nothing(run: Run) -> None:
