@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.reporting.experiments import KNN, LINEAR, VANILLA, Gain, Lines, Measure, Setting
+from harness.reporting.experiments import IN_TIME, KNN, LINEAR, VANILLA, Gain, Lines, Measure, Setting
 
 HARDEST = "hardest"
 NOTHING = "no runs yet"
@@ -20,7 +20,7 @@ def claims(setting: Setting) -> list[tuple[str, str]]:
         ("The linear probe gains .4 to 1.9 points at equal epochs", _by_strength(setting, _gains([LINEAR]))),
         ("Features serve other data better, too", _by_strength(setting, _gains(setting.measures[2:]))),
         ("Vanilla's accuracy is reached after three eighths of its epochs", _by_strength(setting, _epochs_needed)),
-        ("It pays with the slower step counted in", _by_strength(setting, _gains([KNN, LINEAR]), timed=True)),
+        ("It pays with the slower step counted in", _by_strength(setting, _gains([KNN, LINEAR]), HARDEST + IN_TIME)),
     ]  # fmt: skip
 
 
@@ -73,8 +73,7 @@ def reached(line: dict[str, Any], accuracy: float) -> float:
     return math.inf
 
 
-def _by_strength(setting: Setting, told: Callable[[Lines, Lines], str | None], *, timed: bool = False) -> str:
-    """What is told of every strength at which there are runs of both; of those at equal time if ``timed``."""
-    runs = setting.timed if timed else setting.runs
-    found = {its: told(runs.get((its, HARDEST), {}), setting.of(its, VANILLA)) for its in setting.strengths}
+def _by_strength(setting: Setting, told: Callable[[Lines, Lines], str | None], arm: str = HARDEST) -> str:
+    """What is told of an arm and vanilla, at every strength at which there are runs of both."""
+    found = {its: told(setting.of(its, arm), setting.of(its, VANILLA)) for its in setting.strengths}
     return "; ".join(f"{its.in_words() or 'views as published'}: {words}" for its, words in found.items() if words) or NOTHING

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from harness.pretraining.experiments import EXPERIMENTS
 from harness.pretraining.strength import Strength
 from harness.reporting.claims import HARDEST, claims
-from harness.reporting.experiments import ERRORS, KNN, VANILLA, Gain, Setting
+from harness.reporting.experiments import ERRORS, IN_TIME, KNN, VANILLA, Gain, Setting
 from harness.reporting.summary import PLUS_MINUS
 
 BEGIN, END = "<!-- experiments: written by make bench-page -->\n", "<!-- end of experiments -->\n"
@@ -88,8 +88,11 @@ def _what(name: str, setting: Setting) -> str:
 
 def _arms(settings: Sequence[Setting]) -> str:
     """What the arms do."""
-    about = {name: next(iter(lines.values()))["about"] for setting in settings for (_, name), lines in setting.runs.items()}
-    return "The arms: " + "; ".join(f"*{name}*, {words}" for name, words in about.items()) + "."
+    lines = {name: next(iter(its.values())) for setting in settings for (_, name), its in setting.runs.items()}
+    about = "; ".join(f"*{name}*, {line['about']}" for name, line in lines.items() if line["match"] == "epochs")
+    if not any(line["match"] == "time" for line in lines.values()):
+        return f"The arms: {about}."
+    return f"The arms: {about}. Those{IN_TIME[1:]} make as many steps as take the time that vanilla's take."
 
 
 def _seeds(setting: Setting) -> str:

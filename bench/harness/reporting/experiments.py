@@ -13,11 +13,13 @@ import numpy as np
 from harness.pretraining.arms import ARMS
 from harness.pretraining.blocks import pooled
 from harness.pretraining.experiments import Experiment
-from harness.pretraining.runs import MATCHES, UNTRAINED, unpacked
+from harness.pretraining.runs import UNTRAINED, unpacked
 from harness.pretraining.strength import Strength
 from harness.reporting.summary import MINUS, PLUS_MINUS, MeanAndSpread
 
 VANILLA = "vanilla"
+# what the name of an arm ends with where its run takes as long as vanilla's, and so has fewer steps
+IN_TIME = ", in vanilla's time"
 # A gain counts as decided beyond so many errors.
 ERRORS = 2
 Lines = dict[int, dict[str, Any]]
@@ -115,15 +117,14 @@ class Setting:
 
     Attributes:
         shared: what they have in common.
-        runs: lines by strength, arm and seed. An arm whose settings have changed since has these in its name.
+        runs: lines by strength, arm and seed. The name of an arm ends with ``IN_TIME`` where its runs take as long as vanilla's, and has
+            the arm's settings in it where these have changed since.
         plan: seeds by strength and arm; empty if the experiment does not plan runs of this method and so many epochs.
-        timed: the same as ``runs``, of runs that take as long as vanilla's do.
     """
 
     shared: dict[str, Any]
     runs: dict[tuple[Strength, str], Lines]
     plan: dict[tuple[Strength, str], set[int]] = field(default_factory=dict)
-    timed: dict[tuple[Strength, str], Lines] = field(default_factory=dict)
 
     @property
     def arms(self) -> list[str]:
@@ -203,20 +204,24 @@ def settings(experiment: Experiment, lines: Sequence[dict[str, Any]]) -> list[Se
 
 
 def _setting(experiment: Experiment, shared: dict[str, Any], lines: Iterable[dict[str, Any]]) -> Setting:
-    runs: dict[str, dict[tuple[Strength, str], Lines]] = {match: {} for match in MATCHES}
+    runs: dict[tuple[Strength, str], Lines] = {}
     for line in lines:
         arm = ARMS.get(line["arm"])
         same = arm is not None and arm.in_words(int(shared["sizes"]["view"])) == line["selector"]
         name = line["arm"] if same else f"{line['arm']} ({line['selector']})"
-        runs[line["match"]].setdefault((Strength(**line["comparison"]["views"]), name), {})[line["seed"]] = line
+        runs.setdefault((Strength(**line["comparison"]["views"]), _matched(name, line["match"])), {})[line["seed"]] = line
     fits = (shared["method"], shared["epochs"]) == (experiment.method, experiment.epochs_on(shared["data"]))
-    return Setting(shared, runs["epochs"], plan_of(experiment) if fits else {}, runs["time"])
+    return Setting(shared, runs, plan_of(experiment) if fits else {})
 
 
 def plan_of(experiment: Experiment) -> dict[tuple[Strength, str], set[int]]:
-    """Seeds of the planned runs at equal epochs by strength and arm."""
+    """Seeds of the planned runs by strength and arm."""
     plan: dict[tuple[Strength, str], set[int]] = {}
     for part in experiment.parts:
-        for seed, strength, arm in part.runs() if part.match == "epochs" else ():
-            plan.setdefault((strength, arm), set()).add(seed)
+        for seed, strength, arm in part.runs():
+            plan.setdefault((strength, _matched(arm, part.match)), set()).add(seed)
     return plan
+
+
+def _matched(arm: str, match: str) -> str:
+    return arm + IN_TIME if match == "time" else arm

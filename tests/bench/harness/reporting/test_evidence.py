@@ -24,8 +24,8 @@ def told(*lines: dict[str, Any]) -> str:
 
 def test_counts_what_is_there_and_what_is_to_come(run: Run) -> None:
     text = told(run("vanilla", 10, 0.50), run("hardest", 10, 0.52))
-    planned = {its for part in EXPERIMENTS["map"].parts for its in part.runs()}
-    hardest = sum(arm == "hardest" for *_, arm in planned)
+    planned = {(*its, part.match) for part in EXPERIMENTS["map"].parts for its in part.runs()}
+    hardest = sum((arm, match) == ("hardest", "epochs") for *_, arm, match in planned)
     assert f"2 of {len(planned)} runs" in text and f"{hardest - 1} of hardest" in text
     assert "Every gain here is of a single seed and means little" in text
     assert EXPERIMENTS["map"].question in text

@@ -99,14 +99,21 @@ def test_seeds_of_both_precisions_count_and_no_difference_is_taken_between_them(
 
 
 def test_planned_runs_are_counted_once_and_what_is_there_of_them(run: Run) -> None:
-    planned = {its for part in MAP.parts for its in part.runs()}
+    planned = {(*its, part.match) for part in MAP.parts for its in part.runs()}
     lines = [run("vanilla", 10, 0.5), run("hardest", 10, 0.5), run("random", 10, 0.5, USUAL), run("hardest", 77, 0.5)]
     setting = only(lines)
     assert (setting.planned(), setting.done()) == (len(planned), 3)
-    assert setting.planned("random") == sum(arm == "random" for *_, arm in planned) and setting.done("random") == 1
+    assert setting.planned("random") == sum(arm == "random" for *_, arm, _ in planned) and setting.done("random") == 1
     assert setting.count == f"3 of {len(planned)} runs and 1 outside the plan"
-    assert set(setting.arms) == {arm for *_, arm in planned} - {"vanilla"}
-    assert set(setting.strengths) == {strength for _, strength, _ in planned}
+    names = {arm + ", in vanilla's time" if match == "time" else arm for *_, arm, match in planned}
+    assert set(setting.arms) == names - {"vanilla"}
+    assert set(setting.strengths) == {strength for _, strength, *_ in planned}
+
+
+def test_runs_in_vanillas_time_are_an_arm_of_their_own(run: Run) -> None:
+    lines = [run("vanilla", 10, 0.50), run("hardest", 10, 0.55), {**run("hardest", 10, 0.52), "match": "time"}]
+    gains = {arm: only(lines).gain(MILD, arm, KNN) for _, arm in only(lines).pairs}
+    assert {arm: round(gain.mean, 6) for arm, gain in gains.items() if gain} == {"hardest": 5, "hardest, in vanilla's time": 2}
 
 
 def test_an_arm_whose_settings_have_changed_is_another_one(run: Run) -> None:
