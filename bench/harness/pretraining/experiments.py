@@ -97,7 +97,10 @@ EXPERIMENTS = {
         "Do all pairs of four views, alike or by their losses, teach more than two views in the same time?",
         "simclr",
         {"cifar10": 10.0, "": 25.0},
-        (Part(GRID[:2], ("vanilla", "hardest", "all-pairs", "soft-pairs"), (40, 41), match="time"),),
+        (
+            Part(GRID[:2], ("vanilla",), (40, 41)),
+            Part(GRID[:2], ("hardest", "all-pairs", "soft-pairs"), (40, 41), match="time"),
+        ),
     ),
     "long": Experiment(
         "Do hard pairs help where a training is long for its images, and overfits?",
