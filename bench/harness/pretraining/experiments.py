@@ -105,9 +105,16 @@ EXPERIMENTS = {
         ),
     ),
     "long": Experiment(
-        "Do hard pairs help where a training is long for its images, and overfits?",
+        "Do hard pairs help where a training is long for its images, and do they pay for the slower step there?",
         "simclr",
-        {"": 100.0},
-        (Part(GRID[:2], ("vanilla", "hardest", "warmed-up", "tempered", "random"), (20, 21, 22, 23)),),
+        {"": 60.0},
+        tuple(
+            part
+            for seed in (20, 21)
+            for part in (
+                Part((BEST[1], GRID[0]), ("vanilla", "hardest"), (seed,)),
+                Part((BEST[1], GRID[0]), ("hardest", "cheap-16"), (seed,), match="time"),
+            )
+        ),
     ),
 }
