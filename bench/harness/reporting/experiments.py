@@ -58,8 +58,9 @@ class Gain:
     Attributes:
         spread: of the differences, seed by seed.
         test_error: standard error that comes from the number of test images: of the mean over these of the mean difference over the seeds,
-            where it is known which images each run names rightly. Else of a difference of two runs, as if each were tested on images of
-            its own, which is an upper bound if their mistakes are positively correlated. None if that number is not known.
+            for which it is known which images each run names rightly. If that is known for none, of a difference of two runs, as if each
+            were tested on images of its own, which is an upper bound if their mistakes are positively correlated. None if that number is
+            not known.
     """
 
     spread: MeanAndSpread
@@ -76,8 +77,9 @@ class Gain:
         sizes = [line["conditions"]["sizes"].get("held_out") for seed in known for line in (runs[seed], vanilla[seed])]
         if measure.transfer is not None or None in sizes:
             return cls(spread, None)
-        if all(measure.probe in line["right"] for seed in known for line in (runs[seed], vanilla[seed])):
-            return cls(spread, _error_over_images([(runs[seed], vanilla[seed]) for seed in known], measure.probe))
+        both = [(runs[seed], vanilla[seed]) for seed in known if all(measure.probe in its[seed]["right"] for its in (runs, vanilla))]
+        if both:
+            return cls(spread, _error_over_images(both, measure.probe))
         means = [statistics.fmean(side) for side in zip(*known.values(), strict=True)]
         return cls(spread, 100 * (sum(p * (1 - p) for p in means) / min(sizes)) ** 0.5)
 

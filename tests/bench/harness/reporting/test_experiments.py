@@ -60,6 +60,8 @@ def test_the_error_of_the_test_set_is_that_of_paired_images_where_they_are_known
     assert gain is not None and gain.test_error is not None
     assert gain.mean == pytest.approx(100 * np.mean(gains))
     assert gain.test_error == pytest.approx(100 * np.mean(gains, axis=0).std(ddof=1) / 100)
+    older = only([*lines, run("vanilla", 12, 0.6), run("hardest", 12, 0.65)]).gain(MILD, "hardest", KNN)
+    assert older is not None and (older.spread.count, older.test_error) == (3, gain.test_error)
     # the same images for both, and two seeds: less than as if every run had images of its own
     assert gain.test_error < 0.8 * only([{**line, "right": {}} for line in lines]).gain(MILD, "hardest", KNN).test_error
 
