@@ -16,6 +16,7 @@ class HardnessWarning(UserWarning):
 SMALL_VIEW = 64  # pixels
 SMALL_CROP = 0.2  # of the area
 MANY_FROM_ROWS = 8  # candidates for the pair; of many local ones nothing was measured
+LARGE_CROP = 0.6  # of the area: pairs of such crops overlap whatever is chosen, and many candidates were seen to help
 
 
 def seen_to_hurt(recipe: Recipe, policy: Policy, ruled: bool, prefilter: int | None) -> list[str]:
@@ -32,11 +33,8 @@ def seen_to_hurt(recipe: Recipe, policy: Policy, ruled: bool, prefilter: int | N
     if policy.seeks <= 0 or ruled or candidates <= 2:
         return []
     found = []
-    small = [
-        role
-        for role in of_pair
-        if role.crop == "random_resized" and role.scale[0] < SMALL_CROP and max(height_width(role.size)) <= SMALL_VIEW
-    ]
+    cropped = [role for role in of_pair if role.crop == "random_resized"]
+    small = [role for role in cropped if role.scale[0] < SMALL_CROP and max(height_width(role.size)) <= SMALL_VIEW]
     if small:
         found.append(
             f"expected crops from {SMALL_CROP:g} of the area for views of {SMALL_VIEW} pixels or less under policy {policy.name!r}, got "
@@ -44,10 +42,11 @@ def seen_to_hurt(recipe: Recipe, policy: Policy, ruled: bool, prefilter: int | N
             "training on their hardest pairs made features worse where it was measured (k-NN by 1.8 and 5.3 points). Write "
             "recipe.with_roles(scale=(0.2, 1)), or keep the pairs that overlap: HardViewSelector(policy='feasible')"
         )
-    if prefilter == 2 and candidates > MANY_FROM_ROWS:
+    if prefilter == 2 and candidates > MANY_FROM_ROWS and any(role.scale[0] < LARGE_CROP for role in cropped):
         found.append(
             f"expected at most {MANY_FROM_ROWS} candidates where rows alone choose the pair (prefilter=2, budget='cheap'), got "
             f"{candidates}: the hardest pair of so many hardly overlaps, and training on such pairs made features worse where it was "
-            "measured (16 candidates, k-NN by 6 points). Draw fewer, or keep the pairs that overlap: HardViewSelector(policy='feasible')"
+            "measured (16 candidates, k-NN by 6 points). Draw fewer, cut larger crops with "
+            f"recipe.with_roles(scale=({LARGE_CROP:g}, 1)), or keep the pairs that overlap: HardViewSelector(policy='feasible')"
         )
     return found

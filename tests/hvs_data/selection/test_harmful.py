@@ -40,6 +40,7 @@ def test_what_the_message_advises_silences_it() -> None:
 def test_many_candidates_of_which_rows_choose_are_told_of() -> None:
     (message,) = told(MANY, budget="cheap")
     assert "got 16" in message
+    assert told(MANY.with_roles(scale=(0.6, 1)), budget="cheap") == []
     assert told(MANY, budget="cheap", policy="feasible") == []
     assert told(hvs.recipes.simsiam(candidates=8, size=32), budget="cheap") == []
     assert told(MANY, budget="balanced") == []
