@@ -85,9 +85,10 @@ def _patches(input: Tensor, kernel: int, stride: int) -> Tensor:
 def _input_gradient(grad: Tensor, input: Tensor, weight: Tensor, stride: int) -> Tensor:
     edge = weight.shape[-1] // 2
     wanted = [True, False, False]
-    return torch.ops.aten.convolution_backward(grad, input, weight, None, [stride, stride], [edge, edge], [1, 1], False, [0, 0], 1, wanted)[
-        0
-    ]
+    grad_input, _, _ = torch.ops.aten.convolution_backward(
+        grad, input, weight, None, [stride, stride], [edge, edge], [1, 1], False, [0, 0], 1, wanted
+    )
+    return grad_input
 
 
 class _Normalised(torch.autograd.Function):
@@ -125,9 +126,8 @@ class _Normalised(torch.autograd.Function):
 
 
 def _in_bfloat16(input: Tensor) -> bool:
-    if input.device.type != "cpu":
-        return False
-    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return autocast and input.device.type == "cpu"
 
 
 def _is_channels_last(tensor: Tensor) -> bool:

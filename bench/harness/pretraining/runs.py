@@ -41,7 +41,7 @@ RUN = {
     "seconds": number(0),
     "knn": number(0),
     "linear": number(0),
-    # by probe, which held-out images it names rightly, as :func:`packed`; runs before December 2026 lack it
+    # by probe, which held-out images it names rightly, as :func:`packed`; the oldest runs lack it
     "right": Table(text, least=0),
     # k-NN accuracy after so many steps
     "curve": Table(number(0), least=0),

@@ -122,7 +122,7 @@ def _tables(setting: Setting) -> list[str]:
     lead = (
         f"Gains over vanilla in percentage points, seed by seed: mean {PLUS_MINUS} standard error over the seeds, and in brackets the "
         "standard error that comes from the number of test images: of both runs on the same images where it was written down which they "
-        "name rightly, as it is from December 2026 on, else at its largest; of transfer sets that number is not known. "
+        "name rightly, which the oldest runs lack, else at its largest; of transfer sets that number is not known. "
         f"Bold are gains beyond {ERRORS} standard errors of both kinds; among many gains some are so by chance. Under the same views:"
     )
     return [_wrapped(lead), _table(["arm", "views", "seeds", *names], rows), *_best_against_best(setting, names)]
