@@ -77,10 +77,9 @@ EXPERIMENTS = {
             Part(GRID[:1], ("smallest-iou", "cheap-16"), (11,)),
             Part(BEST[1:], ("smallest-iou", "cheap-16"), (11, 12)),
             Part(BEST[1:], ("hardest",), (11, 12), match="time"),
-            Part(GRID[1:2], POLICIES, (10, 11)),
+            Part((GRID[1], GRID[0]), POLICIES, (10,)),
             Part(GRID[:2], ("random",), (10, 11)),
             Part(GRID[2:], ("vanilla", "hardest"), (11,)),
-            Part(GRID[:1], POLICIES, (10, 11)),
         ),
     ),
     "directional": Experiment(
@@ -113,7 +112,7 @@ EXPERIMENTS = {
             for seed in (20, 21)
             for part in (
                 Part((BEST[1], GRID[0]), ("vanilla", "hardest"), (seed,)),
-                Part((BEST[1], GRID[0]), ("hardest", "cheap-16"), (seed,), match="time"),
+                Part((BEST[1], GRID[0]), ("hardest", "smallest-iou"), (seed,), match="time"),
             )
         ),
     ),
