@@ -5,60 +5,89 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from harness.reporting.experiments import IN_TIME, KNN, LINEAR, VANILLA, Gain, Lines, Measure, Setting
 
 HARDEST = "hardest"
-NOTHING = "no runs yet"
+Told = Callable[[Lines, Lines], str]
 
 
-def claims(setting: Setting) -> list[tuple[str, str]]:
-    """Each claim and what was seen, of the arm "hardest", strength by strength."""
+@dataclass(frozen=True)
+class Claim:
+    """Something that was published of the hardest pairs.
+
+    Attributes:
+        about: a few words.
+        published: what was found there.
+        told: what runs of an arm beside those of vanilla show of it; "" where there is nothing to tell.
+        arm: the arm.
+    """
+
+    about: str
+    published: str
+    told: Told
+    arm: str = HARDEST
+
+
+def claims(setting: Setting) -> list[Claim]:
+    """All of them, in terms of what this setting measures."""
     return [
-        ("Hardest pairs overlap less than others (.345 against .488 with crops from .2), and less as the model learns", _overlaps(setting)),
-        ("The linear probe gains .4 to 1.9 points at equal epochs", _by_strength(setting, _gains([LINEAR]))),
-        ("Features serve other data better, too", _by_strength(setting, _gains(setting.measures[2:]))),
-        ("Vanilla's accuracy is reached after three eighths of its epochs", _by_strength(setting, _epochs_needed)),
-        ("It pays with the slower step counted in", _by_strength(setting, _gains([KNN, LINEAR]), HARDEST + IN_TIME)),
-    ]  # fmt: skip
+        Claim("overlap of the chosen pairs against the others", ".345 against .488, crops from .2", _overlap),
+        Claim("overlap of the chosen pairs, from the first to the last part of the run", "falls, rises a little late", _course),
+        Claim("linear probe, equal epochs", "+.4 to +1.9", _gains([LINEAR])),
+        Claim("on other data", "better", _gains(setting.measures[2:])),
+        Claim("share of the epochs after which vanilla's accuracy is reached", ".38", _epochs_needed),
+        Claim("in vanilla's time", "pays", _gains([KNN, LINEAR]), HARDEST + IN_TIME),
+    ]
 
 
-def _overlaps(setting: Setting) -> str:
-    def told(hardest: Lines, vanilla: Lines) -> str | None:
-        columns = [hardest[seed]["history"]["columns"] for seed in hardest.keys() & vanilla.keys()]
-        parts = [_overlap(its) for its in columns if None not in its["selected_iou"] + its["other_iou"]]
-        if not parts:
-            return None
-        chosen, other, first, last = (statistics.fmean(column) for column in zip(*parts, strict=True))
-        return f"{chosen:.2f} against {other:.2f}, from {first:.2f} at the beginning to {last:.2f} at the end"
-
-    return _by_strength(setting, told)
-
-
-def _overlap(columns: dict[str, list[float]]) -> tuple[float, float, float, float]:
-    """Mean overlap of the chosen pairs and of the others, and that of the chosen ones in the first and the last part of the run."""
-    chosen, other = columns["selected_iou"], columns["other_iou"]
-    return statistics.fmean(chosen), statistics.fmean(other), chosen[0], chosen[-1]
+def claims_table(setting: Setting) -> list[list[str]]:
+    """A column a claim: what it is about, what was published, and what was seen, strength by strength of which there are runs."""
+    columns = claims(setting)
+    rows = [["", *(claim.about for claim in columns)], ["published", *(claim.published for claim in columns)]]
+    for strength in setting.strengths:
+        seen = [claim.told(setting.of(strength, claim.arm), setting.of(strength, VANILLA)) for claim in columns]
+        if any(seen):
+            rows.append([strength.in_words() or "views as published", *seen])
+    return rows
 
 
-def _gains(measures: Sequence[Measure]) -> Callable[[Lines, Lines], str | None]:
-    def told(hardest: Lines, vanilla: Lines) -> str | None:
+def _overlap(hardest: Lines, vanilla: Lines) -> str:
+    found = [(statistics.fmean(chosen), statistics.fmean(other)) for chosen, other in _overlaps(hardest, vanilla)]
+    return " against ".join(f"{statistics.fmean(column):.2f}" for column in zip(*found, strict=True))
+
+
+def _course(hardest: Lines, vanilla: Lines) -> str:
+    found = [(chosen[0], chosen[-1]) for chosen, _ in _overlaps(hardest, vanilla)]
+    return " to ".join(f"{statistics.fmean(column):.2f}" for column in zip(*found, strict=True))
+
+
+def _overlaps(hardest: Lines, vanilla: Lines) -> list[tuple[list[float], list[float]]]:
+    """That of the chosen pairs and of the others over each run, where it was always known."""
+    columns = [hardest[seed]["history"]["columns"] for seed in hardest.keys() & vanilla.keys()]
+    return [(its["selected_iou"], its["other_iou"]) for its in columns if None not in its["selected_iou"] + its["other_iou"]]
+
+
+def _gains(measures: Sequence[Measure]) -> Told:
+    def told(hardest: Lines, vanilla: Lines) -> str:
         found = [(measure, Gain.of(hardest, vanilla, measure)) for measure in measures]
-        texts = [f"{gain.text()} {measure.name}" if len(measures) > 1 else gain.text() for measure, gain in found if gain is not None]
-        return ", ".join(texts) or None
+        return ", ".join(
+            f"{gain.text()} {measure.name}" if len(measures) > 1 else gain.text() for measure, gain in found if gain is not None
+        )
 
     return told
 
 
-def _epochs_needed(hardest: Lines, vanilla: Lines) -> str | None:
+def _epochs_needed(hardest: Lines, vanilla: Lines) -> str:
     """Where on its way a hardest run has vanilla's final k-NN accuracy, from the few places where it was measured."""
     found = [reached(hardest[seed], vanilla[seed]["knn"]) for seed in sorted(hardest.keys() & vanilla.keys())]
     if not found:
-        return None
+        return ""
     if math.inf in found:
-        return f"not reached by the end in {found.count(math.inf)} of {len(found)} seeds"
-    return f"after {statistics.fmean(found):.2f} of them"
+        return f"not reached in {found.count(math.inf)} of {len(found)} seeds"
+    return f"{statistics.fmean(found):.2f}"
 
 
 def reached(line: dict[str, Any], accuracy: float) -> float:
@@ -71,9 +100,3 @@ def reached(line: dict[str, Any], accuracy: float) -> float:
         if high >= accuracy:
             return after if high == low or low >= accuracy else before + (after - before) * (accuracy - low) / (high - low)
     return math.inf
-
-
-def _by_strength(setting: Setting, told: Callable[[Lines, Lines], str | None], arm: str = HARDEST) -> str:
-    """What is told of an arm and vanilla, at every strength at which there are runs of both."""
-    found = {its: told(setting.of(its, arm), setting.of(its, VANILLA)) for its in setting.strengths}
-    return "; ".join(f"{its.in_words() or 'views as published'}: {words}" for its, words in found.items() if words) or NOTHING

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.pretraining.experiments import EXPERIMENTS
 from harness.pretraining.strength import Strength
-from harness.reporting.claims import HARDEST, claims
+from harness.reporting.claims import HARDEST, claims_table
 from harness.reporting.experiments import ERRORS, IN_TIME, KNN, VANILLA, Gain, Setting
 from harness.reporting.summary import PLUS_MINUS
 
@@ -66,7 +66,8 @@ def _claims(setting: Setting) -> list[str]:
         "What was published of the hardest pairs (Ferreira et al., [arXiv 2310.03940](https://arxiv.org/abs/2310.03940); ResNet-50 and ViT "
         "on ImageNet), and what these runs show of it; numbers as above:"
     )
-    return [_wrapped(lead), _table(["published", "seen here"], claims(setting))]
+    header, *rows = claims_table(setting)
+    return [_wrapped(lead), _table(header, rows)]
 
 
 def _title(setting: Setting) -> str:
