@@ -113,6 +113,7 @@ EXPERIMENTS = {
             for part in (
                 Part((BEST[1], GRID[0]), ("vanilla", "hardest"), (seed,)),
                 Part((BEST[1], GRID[0]), ("hardest", "smallest-iou"), (seed,), match="time"),
+                Part(GRID[1:2], ("vanilla", "hardest"), (seed,)),
             )
         ),
     ),
