@@ -90,7 +90,8 @@ def _what(name: str, setting: Setting) -> str:
 def _arms(settings: Sequence[Setting]) -> str:
     """What the arms do."""
     lines = {name: next(iter(its.values())) for setting in settings for (_, name), its in setting.runs.items()}
-    about = "; ".join(f"*{name}*, {line['about']}" for name, line in lines.items() if line["match"] == "epochs")
+    meant = {name.removesuffix(IN_TIME): line["about"] for name, line in lines.items()}
+    about = "; ".join(f"*{name}*, {words}" for name, words in meant.items())
     if not any(line["match"] == "time" for line in lines.values()):
         return f"The arms: {about}."
     return f"The arms: {about}. Those{IN_TIME[1:]} make as many steps as take the time that vanilla's take."

@@ -64,6 +64,12 @@ def test_a_transfer_of_fewer_seeds_says_so(run: Run) -> None:
     assert "| +10.00, seeds: 1 | +5.00, seeds: 1 |" in told(*lines, run("vanilla", 11, 0.5), run("hardest", 11, 0.5))
 
 
+def test_an_arm_that_ran_in_vanillas_time_alone_is_explained_once(run: Run) -> None:
+    timed = {**run("random", 10, 0.5), "match": "time", "about": "two of four"}
+    text = told(run("vanilla", 10, 0.5), timed, {**timed, "seed": 11})
+    assert text.count("*random*, two of four") == 1 and "as many steps as take the time that vanilla's take" in text
+
+
 def test_runs_without_a_pair_are_told_of_without_tables(run: Run) -> None:
     text = told(run("hardest", 10, 0.5))
     assert "No arm has a run of the same seed as vanilla" in text and "|" not in text and "map_curves.svg" not in text
