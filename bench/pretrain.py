@@ -40,7 +40,7 @@ from harness.reporting.summary import report
 
 BENCH = "pretrain"
 WORK = results.ROOT / "build" / "bench" / "pretrain"
-COST_STEPS, COST_REPEATS = 8, 7
+COST_STEPS, COST_REPEATS = 24, 7
 
 
 def measure_cost(comparison: Comparison, names: Sequence[str], runs: Runs, steps: int = COST_STEPS, repeats: int = COST_REPEATS) -> None:
