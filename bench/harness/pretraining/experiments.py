@@ -111,9 +111,8 @@ EXPERIMENTS = {
             part
             for seed in (20, 21)
             for part in (
-                Part((BEST[1], GRID[0]), ("vanilla", "hardest"), (seed,)),
+                Part((BEST[1], GRID[0], GRID[1], BEST[0]), ("vanilla", "hardest"), (seed,)),
                 Part((BEST[1], GRID[0]), ("hardest", "smallest-iou"), (seed,), match="time"),
-                Part(GRID[1:2], ("vanilla", "hardest"), (seed,)),
             )
         ),
     ),
